@@ -1,0 +1,169 @@
+"""Band names and codecs: the one table of how every band looks in memory, in stores and to a model.
+
+A codec has three faces. *Memory* is physical values (float32, NaN where there is nothing). *Stored* is scaled
+integers with a fill value, following the CF conventions (`value = stored * scale + offset`). *Model* is
+`(value - low) / (high - low)` of the valid range, clipped to [0, 1], NaN -> 0.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+AuxiliaryLayer = Literal["arcticdem", "tcvis"]
+AUXILIARY_LAYERS: tuple[AuxiliaryLayer, ...] = get_args(AuxiliaryLayer)
+
+VISIBLE_NIR = ("blue", "green", "red", "nir")
+"""The optical bands that every scene must have."""
+
+OPTICAL = (*VISIBLE_NIR, "coastal", "rededge071", "rededge075", "rededge078", "nir08", "nir09", "swir16", "swir22")
+"""All optical bands, in the order in which they are stored."""
+
+TERRAIN = ("relative_elevation", "slope", "aspect", "hillshade", "curvature")
+TCVIS = ("tc_brightness", "tc_greenness", "tc_wetness")
+
+FEATURES = ("red", "green", "blue", "nir", "ndvi", *TERRAIN, *TCVIS)
+"""The 13 features, in the order in which models are trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """How one band is represented.
+
+    Attributes:
+        name: canonical name.
+        memory: dtype of physical values.
+        stored: dtype in stores.
+        valid: lowest and highest physical value; the model representation spans it.
+        scale: physical value of one stored unit; None where stored and physical values are the same numbers.
+        offset: physical value of stored 0.
+        fill: stored value of NaN; None where the band knows no NaN.
+        clip: whether storing clips to `valid`; where not, the stored dtype's own range (less the fill) is the limit.
+        long_name: what the band is, for people.
+        units: unit of physical values; "1" for ratios, "" for classes.
+    """
+
+    name: str
+    memory: np.dtype[Any]
+    stored: np.dtype[Any]
+    valid: tuple[float, float]
+    scale: float | None = None
+    offset: float = 0.0
+    fill: int | None = None
+    clip: bool = True
+    long_name: str = ""
+    units: str = ""
+
+    def encode(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Physical values (any shape) to stored ones: scaled, rounded to nearest, clipped, NaN as `fill`."""
+        if self.scale is None:
+            return values.astype(self.stored, copy=False)
+        assert self.fill is not None
+        low, high = self._stored_limits()
+        scaled = np.asarray(values, dtype=np.float32) - np.float32(self.offset)
+        scaled /= np.float32(self.scale)
+        np.rint(scaled, out=scaled)
+        np.clip(scaled, low, high, out=scaled)
+        np.copyto(scaled, self.fill, where=np.isnan(scaled))
+        return scaled.astype(self.stored)
+
+    def decode(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Stored values (any shape) to physical ones in the memory dtype; `fill` becomes NaN."""
+        if self.scale is None:
+            return stored.astype(self.memory, copy=False)
+        values = stored.astype(np.float32)
+        values *= np.float32(self.scale)
+        values += np.float32(self.offset)
+        np.copyto(values, np.nan, where=stored == self.fill)
+        return values
+
+    def to_model(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Physical values (any shape) to the model representation: float32 in [0, 1], NaN as 0."""
+        low, high = self.valid
+        scaled = values.astype(np.float32)
+        scaled -= np.float32(low)
+        scaled /= np.float32(high - low)
+        np.clip(scaled, 0, 1, out=scaled)
+        return np.nan_to_num(scaled, copy=False, nan=0.0)
+
+    def cf_attributes(self) -> dict[str, Any]:
+        """Attributes that let any CF-aware reader decode the stored band."""
+        attributes: dict[str, Any] = {"long_name": self.long_name, "units": self.units}
+        if self.scale is not None:
+            attributes |= {"scale_factor": self.scale, "add_offset": self.offset, "_FillValue": self.fill}
+        return attributes
+
+    def _stored_limits(self) -> tuple[float, float]:
+        if self.clip and self.scale is not None:
+            low, high = ((v - self.offset) / self.scale for v in self.valid)
+            return round(low), round(high)
+        info = np.iinfo(self.stored)
+        # The fill sits at one end of the integer range; data must never land on it.
+        return info.min + (self.fill == info.min), info.max - (self.fill == info.max)
+
+
+def _scaled(
+    name: str, stored: str, valid: tuple[float, float], scale: float, offset: float, fill: int, **more: Any
+) -> Band:
+    return Band(name, np.dtype("float32"), np.dtype(stored), valid, scale, offset, fill, **more)
+
+
+def _plain(name: str, memory: str, stored: str, valid: tuple[float, float], long_name: str) -> Band:
+    return Band(name, np.dtype(memory), np.dtype(stored), valid, long_name=long_name)
+
+
+_TABLE: dict[str, Band] = {
+    b.name: b
+    for b in (
+        *(
+            _scaled(
+                name, "uint16", (-0.1, 0.5), 1e-4, -0.1, 0, clip=False, long_name=f"{name} reflectance", units="1"
+            )
+            for name in OPTICAL
+        ),
+        _scaled("ndvi", "int16", (-1, 1), 1e-4, -1, -1, long_name="Normalized difference vegetation index", units="1"),
+        _scaled(
+            "relative_elevation", "int16", (-50, 50), 100 / 30000, -50, -1,
+            long_name="Topographic position index", units="m",
+        ),
+        _scaled("slope", "int16", (0, 90), 0.01, 0, -1, long_name="Slope", units="degree"),
+        _scaled("aspect", "int16", (0, 360), 0.1, 0, -1, long_name="Aspect", units="degree"),
+        _scaled("hillshade", "int16", (0, 1), 1e-4, 0, -1, long_name="Hillshade", units="1"),
+        _scaled("curvature", "int16", (-1, 1), 1e-3, 0, -32768, clip=False, long_name="Curvature", units="1/100 m"),
+        _scaled("dem", "int16", (-100, 3000), 0.1, -100, -1, long_name="Elevation", units="m"),
+        *(_plain(name, "uint8", "uint8", (0, 255), f"Trend of tasselled cap {name[3:]}, 2000 on") for name in TCVIS),
+        _plain("arcticdem_data_mask", "uint8", "bool", (0, 1), "ArcticDEM data mask"),
+        _plain("quality_data_mask", "uint8", "uint8", (0, 2), "Quality: 0 invalid, 1 low, 2 high"),
+        _plain("s2_scl", "uint8", "uint8", (0, 11), "Sentinel-2 scene classification"),
+        _plain("planet_udm", "uint8", "uint8", (0, 8), "PlanetScope usable data mask"),
+        _scaled("probabilities", "uint8", (0, 1), 0.01, 0, 255, long_name="Probability of a thaw slump", units="1"),
+        _plain("binarized_segmentation", "bool", "bool", (0, 1), "Thaw slump"),
+        _plain("extent", "bool", "bool", (0, 1), "Valid area"),
+    )
+}  # fmt: skip
+
+
+def band(name: str) -> Band:
+    """The codec of a band by its canonical name; `probabilities-NAME` and `binarized_segmentation-NAME` too.
+
+    Raises:
+        KeyError: for a name that is not in the table.
+    """
+    if name in _TABLE:
+        return _TABLE[name]
+    base, _, model = name.partition("-")
+    if model and base in ("probabilities", "binarized_segmentation"):
+        return replace(_TABLE[base], name=name, long_name=f"{_TABLE[base].long_name}, model {model}")
+    raise KeyError(f"unknown band {name!r}; known are {', '.join(_TABLE)}")
+
+
+def auxiliary_layers(bands: Iterable[str]) -> tuple[AuxiliaryLayer, ...]:
+    """The auxiliary layers that `bands` are computed from, in the order of `AUXILIARY_LAYERS`."""
+    wanted = set(bands)
+    needs: dict[AuxiliaryLayer, set[str]] = {
+        "arcticdem": {*TERRAIN, "dem", "arcticdem_data_mask"},
+        "tcvis": set(TCVIS),
+    }
+    return tuple(layer for layer in AUXILIARY_LAYERS if wanted & needs[layer])

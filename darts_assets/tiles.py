@@ -1,0 +1,101 @@
+"""What a tile is: an `xarray.Dataset` on a `GeoBox`, read and written in full-width row windows.
+
+A full Sentinel-2 tile with all features is 6 GB in memory, so no step holds one. Steps *read* a lazy dataset (dask or
+zarr behind it) window by window, and *produce* a `TileStream`: the grid, and an iterator of row windows from top to
+bottom. Whoever consumes the stream sets the pace and reports progress.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
+
+WINDOW_ROWS = 512
+"""Rows of a window: 360 MB for 16 float32 bands of a full Sentinel-2 scene."""
+
+
+def row_windows(height: int, rows: int = WINDOW_ROWS) -> Iterator[slice]:
+    """Slices of `rows` rows that cover `range(height)`; the last one may be shorter."""
+    for start in range(0, height, rows):
+        yield slice(start, min(start + rows, height))
+
+
+def on_grid(
+    bands: Mapping[str, np.ndarray[Any, Any]], geobox: GeoBox, attrs: Mapping[str, Any] | None = None
+) -> xr.Dataset:
+    """Arrays of shape `geobox.shape` as a dataset with dims (y, x), coordinates and `spatial_ref`.
+
+    Raises:
+        ValueError: if an array does not have the shape of the grid.
+    """
+    for name, values in bands.items():
+        if values.shape != tuple(geobox.shape):
+            raise ValueError(f"band {name} has shape {values.shape}, its grid {tuple(geobox.shape)}")
+    # xarray's convention is (y, x) everywhere, also for geographic grids.
+    coords = xr_coords(geobox, dims=("y", "x"))
+    data = {name: (("y", "x"), values, {"grid_mapping": "spatial_ref"}) for name, values in bands.items()}
+    return xr.Dataset(data, coords=coords, attrs=dict(attrs or {}))
+
+
+def geobox_of(tile: xr.Dataset) -> GeoBox:
+    """The grid of a tile.
+
+    Raises:
+        ValueError: if the dataset carries no georeference.
+    """
+    geobox = tile.odc.geobox
+    if geobox is None:
+        raise ValueError("the dataset has no georeference (coordinates y, x and spatial_ref)")
+    return geobox
+
+
+@dataclass(frozen=True)
+class TileStream:
+    """A tile on its way: never whole in memory unless somebody collects it.
+
+    Attributes:
+        geobox: grid of the whole tile.
+        bands: names of the bands of every window, in storage order.
+        windows: datasets of full width, top to bottom, without gap or overlap; consumed once.
+        attrs: attributes of the whole tile (sun angles, identifiers, parameters), JSON types only.
+    """
+
+    geobox: GeoBox
+    bands: tuple[str, ...]
+    windows: Iterator[xr.Dataset]
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+    def collect(self) -> xr.Dataset:
+        """The whole tile in memory: for small tiles and tests."""
+        parts = [{name: np.asarray(window[name].values) for name in self.bands} for window in self.windows]
+        whole = {name: np.concatenate([part[name] for part in parts]) for name in self.bands}
+        return on_grid(whole, self.geobox, self.attrs)
+
+    def rechunked(self, rows: int) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
+        """The windows' arrays, regrouped to `rows` rows each (the last may be shorter)."""
+        pending: list[dict[str, np.ndarray[Any, Any]]] = []
+        held = 0
+        for window in self.windows:
+            arrays = {name: np.asarray(window[name].values) for name in self.bands}
+            height = next(iter(arrays.values())).shape[0]
+            start = 0
+            while start < height:
+                take = min(rows - held, height - start)
+                pending.append({name: values[start : start + take] for name, values in arrays.items()})
+                held += take
+                start += take
+                if held == rows:
+                    yield _stack(pending)
+                    pending, held = [], 0
+        if pending:
+            yield _stack(pending)
+
+
+def _stack(parts: list[dict[str, np.ndarray[Any, Any]]]) -> dict[str, np.ndarray[Any, Any]]:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
