@@ -1,0 +1,1 @@
+"""Object store access: opening, atomic publish, preflight of conditional writes."""

@@ -1,0 +1,80 @@
+"""Where things are: typed settings from the environment, `DARTS_*`.
+
+These say where data lives and what is available. *How* scenes are processed is Dagster config of the assets.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
+from darts_assets.errors import SettingsError
+from darts_assets.stores.location import StoreLocation
+
+
+class Settings(BaseSettings):
+    """Settings from the environment; every field `x` is read from `DARTS_X`."""
+
+    model_config = SettingsConfigDict(env_prefix="DARTS_", frozen=True, extra="ignore")
+
+    store: str = Field(default="darts-data", description="Root of everything written: a path or s3://bucket/prefix.")
+    store_endpoint: str | None = Field(default=None, description="URL of an S3-compatible service.")
+    store_region: str | None = Field(default=None, description="S3 region.")
+    raw_store: bool = Field(default=True, description="Keep raw scenes; off = read the source again each time.")
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Checkpoints, comma-separated: PATH or NAME=PATH. Default: the shipped demo model."
+    )
+    auxiliary: Annotated[tuple[AuxiliaryLayer, ...], NoDecode] = Field(
+        default=AUXILIARY_LAYERS, description="Auxiliary layers in use, comma-separated; 'none' runs without."
+    )
+    arcticdem: str | None = Field(
+        default=None, description="ArcticDEM mosaic tiles: a static STAC catalog, item collection or folder of items."
+    )
+    arcticdem_resolution: Literal[2, 10, 32] | None = Field(
+        default=None, description="Metres; default: what suits the scenes (10 for Sentinel-2)."
+    )
+    tcvis: str | None = Field(default=None, description="TCVIS rasters: a path with {vintage} in it.")
+    source_endpoint: str | None = Field(default=None, description="URL of the S3 service that scenes are read from.")
+    source_region: str | None = Field(default=None, description="S3 region that scenes are read from.")
+    source_anonymous: bool = Field(default=False, description="Read scenes from S3 without signing requests.")
+    offline: bool = Field(default=False, description="Never fetch auxiliary chunks; missing ones fail the scene.")
+    executor: Literal["in_process", "multiprocess", "k8s"] = Field(
+        default="in_process", description="How the steps of a run execute."
+    )
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split_models(cls, value: object) -> object:
+        return _split(value)
+
+    @field_validator("auxiliary", mode="before")
+    @classmethod
+    def _split_auxiliary(cls, value: object) -> object:
+        return () if value in ("none", "") else _split(value)
+
+    @property
+    def root(self) -> StoreLocation:
+        """The store's root; a relative path is taken from the current folder once, so that workers agree."""
+        url = self.store if "://" in self.store else str(Path(self.store).expanduser().resolve())
+        return StoreLocation(url, self.store_endpoint, self.store_region)
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        SettingsError: naming each environment variable that makes no sense.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        said = "; ".join(f"DARTS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        raise SettingsError(f"settings from the environment: {said}") from None

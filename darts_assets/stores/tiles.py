@@ -1,0 +1,195 @@
+"""Tiles in object-store Zarr: streamed in, published atomically, read back lazily.
+
+Bands are stored as integers with CF attributes, so any CF-aware reader opens a version (`xarray.open_zarr(place,
+group=version)`). Our reader decodes to float32 instead of xarray's float64, and treats a chunk that is not there as
+damage: Zarr itself would return fill values.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import obstore
+import xarray as xr
+import zarr
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from zarr.abc.store import ByteRequest
+from zarr.codecs import BloscCodec
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import ObjectStore, WrapperStore
+
+from darts_assets.bands import band
+from darts_assets.errors import NotReadableError
+from darts_assets.stores.location import StoreLocation
+from darts_assets.stores.publish import Manifest, Place
+from darts_assets.tiles import WINDOW_ROWS, TileStream, on_grid
+
+CHUNK = WINDOW_ROWS
+"""Pixels of a chunk's side: a chunk row is a window, and a patch of 1024 pixels touches at most nine chunks."""
+
+Progress = Callable[[int, int], None]
+"""Called with rows done and rows in all."""
+
+
+class _CompleteStore(WrapperStore[Any]):
+    """A store in which every chunk must exist."""
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        value = await super().get(key, prototype, byte_range)
+        if value is None and "/c/" in key:
+            raise NotReadableError(f"{self._store}: chunk {key} is missing; materialize the partition again")
+        return value
+
+
+def write_tile(
+    place: Place,
+    stream: TileStream,
+    *,
+    metadata: Mapping[str, Any],
+    keep: Mapping[str, str] | None = None,
+    encoded: bool = False,
+    progress: Progress | None = None,
+) -> int:
+    """Write a tile window by window and publish it in one step.
+
+    Args:
+        place: where; its name should end in `.zarr`.
+        stream: windows in memory dtypes, encoded by the band codecs on the way.
+        metadata: JSON facts for the manifest.
+        keep: bands of the current manifest (name -> version) that stay beside the new ones.
+        encoded: the windows hold stored values already, with CF attributes on their variables.
+        progress: told after each window.
+
+    Returns:
+        Bytes written (compressed).
+    """
+    height, width = (int(n) for n in stream.geobox.shape)
+    with place.new_version() as version:
+        group = zarr.create_group(_zarr(version.location), zarr_format=3)
+        arrays: dict[str, zarr.Array[Any]] = {}
+        row = 0
+        windows = TileStream(stream.geobox, stream.bands, _watched(stream, arrays, group, (height, width), encoded))
+        for part in windows.rechunked(CHUNK):
+            rows = next(iter(part.values())).shape[0]
+            for name, values in part.items():
+                arrays[name][row : row + rows] = values if encoded else band(name).encode(values)
+            row += rows
+            if progress:
+                progress(row, height)
+        if row != height:
+            raise ValueError(f"{place.location}: the stream gave {row} of {height} rows")
+        _write_coordinates(version.location, stream.geobox)
+        zarr.consolidate_metadata(group.store)
+        contents = {**(keep or {}), **dict.fromkeys(stream.bands, version.id)}
+        place.publish(version, contents, {**metadata, "grid": grid_record(stream.geobox), "attrs": stream.attrs})
+    return sum(entry["size"] for batch in obstore.list(version.location.objects()) for entry in batch)
+
+
+def read_tile(place: Place, bands: Sequence[str] | None = None, *, decode: bool = True) -> xr.Dataset:
+    """A published tile, lazily (dask arrays, a block for each stored chunk).
+
+    Args:
+        place: where.
+        bands: which; all by default.
+        decode: physical values in memory dtypes (float32 with NaN); else stored values with their CF attributes.
+
+    Returns:
+        Dataset with dims (y, x), the tile's attributes, and its grid as coordinates.
+
+    Raises:
+        NotReadableError: if nothing is published, a band is not in the tile, or a chunk is gone.
+    """
+    manifest = place.require()
+    names = list(bands) if bands is not None else list(manifest.contents)
+    absent = [name for name in names if name not in manifest.contents]
+    if absent:
+        raise NotReadableError(f"{place.location}: no band {', '.join(absent)}; it has {', '.join(manifest.contents)}")
+    groups = {version: _open_group(place.location.child(version)) for version in set(manifest.contents.values())}
+    stored = {name: groups[manifest.contents[name]][name] for name in names}
+    # Coordinates come from the manifest's grid: no array is read to open a tile.
+    variables = {name: (_decoded(v) if decode else v).data for name, v in stored.items()}
+    tile = on_grid(variables, _geobox(manifest), manifest.metadata["attrs"])
+    if decode:
+        return tile
+    return tile.assign({name: tile[name].assign_attrs(variable.attrs) for name, variable in stored.items()})
+
+
+def read_geobox(place: Place) -> GeoBox:
+    """The grid of a published tile, from its manifest alone.
+
+    Raises:
+        NotReadableError: if nothing is published.
+    """
+    return _geobox(place.require())
+
+
+def grid_record(geobox: GeoBox) -> dict[str, Any]:
+    """A grid as JSON: crs (EPSG or WKT), shape (rows, columns), transform (six numbers)."""
+    return {"crs": str(geobox.crs), "shape": list(geobox.shape), "transform": list(geobox.affine)[:6]}
+
+
+def _geobox(manifest: Manifest) -> GeoBox:
+    record = manifest.metadata["grid"]
+    return GeoBox(tuple(record["shape"]), Affine(*record["transform"]), record["crs"])
+
+
+def _open_group(location: StoreLocation) -> xr.Dataset:
+    store = _CompleteStore(_zarr(location, read_only=True))
+    return xr.open_zarr(store, consolidated=True, chunks={}, mask_and_scale=False, decode_coords=False)
+
+
+def _zarr(location: StoreLocation, read_only: bool = False) -> "ObjectStore[Any]":
+    return ObjectStore(location.objects(), read_only=read_only)
+
+
+def _watched(
+    stream: TileStream,
+    arrays: dict[str, "zarr.Array[Any]"],
+    group: zarr.Group,
+    shape: tuple[int, int],
+    encoded: bool,
+) -> Any:
+    """The stream's windows; arrays are created from the first one, which knows dtypes and attributes."""
+    for window in stream.windows:
+        if not arrays:
+            for name in stream.bands:
+                codec = None if encoded else band(name)
+                arrays[name] = _create(
+                    group, name, shape, window[name].dtype if codec is None else codec.stored,
+                    dict(window[name].attrs) if codec is None else codec.cf_attributes(),
+                )  # fmt: skip
+        yield window
+
+
+def _create(
+    group: zarr.Group, name: str, shape: tuple[int, int], dtype: np.dtype[Any], attributes: dict[str, Any]
+) -> "zarr.Array[Any]":
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=(min(CHUNK, shape[0]), min(CHUNK, shape[1])),
+        dtype=dtype,
+        fill_value=attributes.get("_FillValue", 0),
+        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
+        attributes={**attributes, "grid_mapping": "spatial_ref"},
+        dimension_names=("y", "x"),
+        # A chunk of nothing but fill is written too, so that a chunk that is not there is always damage.
+        config={"write_empty_chunks": True},
+    )
+
+
+def _write_coordinates(location: StoreLocation, geobox: GeoBox) -> None:
+    coordinates = on_grid({}, geobox)
+    coordinates.to_zarr(_zarr(location), mode="a", consolidated=False, zarr_format=3)
+
+
+def _decoded(stored: xr.DataArray) -> xr.DataArray:
+    """Lazily decoded: float32 factors make xarray decode to float32, half of the memory of its float64."""
+    attrs = dict(stored.attrs)
+    if "scale_factor" in attrs:
+        attrs["scale_factor"] = np.float32(attrs["scale_factor"])
+        attrs["add_offset"] = np.float32(attrs["add_offset"])
+        attrs["_FillValue"] = stored.dtype.type(attrs["_FillValue"])
+    variable = xr.conventions.decode_cf_variable(stored.name, stored.variable._replace(attrs=attrs))
+    return xr.DataArray(variable.astype(band(str(stored.name)).memory), name=stored.name)
