@@ -1,11 +1,14 @@
 """What a scene is: a small record of one acquisition, independent of the catalog that described it."""
 
 import datetime as dt
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from odc.geo.geobox import GeoBox
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class SceneBand:
     scale: float = 1.0
     offset: float = 0.0
     nodata: float | None = 0
-    grid: GeoBox | None = None
+    grid: "GeoBox | None" = None
     size: int | None = None
     checksum: str | None = None
 
@@ -75,3 +78,24 @@ class Scene:
     def has_scl(self) -> bool:
         """Whether the provider gives a scene classification."""
         return "s2_scl" in self.bands
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the item: two runs that share it read the same files in the same way."""
+        return hashlib.sha256(json.dumps(self.item, sort_keys=True).encode()).hexdigest()[:16]
+
+    def summary(self) -> dict[str, Any]:
+        """What people want to know of a scene, JSON types only; what is unknown is left out."""
+        facts = {
+            "scene_id": self.id,
+            "source": self.source,
+            "datetime": self.datetime.isoformat(),
+            "crs": f"EPSG:{self.epsg}",
+            "tile": self.tile,
+            "processing_baseline": self.processing_baseline,
+            "cloud_cover": self.cloud_cover,
+            "snow_cover": self.snow_cover,
+            "sun_azimuth": self.sun_azimuth,
+            "sun_elevation": self.sun_elevation,
+        }
+        return {name: value for name, value in facts.items() if value is not None}

@@ -7,12 +7,13 @@ bottom. Whoever consumes the stream sets the pace and reports progress.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from odc.geo.geobox import GeoBox
-from odc.geo.xr import xr_coords
+
+if TYPE_CHECKING:  # geography loads slowly, and definitions must not
+    from odc.geo.geobox import GeoBox
 
 WINDOW_ROWS = 512
 """Rows of a window: 360 MB for 16 float32 bands of a full Sentinel-2 scene."""
@@ -24,14 +25,14 @@ def row_windows(height: int, rows: int = WINDOW_ROWS) -> Iterator[slice]:
         yield slice(start, min(start + rows, height))
 
 
-def on_grid(
-    bands: Mapping[str, np.ndarray[Any, Any]], geobox: GeoBox, attrs: Mapping[str, Any] | None = None
-) -> xr.Dataset:
-    """Arrays of shape `geobox.shape` as a dataset with dims (y, x), coordinates and `spatial_ref`.
+def on_grid(bands: Mapping[str, Any], geobox: "GeoBox", attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
+    """Arrays (numpy, dask) of shape `geobox.shape` as a dataset with dims (y, x), coordinates and `spatial_ref`.
 
     Raises:
         ValueError: if an array does not have the shape of the grid.
     """
+    from odc.geo.xr import xr_coords
+
     for name, values in bands.items():
         if values.shape != tuple(geobox.shape):
             raise ValueError(f"band {name} has shape {values.shape}, its grid {tuple(geobox.shape)}")
@@ -41,13 +42,15 @@ def on_grid(
     return xr.Dataset(data, coords=coords, attrs=dict(attrs or {}))
 
 
-def geobox_of(tile: xr.Dataset) -> GeoBox:
+def geobox_of(tile: xr.Dataset) -> "GeoBox":
     """The grid of a tile.
 
     Raises:
         ValueError: if the dataset carries no georeference.
     """
-    geobox = tile.odc.geobox
+    import odc.geo.xr  # noqa: F401 - gives datasets their `odc` accessor
+
+    geobox: GeoBox | None = tile.odc.geobox
     if geobox is None:
         raise ValueError("the dataset has no georeference (coordinates y, x and spatial_ref)")
     return geobox
@@ -64,7 +67,7 @@ class TileStream:
         attrs: attributes of the whole tile (sun angles, identifiers, parameters), JSON types only.
     """
 
-    geobox: GeoBox
+    geobox: "GeoBox"
     bands: tuple[str, ...]
     windows: Iterator[xr.Dataset]
     attrs: dict[str, Any] = field(default_factory=dict)

@@ -16,7 +16,7 @@ import shutil
 import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,7 +104,8 @@ class Place:
         try:
             yield version
         except BaseException:
-            obstore.delete(self.location.objects(), version.id + _MARKER)
+            with suppress(FileNotFoundError):  # a later writer has removed it
+                obstore.delete(self.location.objects(), version.id + _MARKER)
             self._remove(version.id)
             raise
 

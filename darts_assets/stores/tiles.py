@@ -1,13 +1,15 @@
 """Tiles in object-store Zarr: streamed in, published atomically, read back lazily.
 
-Bands are stored as integers with CF attributes, so any CF-aware reader opens a version (`xarray.open_zarr(place,
-group=version)`). Our reader decodes to float32 instead of xarray's float64, and treats a chunk that is not there as
-damage: Zarr itself would return fill values.
+Bands are stored as integers with CF attributes, so any CF-aware reader opens a version: `xarray.open_zarr(place,
+group=version, consolidated=False)`. Our reader decodes by the codec table to float32 (xarray would to float64), and
+treats a chunk that is not there as damage: Zarr itself would return fill values.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import obstore
 import xarray as xr
@@ -19,7 +21,7 @@ from zarr.codecs import BloscCodec
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore, WrapperStore
 
-from darts_assets.bands import band
+from darts_assets.bands import Band, band
 from darts_assets.errors import NotReadableError
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Manifest, Place
@@ -30,6 +32,19 @@ CHUNK = WINDOW_ROWS
 
 Progress = Callable[[int, int], None]
 """Called with rows done and rows in all."""
+
+
+@dataclass(frozen=True)
+class WrittenTile:
+    """What writing a tile amounted to.
+
+    Attributes:
+        size: bytes written (compressed).
+        coverage: per band the fraction of pixels that hold something: not NaN, or not 0 where a band knows no NaN.
+    """
+
+    size: int
+    coverage: dict[str, float]
 
 
 class _CompleteStore(WrapperStore[Any]):
@@ -50,7 +65,7 @@ def write_tile(
     keep: Mapping[str, str] | None = None,
     encoded: bool = False,
     progress: Progress | None = None,
-) -> int:
+) -> WrittenTile:
     """Write a tile window by window and publish it in one step.
 
     Args:
@@ -62,17 +77,18 @@ def write_tile(
         progress: told after each window.
 
     Returns:
-        Bytes written (compressed).
+        What was written; its coverage is kept in the manifest too.
     """
     height, width = (int(n) for n in stream.geobox.shape)
     with place.new_version() as version:
         group = zarr.create_group(_zarr(version.location), zarr_format=3)
         arrays: dict[str, zarr.Array[Any]] = {}
-        row = 0
+        row, valid = 0, dict.fromkeys(stream.bands, 0)
         windows = TileStream(stream.geobox, stream.bands, _watched(stream, arrays, group, (height, width), encoded))
         for part in windows.rechunked(CHUNK):
             rows = next(iter(part.values())).shape[0]
             for name, values in part.items():
+                valid[name] += int(np.count_nonzero(~np.isnan(values) if values.dtype.kind == "f" else values))
                 arrays[name][row : row + rows] = values if encoded else band(name).encode(values)
             row += rows
             if progress:
@@ -80,10 +96,14 @@ def write_tile(
         if row != height:
             raise ValueError(f"{place.location}: the stream gave {row} of {height} rows")
         _write_coordinates(version.location, stream.geobox)
-        zarr.consolidate_metadata(group.store)
         contents = {**(keep or {}), **dict.fromkeys(stream.bands, version.id)}
-        place.publish(version, contents, {**metadata, "grid": grid_record(stream.geobox), "attrs": stream.attrs})
-    return sum(entry["size"] for batch in obstore.list(version.location.objects()) for entry in batch)
+        coverage = {name: round(count / (height * width), 6) for name, count in valid.items()}
+        before = place.manifest() if keep else None
+        kept = {name: before.metadata["coverage"][name] for name in keep or ()} if before else {}
+        facts = {**metadata, "grid": grid_record(stream.geobox), "attrs": stream.attrs, "coverage": kept | coverage}
+        place.publish(version, contents, facts)
+    size = sum(entry["size"] for batch in obstore.list(version.location.objects()) for entry in batch)
+    return WrittenTile(size, coverage)
 
 
 def read_tile(place: Place, bands: Sequence[str] | None = None, *, decode: bool = True) -> xr.Dataset:
@@ -105,14 +125,13 @@ def read_tile(place: Place, bands: Sequence[str] | None = None, *, decode: bool 
     absent = [name for name in names if name not in manifest.contents]
     if absent:
         raise NotReadableError(f"{place.location}: no band {', '.join(absent)}; it has {', '.join(manifest.contents)}")
-    groups = {version: _open_group(place.location.child(version)) for version in set(manifest.contents.values())}
-    stored = {name: groups[manifest.contents[name]][name] for name in names}
+    arrays = {name: _open_array(place.location.child(manifest.contents[name]), name) for name in names}
     # Coordinates come from the manifest's grid: no array is read to open a tile.
-    variables = {name: (_decoded(v) if decode else v).data for name, v in stored.items()}
+    variables = {name: _lazy(array, band(name) if decode else None) for name, array in arrays.items()}
     tile = on_grid(variables, _geobox(manifest), manifest.metadata["attrs"])
     if decode:
         return tile
-    return tile.assign({name: tile[name].assign_attrs(variable.attrs) for name, variable in stored.items()})
+    return tile.assign({name: tile[name].assign_attrs(dict(array.attrs)) for name, array in arrays.items()})
 
 
 def read_geobox(place: Place) -> GeoBox:
@@ -134,9 +153,13 @@ def _geobox(manifest: Manifest) -> GeoBox:
     return GeoBox(tuple(record["shape"]), Affine(*record["transform"]), record["crs"])
 
 
-def _open_group(location: StoreLocation) -> xr.Dataset:
-    store = _CompleteStore(_zarr(location, read_only=True))
-    return xr.open_zarr(store, consolidated=True, chunks={}, mask_and_scale=False, decode_coords=False)
+def _open_array(location: StoreLocation, name: str) -> "zarr.Array[Any]":
+    return zarr.open_array(_CompleteStore(_zarr(location, read_only=True)), path=name, mode="r", zarr_format=3)
+
+
+def _lazy(array: "zarr.Array[Any]", codec: Band | None) -> da.Array:
+    stored = da.from_array(array, chunks=array.chunks, inline_array=True)
+    return stored if codec is None else stored.map_blocks(codec.decode, dtype=codec.memory)
 
 
 def _zarr(location: StoreLocation, read_only: bool = False) -> "ObjectStore[Any]":
@@ -182,14 +205,3 @@ def _create(
 def _write_coordinates(location: StoreLocation, geobox: GeoBox) -> None:
     coordinates = on_grid({}, geobox)
     coordinates.to_zarr(_zarr(location), mode="a", consolidated=False, zarr_format=3)
-
-
-def _decoded(stored: xr.DataArray) -> xr.DataArray:
-    """Lazily decoded: float32 factors make xarray decode to float32, half of the memory of its float64."""
-    attrs = dict(stored.attrs)
-    if "scale_factor" in attrs:
-        attrs["scale_factor"] = np.float32(attrs["scale_factor"])
-        attrs["add_offset"] = np.float32(attrs["add_offset"])
-        attrs["_FillValue"] = stored.dtype.type(attrs["_FillValue"])
-    variable = xr.conventions.decode_cf_variable(stored.name, stored.variable._replace(attrs=attrs))
-    return xr.DataArray(variable.astype(band(str(stored.name)).memory), name=stored.name)

@@ -1,0 +1,186 @@
+"""Publishing is atomic: what a killed or failed writer leaves is never readable and goes with the next write."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from odc.geo.geobox import GeoBox
+
+from darts_assets.bands import band
+from darts_assets.errors import NotReadableError, StoreError
+from darts_assets.stores.location import StoreLocation
+from darts_assets.stores.publish import Place
+from darts_assets.stores.tiles import read_geobox, read_tile, write_tile
+from darts_assets.tiles import TileStream, geobox_of, on_grid, row_windows
+
+GRID = GeoBox.from_bbox((500_000, 7_700_000, 507_000, 7_713_000), crs="EPSG:32608", resolution=10)
+
+
+def tile(seed: int = 0) -> xr.Dataset:
+    rng = np.random.default_rng(seed)
+    red = rng.random(GRID.shape, dtype="float32") * 0.4
+    red[:300] = np.nan
+    return on_grid({"red": red, "tc_wetness": rng.integers(0, 255, GRID.shape).astype("uint8")}, GRID, {"a": 1})
+
+
+def stream(dataset: xr.Dataset, rows: int = 333) -> TileStream:
+    windows = (dataset.isel(y=window) for window in row_windows(GRID.shape[0], rows))
+    return TileStream(GRID, tuple(dataset.data_vars), windows, dict(dataset.attrs))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(StoreLocation(str(tmp_path)).child("tiles", "scene 1.zarr"))
+
+
+def versions(place: Place) -> list[str]:
+    return sorted(path.name for path in place.location.path.iterdir() if path.is_dir())
+
+
+def test_round_trip_in_codec_precision_whatever_the_windows(place: Place) -> None:
+    source = tile()
+    written = write_tile(place, stream(source), metadata={"k": 2})
+    back = read_tile(place)
+    assert geobox_of(back) == read_geobox(place) == GRID
+    assert back.attrs == {"a": 1}
+    step = band("red").scale
+    assert step is not None
+    np.testing.assert_allclose(back["red"].values, source["red"].values, atol=step / 2 * 1.01)
+    np.testing.assert_array_equal(back["tc_wetness"].values, source["tc_wetness"].values)
+    assert back["red"].dtype == np.float32
+    assert written.coverage["red"] == pytest.approx(1 - 300 / GRID.shape[0])
+    assert written.size == sum(f.stat().st_size for f in place.location.path.rglob("*/**/*") if f.is_file())
+
+
+def test_any_cf_reader_opens_a_version(place: Place) -> None:
+    source = tile()
+    write_tile(place, stream(source), metadata={})
+    (version,) = versions(place)
+    with xr.open_zarr(place.location.path, group=version, consolidated=False) as opened:
+        np.testing.assert_allclose(opened["red"].values, source["red"].values, atol=6e-5)
+        assert opened.odc.geobox == GRID
+
+
+def test_nothing_published_is_not_readable(place: Place) -> None:
+    assert place.manifest() is None
+    assert not place.location.path.exists(), "asking must not create anything"
+    with pytest.raises(NotReadableError, match=r"scene 1\.zarr.*nothing has been published"):
+        read_tile(place)
+
+
+def test_a_failed_write_leaves_the_old_content(place: Place) -> None:
+    write_tile(place, stream(tile(1)), metadata={})
+    before = versions(place)
+
+    def broken():
+        yield tile(2).isel(y=slice(0, 600))
+        raise RuntimeError("source broke")
+
+    with pytest.raises(RuntimeError, match="source broke"):
+        write_tile(place, TileStream(GRID, ("red", "tc_wetness"), broken()), metadata={})
+    assert versions(place) == before
+    np.testing.assert_array_equal(read_tile(place)["tc_wetness"].values, tile(1)["tc_wetness"].values)
+
+
+def test_a_stream_that_ends_early_is_refused(place: Place) -> None:
+    short = TileStream(GRID, ("red", "tc_wetness"), iter([tile().isel(y=slice(0, 600))]))
+    with pytest.raises(ValueError, match="600 of 1300 rows"):
+        write_tile(place, short, metadata={})
+    assert place.manifest() is None
+
+
+def test_bands_are_added_beside_those_that_are_kept(place: Place) -> None:
+    first, second = tile(1), tile(2)
+    write_tile(place, stream(first[["red"]]), metadata={})
+    kept = place.require().contents
+    write_tile(place, stream(second[["tc_wetness"]]), metadata={}, keep=kept)
+    assert len(versions(place)) == 2
+    both = read_tile(place)
+    np.testing.assert_allclose(both["red"].values, first["red"].values, atol=6e-5)
+    np.testing.assert_array_equal(both["tc_wetness"].values, second["tc_wetness"].values)
+
+
+def test_a_lost_chunk_is_an_error_not_zeros(place: Place) -> None:
+    write_tile(place, stream(tile()), metadata={})
+    opened = read_tile(place)
+    next(place.location.path.rglob("red/c/1/0")).unlink()
+    assert np.isfinite(opened["tc_wetness"].values).all()
+    with pytest.raises(NotReadableError, match="red/c/1/0 is missing"):
+        opened["red"].values  # noqa: B018
+
+
+def test_a_missing_band_is_named(place: Place) -> None:
+    write_tile(place, stream(tile()), metadata={})
+    with pytest.raises(NotReadableError, match="no band nir; it has red, tc_wetness"):
+        read_tile(place, ["nir"])
+
+
+def test_a_damaged_pointer_is_an_error(place: Place) -> None:
+    write_tile(place, stream(tile()), metadata={})
+    (place.location.path / "zarr.json").write_text("{")
+    with pytest.raises(NotReadableError, match="pointer"):
+        read_tile(place)
+
+
+def test_the_later_of_two_writers_wins(place: Place) -> None:
+    with place.new_version() as first, place.new_version() as second:
+        place.publish(second, {"x": second.id}, {})
+        with pytest.raises(StoreError, match="another run has started"):
+            place.publish(first, {"x": first.id}, {})
+    assert place.require().contents == {"x": second.id}
+
+
+def test_clear_removes_everything(place: Place) -> None:
+    write_tile(place, stream(tile()), metadata={})
+    place.clear()
+    assert place.manifest() is None
+    assert versions(place) == []
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "", "."])
+def test_a_name_cannot_leave_the_store(name: str) -> None:
+    with pytest.raises(StoreError, match="cannot be a name"):
+        StoreLocation("/store").child("raw", name)
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_publish as t
+place = t.Place(t.StoreLocation({root!r}).child("tiles", "scene 1.zarr"))
+print("ready", flush=True)
+for seed in range(1000):
+    t.write_tile(place, t.stream(t.tile(seed), 100), metadata={{"seed": seed}})
+"""
+
+
+def test_killed_at_any_moment_a_tile_is_absent_or_complete(place: Place, tmp_path: Path) -> None:
+    """Twenty SIGKILLs at random moments of a writer that writes again and again."""
+    script = KILLED.format(tests=str(Path(__file__).parent), root=str(tmp_path))
+    moments = random.Random(4)
+    expected = {seed: tile(seed) for seed in range(3)}
+    for _ in range(20):
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=os.environ)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(moments.uniform(0.0, 0.4))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        manifest = place.manifest()
+        if manifest is not None:
+            seed = manifest.metadata["seed"]
+            wanted = expected.setdefault(seed, tile(seed))
+            np.testing.assert_array_equal(read_tile(place)["tc_wetness"].values, wanted["tc_wetness"].values)
+    write_tile(place, stream(expected[0]), metadata={"seed": 0})
+    assert len(versions(place)) == 1, "the next write removes what killed ones left"
+    left = {path.name for path in place.location.path.iterdir()}
+    assert left == {"zarr.json", *versions(place)}
+    assert json.loads((place.location.path / "zarr.json").read_text())["node_type"] == "group"
