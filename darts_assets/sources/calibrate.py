@@ -1,0 +1,97 @@
+"""Digital numbers to reflectance and quality."""
+
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+import xarray as xr
+
+from darts_assets.bands import OPTICAL
+from darts_assets.bands import band as codec
+from darts_assets.sources.layouts import SCL
+
+logger = logging.getLogger(__name__)
+
+QUALITY = "quality_data_mask"
+
+S2_QUALITY: Mapping[int, int] = MappingProxyType(
+    {0: 0, 1: 0, 2: 2, 3: 1, 4: 2, 5: 2, 6: 2, 7: 2, 8: 1, 9: 1, 10: 2, 11: 1}
+)
+"""Quality (0 invalid, 1 low, 2 high) of each class of Sentinel-2's scene classification.
+
+Invalid are no data and saturated; low are cloud shadow, cloud of medium and high probability, and snow. That thin
+cirrus (10), water (6) and dark areas (2) count as high is debatable, hence a table.
+"""
+
+
+def calibrate(raw: xr.Dataset, quality: Mapping[int, int] = S2_QUALITY) -> xr.Dataset:
+    """Reflectance and quality of digital numbers, lazily where they are lazy.
+
+    A pixel is invalid, NaN in every optical band, where the scene classification is 0 or any optical band of the
+    dataset has no data.
+
+    Args:
+        raw: what `open_raw` gives: uint16 bands (y, x) with the attributes `scale_factor`, `add_offset` and
+            `_FillValue`, and `s2_scl` (uint8) where there is one; also from a store opened with `mask_and_scale=False`.
+        quality: class of the scene classification -> quality; classes that it lacks are invalid.
+
+    Returns:
+        Dataset (y, x): the optical bands as float32 reflectance, `quality_data_mask` as uint8, and `s2_scl` as it was.
+        Without `s2_scl` every pixel with data is of high quality, and the attribute `scl` says "absent".
+
+    Raises:
+        ValueError: if there is no optical band, one lacks its attributes, or a quality is not 0, 1 or 2.
+    """
+    optical = [name for name in OPTICAL if name in raw]
+    if not optical:
+        raise ValueError(f"no optical band in {', '.join(map(str, raw.data_vars))}")
+    if not set(quality.values()) <= {0, 1, 2}:
+        raise ValueError(f"quality must be 0, 1 or 2, not {sorted(set(quality.values()))}")
+    has_data = _has_data(raw, optical)
+    valid, mask, attributes = has_data, has_data.astype(np.uint8) * np.uint8(2), dict(raw.attrs)
+    if SCL in raw:
+        valid = has_data & (raw[SCL] != 0)
+        mask = xr.where(has_data, _looked_up(raw[SCL], quality), np.uint8(0))
+    else:
+        attributes["scl"] = "absent"
+        logger.warning(
+            "scene %s has no scene classification: every pixel with data counts as high quality, clouds too",
+            raw.attrs.get("scene_id", "(unnamed)"),
+        )
+    bands = {name: _reflectance(raw[name], valid) for name in optical}
+    bands[QUALITY] = mask.assign_attrs(long_name=codec(QUALITY).long_name, **_georeference(raw[optical[0]]))
+    if SCL in raw:
+        bands[SCL] = raw[SCL]
+    return xr.Dataset(bands, attrs=attributes)
+
+
+def _has_data(raw: xr.Dataset, optical: list[str]) -> xr.DataArray:
+    has_data = raw[optical[0]] != _attribute(raw[optical[0]], "_FillValue")
+    for name in optical[1:]:
+        has_data = has_data & (raw[name] != _attribute(raw[name], "_FillValue"))
+    return has_data
+
+
+def _reflectance(numbers: xr.DataArray, valid: xr.DataArray) -> xr.DataArray:
+    scale, offset = (np.float32(_attribute(numbers, key)) for key in ("scale_factor", "add_offset"))
+    reflectance = (numbers.astype(np.float32) * scale + offset).where(valid)
+    attributes = {"long_name": codec(str(numbers.name)).long_name, "units": codec(str(numbers.name)).units}
+    reflectance.attrs = attributes | _georeference(numbers)
+    return reflectance
+
+
+def _looked_up(classification: xr.DataArray, quality: Mapping[int, int]) -> xr.DataArray:
+    table = np.zeros(256, np.uint8)
+    table[list(quality)] = list(quality.values())
+    return xr.apply_ufunc(table.__getitem__, classification, dask="parallelized", output_dtypes=[np.uint8])
+
+
+def _attribute(numbers: xr.DataArray, key: str) -> float:
+    if key not in numbers.attrs:
+        raise ValueError(f"band {numbers.name} has no {key}; open its store with mask_and_scale=False")
+    return float(numbers.attrs[key])
+
+
+def _georeference(numbers: xr.DataArray) -> dict[str, str]:
+    return {key: numbers.attrs[key] for key in ("grid_mapping",) if key in numbers.attrs}

@@ -1,0 +1,175 @@
+"""A scene's pixels on one grid: lazily as a dataset, or as a stream of row windows.
+
+Digital numbers stay as the provider gave them; `calibrate` makes reflectance of them. odc-stac brings all bands to the
+grid of the finest file, with nearest neighbour.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import odc.stac
+import pystac
+import xarray as xr
+from odc.geo.geobox import GeoBox
+
+from darts_assets.bands import band as codec
+from darts_assets.errors import SceneError
+from darts_assets.scene import Scene, SceneBand
+from darts_assets.sources.access import MAX_CONNECTIONS, S3Options, gdal_path
+from darts_assets.sources.driver import SceneDriver
+from darts_assets.sources.integrity import Header, check_files
+from darts_assets.sources.layouts import SCL
+from darts_assets.tiles import WINDOW_ROWS, TileStream, on_grid, row_windows
+
+_MOST_ROWS = 2048
+"""Windows are not aligned with files whose blocks have more rows than that."""
+
+
+def scene_grid(scene: Scene, bands: Sequence[str], s3: S3Options | None = None) -> GeoBox:
+    """The grid of the finest of the bands' files, as the file itself has it.
+
+    Raises:
+        SceneError: if the scene lacks a band.
+        RasterError: if a file is not as it must be (see `check_files`).
+        SourceUnavailableError: if a service does not answer after bounded retries.
+    """
+    return _finest(_checked(scene, bands, None, s3)).grid
+
+
+def open_raw(
+    scene: Scene,
+    bands: Sequence[str],
+    *,
+    grid: GeoBox | None = None,
+    window_rows: int = WINDOW_ROWS,
+    s3: S3Options | None = None,
+) -> xr.Dataset:
+    """Digital numbers of some bands on one grid, lazily.
+
+    Files are checked first (see `check_files`), and read when the values are asked for.
+
+    Args:
+        scene: the scene.
+        bands: canonical names of bands.
+        grid: the grid to bring them to; `scene_grid` of the bands if None.
+        window_rows: rows of a chunk; rounded up to whole internal tiles of the files, so that none is decoded twice.
+        s3: how `s3://` is reached.
+
+    Returns:
+        Dataset (y, x), dask-backed in chunks of full width: uint16 bands with `scale_factor`, `add_offset` and
+        `_FillValue` as attributes, `s2_scl` as uint8. Attributes of the dataset say what the scene is.
+
+    Raises:
+        SceneError, RasterError, SourceUnavailableError: as `scene_grid`; reading the values raises the latter two.
+    """
+    return _open(scene, _checked(scene, bands, grid, s3), grid, window_rows, s3)
+
+
+def fetch(
+    scene: Scene,
+    bands: Sequence[str],
+    *,
+    grid: GeoBox | None = None,
+    window_rows: int = 2 * WINDOW_ROWS,
+    s3: S3Options | None = None,
+) -> TileStream:
+    """Digital numbers of some bands on one grid, as a stream of row windows.
+
+    The same as `open_raw`, for reading everything once: at most `MAX_CONNECTIONS` bands at a time, and nothing but one
+    window in memory (270 MB for all bands of a Sentinel-2 scene).
+
+    Raises:
+        SceneError, RasterError, SourceUnavailableError: as `scene_grid`; the windows raise the latter two.
+    """
+    raw = _open(scene, _checked(scene, bands, grid, s3), grid, window_rows, s3)
+    return TileStream(raw.odc.geobox, tuple(map(str, raw.data_vars)), _read_windows(raw), dict(raw.attrs))
+
+
+def _read_windows(raw: xr.Dataset) -> Iterator[xr.Dataset]:
+    rows = raw.chunksizes["y"][0]
+    for window in row_windows(raw.sizes["y"], rows):
+        yield raw.isel(y=window).compute(scheduler="threads", num_workers=MAX_CONNECTIONS)
+
+
+def _checked(scene: Scene, bands: Sequence[str], grid: GeoBox | None, s3: S3Options | None) -> dict[str, Header]:
+    if missing := [name for name in bands if name not in scene.bands]:
+        raise SceneError(f"scene {scene.id} has no band {', '.join(missing)}; it has {', '.join(scene.bands)}")
+    if not bands:
+        raise SceneError(f"scene {scene.id}: no band was asked for; it has {', '.join(scene.bands)}")
+    return check_files(scene, bands, s3, area=grid)
+
+
+def _finest(headers: dict[str, Header]) -> Header:
+    return min(headers.values(), key=lambda header: abs(header.grid.resolution.x))
+
+
+def _open(
+    scene: Scene, headers: dict[str, Header], grid: GeoBox | None, window_rows: int, s3: S3Options | None
+) -> xr.Dataset:
+    finest = _finest(headers)
+    grid = grid or finest.grid
+    block_rows = round(finest.block_rows * finest.grid.resolution.y / grid.resolution.y)
+    if not 0 < block_rows <= _MOST_ROWS:
+        block_rows = 1
+    rows = -(-window_rows // block_rows) * block_rows
+    keys = {name: f"{name}.{scene.bands[name].index}" for name in headers}
+    loaded = odc.stac.load(
+        [_as_stac(scene, headers)],
+        bands=list(keys.values()),
+        geobox=grid,
+        chunks={"y": rows, "x": grid.shape.x},
+        resampling="nearest",
+        groupby="id",
+        fail_on_error=True,
+        driver=SceneDriver(scene, s3 or S3Options()),
+    ).isel(time=0)
+    raw = on_grid({name: loaded[key].data for name, key in keys.items()}, grid, _scene_attributes(scene))
+    for name, values in raw.data_vars.items():
+        values.attrs |= _band_attributes(scene.bands[str(name)])
+    return raw
+
+
+def _as_stac(scene: Scene, headers: dict[str, Header]) -> pystac.Item:
+    """The scene as odc-stac wants it: one asset a band, with what the files (not the catalog) say."""
+    # Without geometry and bbox odc-stac goes by the files' grids, which hold at the antimeridian too.
+    item = pystac.Item(scene.id, geometry=None, bbox=None, datetime=scene.datetime, properties={})
+    item.stac_extensions = [
+        "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+        "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
+    ]
+    for name, header in headers.items():
+        band = scene.bands[name]
+        values = {"data_type": "uint8" if name == SCL else "uint16", "nodata": band.nodata}
+        fields = {
+            "proj:code": f"EPSG:{scene.epsg}",
+            "proj:shape": list(header.grid.shape),
+            "proj:transform": list(header.grid.transform)[:6],
+            "bands": [values] * band.index,
+        }
+        item.add_asset(name, pystac.Asset(gdal_path(band.href), roles=["data"], extra_fields=fields))
+    return item
+
+
+def _scene_attributes(scene: Scene) -> dict[str, Any]:
+    attributes = {
+        "scene_id": scene.id,
+        "source": scene.source,
+        "datetime": scene.datetime.isoformat(),
+        "sun_azimuth": scene.sun_azimuth,
+        "sun_elevation": scene.sun_elevation,
+        "tile": scene.tile,
+        "processing_baseline": scene.processing_baseline,
+    }
+    return {key: value for key, value in attributes.items() if value is not None}
+
+
+def _band_attributes(band: SceneBand) -> dict[str, Any]:
+    if band.name == SCL:
+        return {"long_name": codec(band.name).long_name}
+    return {
+        "long_name": codec(band.name).long_name,
+        "units": codec(band.name).units,
+        "scale_factor": band.scale,
+        "add_offset": band.offset,
+        "_FillValue": 0,
+    }

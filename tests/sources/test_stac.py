@@ -1,0 +1,293 @@
+import copy
+import datetime as dt
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from darts_assets.bands import OPTICAL, VISIBLE_NIR
+from darts_assets.errors import SceneError
+from darts_assets.sources import parse_item
+from darts_assets.sources.layouts import asset_keys
+
+
+def items_in(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if value.get("type") == "Feature" and "assets" in value:
+            yield value
+        else:
+            for part in value.values():
+                yield from items_in(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from items_in(part)
+
+
+def items_below(folder: Path) -> list[dict[str, Any]]:
+    files = sorted(path for pattern in ("*.json", "*.geojson") for path in folder.rglob(pattern))
+    return [item for path in files for item in items_in(json.loads(path.read_text()))]
+
+
+def test_every_real_cdse_item_parses(shared):
+    items = items_below(shared / "data" / "cdse_stac")
+    assert len(items) >= 13
+    for item in items:
+        scene = parse_item(item)
+        assert scene.id == item["id"]
+        assert scene.source == "cdse"
+        assert tuple(scene.bands) == (*OPTICAL, "s2_scl")
+        assert f"_T{scene.tile}_" in scene.id
+        assert f"_N{scene.processing_baseline.replace('.', '')}_" in scene.id
+        assert scene.epsg % 100 == int(scene.tile[:2])
+        assert scene.epsg // 100 == (327 if scene.tile[2] < "N" else 326)
+        assert {(band.scale, band.offset) for name, band in scene.bands.items() if name != "s2_scl"} == {(1e-4, -0.1)}
+        assert [scene.bands[name].grid.shape for name in ("blue", "swir16", "nir09", "s2_scl")] == [
+            (10980, 10980), (5490, 5490), (1830, 1830), (5490, 5490),
+        ]  # fmt: skip
+        assert scene.sun_azimuth is not None
+        assert scene.sun_elevation is not None
+
+
+@pytest.mark.parametrize(("tile", "epsg"), [("01WCP", 32601), ("01KAB", 32701)])
+def test_antimeridian_items(shared, tile, epsg):
+    items = items_below(shared / "data" / "cdse_stac" / "derived_from_safe")
+    (item,) = (item for item in items if f"_T{tile}_" in item["id"])
+    scene = parse_item(item)
+    assert (scene.tile, scene.epsg) == (tile, epsg)
+    assert scene.geometry == item["geometry"]  # cut at the antimeridian: valid
+
+
+def test_official_cdse_example_in_full(shared):
+    (item,) = items_below(shared / "data" / "cdse_stac" / "official_example_T13VEK")
+    scene = parse_item(item)
+    assert scene.datetime == dt.datetime(2022, 2, 17, 18, 34, 31, 24000, dt.UTC)
+    assert (scene.cloud_cover, scene.snow_cover) == (41.21, 58.787221)
+    assert scene.sun_azimuth == 171.648044763495
+    blue = scene.bands["blue"]
+    assert blue.grid == GeoBox((10980, 10980), Affine(10, 0, 499980, 0, -10, 7000020), "EPSG:32613")
+    assert (blue.asset, blue.index, blue.nodata, blue.size) == ("B02_10m", 1, 0, 134936576)
+    assert blue.checksum == "1620224759635fcc8684cf2c5de1c1e96e222558baeba515e8768cecf9842ed70fd5"
+    assert (scene.bands["s2_scl"].scale, scene.bands["s2_scl"].offset) == (1, 0)
+    assert scene.item == item
+
+
+@pytest.mark.parametrize(
+    ("folder", "scene_id", "source", "epsg", "tile", "baseline", "offset"),
+    [
+        ("stactools_sentinel2", "S2B_T22HBD_20210122T133224_L2A", "earth_search", 32722, "22HBD", "02.14", 0),
+        ("stactools_sentinel2", "S2A_T07HFE_20190212T192646_L2A", "earth_search", 32707, "07HFE", "02.12", 0),
+        ("stactools_sentinel2", "S2A_T01WCP_20230625T234624_L2A", "earth_search", 32601, "01WCP", "05.09", -0.1),
+        ("stactools_sentinel2", "S2A_T01KAB_20230821T221944_L2A", "earth_search", 32701, "01KAB", "05.09", -0.1),
+        (
+            "stactools_sentinel2", "S2A_OPER_MSI_L2A_TL_VGS1_20220401T110010_A035382_T34LBP",
+            "earth_search", 32734, "34LBP", "04.00", -0.1,
+        ),
+        ("rio_tiler_pds", "S2A_29RKH_20200219_0_L2A", "earth_search", 32629, "29RKH", "02.14", 0),
+        # boa_offset_applied is true and raster:bands still says -0.1
+        ("geoengine", "S2B_30VVJ_20260327_0_L2A", "earth_search", 32630, "30VVJ", "05.12", 0),
+        ("geoengine", "S2B_36MWC_20210923_0_L2A", "sentinel2_bands", 32736, "36MWC", "03.01", 0),
+        ("other_stac", "S2A_28QCH_20200714_0_L2A", "sentinel2_bands", 32628, "28QCH", "02.14", 0),
+        (
+            "other_stac", "S2B_MSIL2A_20190629T212529_R043_T06VVN_20201006T080531",
+            "sentinel2_bands", 32606, "06VVN", "02.12", 0,
+        ),
+        (
+            "other_stac", "S2B_MSIL2A_20240419T095549_R122_T47XML_20240419T123458",
+            "sentinel2_bands", 32647, "47XML", "05.10", -0.1,
+        ),
+    ],
+)  # fmt: skip
+def test_items_of_other_providers(shared, folder, scene_id, source, epsg, tile, baseline, offset):
+    item = next(item for item in items_below(shared / "data" / folder) if item["id"] == scene_id)
+    scene = parse_item(item)
+    assert (scene.source, scene.epsg, scene.tile, scene.processing_baseline) == (source, epsg, tile, baseline)
+    assert {band.offset for name, band in scene.bands.items() if name != "s2_scl"} == {offset}
+    assert {band.scale for name, band in scene.bands.items() if name != "s2_scl"} == {1e-4}
+    assert len(scene.bands) == 13
+    assert scene.has_scl
+
+
+def test_no_real_item_crashes(shared):
+    outcomes = []
+    for folder in ("other_stac", "stactools_sentinel2", "geoengine", "planet_stactools", "planet_client"):
+        for item in items_below(shared / "data" / folder):
+            try:
+                outcomes.append(parse_item(item).source)
+            except SceneError as error:
+                outcomes.append("refused" if item["id"] in str(error) else f"unnamed: {item['id']}")
+    assert outcomes.count("sentinel2_bands") >= 19
+    assert outcomes.count("earth_search") >= 8
+    assert outcomes.count("refused") >= 6
+    assert set(outcomes) == {"sentinel2_bands", "earth_search", "refused"}
+
+
+def test_sun_elevation_is_not_the_zenith(shared):
+    items = items_below(shared / "data" / "other_stac" / "stac_geoparquet")
+    item = next(item for item in items if item["id"].endswith("T47XML_20240419T123458"))
+    scene = parse_item(item)
+    assert scene.sun_elevation == 90 - item["properties"]["s2:mean_solar_zenith"]
+    assert scene.sun_azimuth == item["properties"]["s2:mean_solar_azimuth"]
+
+
+def test_several_bands_in_one_file_by_common_name():
+    names = ["blue", "green", "red", "rededge071", "nir"]
+    item = {
+        "id": "peel",
+        "properties": {"datetime": "2021-08-21T21:00:19Z", "proj:epsg": 32608},
+        "assets": {
+            "preview": {"href": "p.png", "roles": ["overview"], "bands": [{"eo:common_name": "red"}]},
+            "data": {"href": "d.tif", "bands": [{"eo:common_name": n, "scale": 1e-4, "offset": 0} for n in names]},
+        },
+    }
+    scene = parse_item(item)
+    assert scene.source == "common_names"
+    assert {name: band.index for name, band in scene.bands.items()} == {
+        "blue": 1, "green": 2, "red": 3, "nir": 5, "rededge071": 4,
+    }  # fmt: skip
+    assert not scene.has_scl
+    item["assets"]["more"] = {"href": "m.tif", "eo:bands": [{"common_name": "red"}]}
+    with pytest.raises(SceneError, match="assets data and more both claim to be band red"):
+        parse_item(item)
+
+
+@pytest.fixture
+def item(made) -> dict[str, Any]:
+    return copy.deepcopy(made.item)
+
+
+@pytest.mark.parametrize(("version", "offset"), [("02.14", 0.0), ("03.01", 0.0), ("04.00", -0.1), ("05.11", -0.1)])
+def test_offset_by_baseline_where_the_item_is_silent(item, version, offset):
+    for asset in item["assets"].values():
+        asset.pop("raster:scale", None)
+        asset.pop("raster:offset", None)
+    item["properties"]["processing:version"] = version
+    assert {(band.scale, band.offset) for name, band in parse_item(item).bands.items() if name != "s2_scl"} == {
+        (1e-4, offset)
+    }
+
+
+def test_item_wins_over_baseline(item):
+    for asset in item["assets"].values():
+        asset["raster:offset"] = 0
+    assert {band.offset for band in parse_item(item).bands.values()} == {0}
+
+
+def test_baseline_from_product_name(item):
+    del item["properties"]["processing:version"]
+    assert parse_item(item).processing_baseline == "05.09"
+
+
+def test_reflectance_must_be_told(item):
+    del item["properties"]["processing:version"]
+    item["id"] = "some_scene"
+    assert parse_item(item).bands["blue"].offset == -0.1
+    del item["assets"]["B03_10m"]["raster:scale"]
+    with pytest.raises(SceneError, match=r"some_scene, band green \(asset B03_10m\): neither raster:scale"):
+        parse_item(item)
+
+
+@pytest.mark.parametrize("band", VISIBLE_NIR)
+def test_missing_band_is_named(item, band):
+    key = asset_keys("cdse")[band]
+    del item["assets"][key]
+    with pytest.raises(SceneError, match=rf"layout cdse: band {band} \({key}\) is missing; its assets: B0"):
+        parse_item(item)
+
+
+def test_unknown_layout_shows_what_is_expected(item):
+    item["assets"] = {"image": {"href": "x.tif"}}
+    with pytest.raises(SceneError, match=r"cdse: B02_10m.*earth_search: blue, .*common names.*Its assets: image"):
+        parse_item(item)
+
+
+def test_two_layouts_are_ambiguous(item):
+    item["assets"]["red"] = item["assets"]["B04_10m"]
+    with pytest.raises(SceneError, match="fits several layouts \\(cdse, earth_search\\)"):
+        parse_item(item)
+
+
+def test_two_crs_are_named(item):
+    item["assets"]["B08_10m"]["proj:code"] = "EPSG:32609"
+    with pytest.raises(SceneError, match=r"several CRSs \(.*EPSG:32609: B08_10m.*\); one UTM zone"):
+        parse_item(item)
+
+
+def test_crs_of_the_item_where_assets_have_none(item):
+    for asset in item["assets"].values():
+        asset["proj:code"] = None
+    with pytest.raises(SceneError, match=r"its CRS is none; a UTM zone was expected"):
+        parse_item(item)
+    item["properties"]["proj:epsg"] = 32608
+    assert parse_item(item).epsg == 32608
+
+
+def test_unused_assets_may_have_any_crs(item):
+    item["assets"]["thumbnail"] = {"href": "t.jpg", "proj:code": "EPSG:4326"}
+    assert parse_item(item).epsg == 32608
+
+
+@pytest.mark.parametrize("code", ["EPSG:4326", "EPSG:32661", "EPSG:32600", "EPSG:3413", "IAU_2015:30100"])
+def test_only_utm(item, code):
+    for asset in item["assets"].values():
+        asset["proj:code"] = code
+    with pytest.raises(SceneError, match=f"its CRS is {code}"):
+        parse_item(item)
+
+
+@pytest.mark.parametrize("scene_id", ["", "a/b", "..", "a..b", "a b", "ü", ".hidden", "x" * 300, None, 7, "a\n"])
+def test_ids_must_name_a_partition_and_a_folder(item, scene_id):
+    item["id"] = scene_id
+    with pytest.raises(SceneError, match=r"letters, digits, .* such as S2A_MSIL2A_"):
+        parse_item(item)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("raster:scale", "big", "its scale is 'big'"),
+        ("raster:scale", 0, "its scale is 0"),
+        ("raster:offset", float("nan"), "its offset is nan"),
+        ("nodata", 65535, "its nodata value is 65535"),
+        ("proj:shape", [10], "are not a grid"),
+        ("proj:transform", [10, 0, 5], "are not a grid"),
+        ("href", None, "it has no href"),
+    ],
+)
+def test_numbers_that_make_no_sense(item, key, value, message):
+    item["assets"]["B02_10m"][key] = value
+    with pytest.raises(SceneError, match=rf"band blue \(asset B02_10m\): .*{message}"):
+        parse_item(item)
+
+
+@pytest.mark.parametrize("time", [None, "yesterday", "2023-13-45T00:00:00Z"])
+def test_datetime_must_be_a_time(item, time):
+    item["properties"]["datetime"] = time
+    with pytest.raises(SceneError, match="its datetime is"):
+        parse_item(item)
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        None,
+        {},
+        {"type": "Polygon", "coordinates": []},
+        {"type": "Polygon"},
+        {"type": "Bowtie", "coordinates": [[0, 1]]},
+        {"type": "Polygon", "coordinates": "nonsense"},
+        {"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [1, 0], [0, 1], [0, 0]]]},
+        {"type": "Polygon", "coordinates": [[[179, 66], [-179, 66], [-179, 67], [179, 67], [179, 66]]]},
+    ],
+)
+def test_unusable_footprints_are_dropped(item, geometry):
+    item["geometry"] = geometry
+    assert parse_item(item).geometry is None
+
+
+def test_usable_footprint_is_kept(item):
+    item["geometry"] = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
+    assert parse_item(item).geometry == item["geometry"]
