@@ -1,0 +1,73 @@
+import dask.array as da
+import numpy as np
+import pytest
+from pyproj import Transformer
+
+from darts_assets.features.reproject import BLOCK_COLUMNS, reproject
+from darts_assets.tiles import row_windows
+
+
+def in_windows(source, names, grid, rows: int) -> dict[str, np.ndarray]:
+    parts = [reproject(source, names, grid[window, :]) for window in row_windows(grid.shape[0], rows)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def test_every_cell_lands_where_it_belongs(world):
+    grid = world.tile(300, 400)
+    found = reproject(world.elevations(grid, lambda x, y: x + 0 * y), ("dem",), grid)["dem"]
+    a = grid.transform
+    columns, rows = np.meshgrid(np.arange(400) + 0.5, np.arange(300) + 0.5)
+    x, _ = Transformer.from_crs(32616, 3413, always_xy=True).transform(a.c + a.a * columns, a.f + a.e * rows)
+    # GDAL promises an eighth of a source pixel; float32 keeps 1/8 m of coordinates of that size.
+    assert np.abs(found - x).max() < 10 / 8 + 1 / 8
+
+
+@pytest.mark.parametrize("shape", [(600, 600), (150, BLOCK_COLUMNS + 200)])
+def test_windows_leave_no_trace_at_an_angle(world, shape):
+    grid = world.tile(*shape)
+    source = world.elevations(grid)
+    whole = reproject(source, ("dem", "arcticdem_data_mask"), grid)
+    assert np.isfinite(whole["dem"]).all()
+    assert (whole["arcticdem_data_mask"] == 1).all()
+    # Source windows begin at other pixels, which moves coordinates by some 1e-9 pixel.
+    np.testing.assert_allclose(in_windows(source, ("dem",), grid, 61)["dem"], whole["dem"], rtol=0, atol=1e-3)
+
+
+def test_blocks_meet_without_a_step(world):
+    grid = world.tile(40, BLOCK_COLUMNS + 200)
+    dem = reproject(world.elevations(grid), ("dem",), grid)["dem"]
+    bends = np.abs(np.diff(dem, n=2, axis=1))
+    seam = bends[:, BLOCK_COLUMNS - 3 : BLOCK_COLUMNS + 1]
+    assert seam.max() <= bends[:, BLOCK_COLUMNS - 200 : BLOCK_COLUMNS + 197].max()
+
+
+def test_only_what_lies_under_the_window_is_read(world):
+    grid = world.tile(1200, 1200)
+    source = world.elevations(grid)
+    read = []
+
+    def counting(block):
+        read.append(block.size)
+        return block
+
+    meta = np.empty((0, 0), dtype=np.float32)
+    source["dem"] = source["dem"].copy(data=da.map_blocks(counting, source["dem"].data, dtype=np.float32, meta=meta))
+    reproject(source, ("dem",), grid[:32, :])
+    assert 0 < sum(read) < source["dem"].size / 2
+
+
+def test_dimensions_of_any_name(world):
+    grid = world.tile(50, 60)
+    source = world.trends(grid)
+    geographic = source.rename(y="latitude", x="longitude")
+    expected = reproject(source, ("tc_wetness",), grid)["tc_wetness"]
+    assert expected.dtype == np.uint8
+    assert expected.min() > 0
+    np.testing.assert_array_equal(reproject(geographic, ("tc_wetness",), grid)["tc_wetness"], expected)
+
+
+def test_a_source_elsewhere_gives_nothing(world):
+    here, elsewhere = world.tile(50, 60), world.tile(50, 60, latitude=72)
+    found = reproject(world.elevations(elsewhere), ("dem", "arcticdem_data_mask"), here)
+    assert np.isnan(found["dem"]).all()
+    assert (found["arcticdem_data_mask"] == 0).all()
