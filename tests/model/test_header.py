@@ -1,0 +1,193 @@
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from darts_assets.bands import FEATURES
+from darts_assets.errors import CheckpointError
+from darts_assets.model import read_header
+
+MODEL = {"arch": "unet", "encoder_name": "resnet18", "in_channels": 3, "classes": 1}
+BANDS = ["red", "green", "ndvi"]
+WEIGHTS = {"a": torch.zeros(2)}
+
+
+def lightning(**config: Any) -> dict[str, Any]:
+    return {"hyper_parameters": {"config": {"model": MODEL, "bands": BANDS, **config}}, "state_dict": WEIGHTS}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[[Any], Path]:
+    def save(content: Any) -> Path:
+        path = tmp_path / "model.ckpt"
+        torch.save(content, path)
+        return path
+
+    return save
+
+
+class PickledAsDict:
+    """As DARTS's old class `Bands`."""
+
+    def __reduce__(self):
+        return dict, ({"bands": BANDS, "band_factors": [1.0, 1.0, 1.0], "band_offsets": [0.0, 0.0, 0.0]},)
+
+
+class Evil:
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("file", ["small_tcvis_old_format.pt", "small_notcvis_lightning.ckpt"])
+def test_says_what_torch_says(shared: Path, file: str) -> None:
+    path = shared / "reference" / file
+    header = read_header(path)
+    content = torch.load(path, weights_only=True)
+    config = content["config"] if "config" in content else content["hyper_parameters"]["config"]
+    assert header.architecture == config["model"]
+    assert header.bands == tuple(config["bands"])
+    assert header.format == ("legacy" if "config" in content else "lightning")
+    assert (header.name, header.terrain, header.normalization) == (path.stem, None, None)
+    assert len(header.sha256) == 64
+    assert hash(header) == hash(read_header(path))
+
+
+def test_lightning(saved: Callable[[Any], Path]) -> None:
+    header = read_header(saved(lightning(terrain="physical", normalization=2)), "mine")
+    assert (header.name, header.bands, header.terrain, header.normalization) == ("mine", tuple(BANDS), "physical", 2)
+
+
+@pytest.mark.parametrize(
+    "bands",
+    [
+        {"bands": BANDS},
+        {"bands": tuple(BANDS)},
+        {"bands": {"bands": BANDS, "band_factors": [1.0] * 3}},
+        {"bands": dict.fromkeys(BANDS, (1.0, 0.0))},
+        {"bands": PickledAsDict()},
+        {"input_combination": BANDS, "norm_factors": dict.fromkeys(BANDS, 1 / 3000)},
+    ],
+    ids=["list", "tuple", "dict", "dict by name", "pickled class", "input_combination"],
+)
+def test_legacy_bands(saved: Callable[[Any], Path], bands: dict[str, Any]) -> None:
+    header = read_header(saved({"config": {"model": MODEL, **bands}, "statedict": WEIGHTS}))
+    assert (header.bands, header.format) == (tuple(BANDS), "legacy")
+
+
+def test_leftovers_of_training_are_ignored(saved: Callable[[Any], Path]) -> None:
+    content = lightning()
+    content |= {"callbacks": {"best_model_path": Path("best.ckpt"), "score": np.float64(0.5)}}
+    content["optimizer_states"] = [{"state": {0: {"exp_avg": torch.ones(3, dtype=torch.bfloat16)}}}]
+    content["parameter"] = torch.nn.Parameter(torch.ones(2))
+    assert read_header(saved(content)).bands == tuple(BANDS)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (lightning(bands=[*FEATURES[:12]], model={**MODEL, "in_channels": 13}), "12 bands, .* 13 channels"),
+        (lightning(bands=["red", "gren", "ndvi"]), "unknown band.*gren; known are red"),
+        (lightning(bands=["red", "red", "ndvi"]), "twice"),
+        (lightning(bands=[]), "does not list its input bands"),
+        (lightning(bands=7), "does not list its input bands"),
+        (lightning(model={**MODEL, "classes": 2}), "2 classes, expected 1"),
+        (lightning(model={**MODEL, "activation": "softmax"}), "activation"),
+        (lightning(model={**MODEL, "x": torch.zeros(1)}), "more than numbers, texts and lists"),
+        (lightning(model={"in_channels": 3}), "does not name its architecture"),
+        (lightning(terrain="moon"), "'moon'; known are darts-2025, darts-2026, physical"),
+        (lightning(normalization=[1]), "normalization"),
+        ({"hyper_parameters": {}, "state_dict": WEIGHTS}, "not a DARTS checkpoint"),
+        ({"hyper_parameters": {"config": {"model": MODEL, "bands": BANDS}}}, "not a DARTS checkpoint"),
+        ([1, 2], "not a DARTS checkpoint"),
+        (torch.zeros(3), "not a DARTS checkpoint"),
+    ],
+)
+def test_what_does_not_fit_is_refused(saved: Callable[[Any], Path], content: Any, words: str) -> None:
+    path = saved(content)
+    with pytest.raises(CheckpointError, match=words) as caught:
+        read_header(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", ".hidden"])
+def test_a_name_must_fit_in_a_band_name(saved: Callable[[Any], Path], name: str) -> None:
+    with pytest.raises(CheckpointError, match="name of a model"):
+        read_header(saved(lightning()), name)
+
+
+def test_what_is_no_checkpoint(tmp_path: Path, shared: Path) -> None:
+    whole = (shared / "reference" / "small_tcvis_old_format.pt").read_bytes()
+    files = {
+        "random": np.random.default_rng(0).bytes(5000),
+        "empty": b"",
+        "truncated": whole[: len(whole) // 2],
+        "text": b"version https://git-lfs.github.com/spec/v1\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CheckpointError, match=f"{name} is not a checkpoint, or is truncated"):
+            read_header(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("table.csv", "a,b")
+    with pytest.raises(CheckpointError, match="is a zip file, but not a checkpoint"):
+        read_header(tmp_path / "other.zip")
+    with zipfile.ZipFile(tmp_path / "corrupt.pt", "w") as archive:
+        archive.writestr("corrupt/data.pkl", b"\x80\x02}q\x00(X\xff")
+    with pytest.raises(CheckpointError, match="corrupt"):
+        read_header(tmp_path / "corrupt.pt")
+    with pytest.raises(CheckpointError, match=r"absent\.pt cannot be read: No such file"):
+        read_header(tmp_path / "absent.pt")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_header(tmp_path)
+
+
+def test_the_format_before_torch_1_6(tmp_path: Path) -> None:
+    torch.save(lightning(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointError, match=r"before 1\.6"):
+        read_header(tmp_path / "old.pt")
+
+
+@pytest.mark.parametrize(
+    ("function", "named"), [(os.system, "posix.system"), (eval, "__builtin__.eval"), (exec, "exec")], ids=repr
+)
+def test_code_is_refused_and_not_run(
+    saved: Callable[[Any], Path], tmp_path: Path, function: Callable[..., Any], named: str
+) -> None:
+    marker = tmp_path / "marker"
+    order = f"touch {marker}" if function is os.system else f"open({str(marker)!r}, 'w')"
+    content = lightning()
+    content["epoch"] = Evil(function, order)
+    path = saved(content)
+    with pytest.raises(CheckpointError, match=named):
+        read_header(path)
+    assert not marker.exists()
+
+
+def test_nested_names_lead_nowhere(tmp_path: Path) -> None:
+    """Protocol 4 can name attributes of globals (`torch.FloatStorage.__init__.__globals__`)."""
+    order = b"\x80\x04\x8c\x05torch\x8c$FloatStorage.__init__.__globals__.x\x93."
+    with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
+        archive.writestr("x/data.pkl", order)
+    with pytest.raises(CheckpointError, match=r"FloatStorage\.__init__"):
+        read_header(tmp_path / "x.pt")
+
+
+def test_needs_no_torch(shared: Path) -> None:
+    path = shared / "reference" / "small_tcvis_old_format.pt"
+    code = (
+        "import sys, darts_assets.model as m\n"
+        f"h = m.read_header({str(path)!r}); assert m.required_bands([h]) == h.bands\n"
+        "assert m.SegmentParameters().patch_size == 1024\n"
+        "assert 'torch' not in sys.modules and 'segmentation_models_pytorch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
