@@ -1,0 +1,105 @@
+"""Cloud-optimized GeoTIFFs, written in row windows: never a whole raster in memory."""
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import rasterio.shutil
+from odc.geo.geobox import GeoBox
+from rasterio.windows import Window
+
+from darts_assets.bands import Band
+
+BLOCK = 512
+
+CACHE_MEGABYTES = 256
+"""GDAL's block cache; its own default is a share of the machine's memory, not of the container's."""
+
+
+@dataclass(frozen=True, slots=True)
+class RasterBand:
+    """How one band of a raster describes itself.
+
+    Attributes:
+        name: shown by GIS programs as the band's name.
+        dtype: of the stored values.
+        nodata: stored value that means "nothing here", None where there is no such value.
+        scale: physical value of one stored unit.
+        offset: physical value of stored 0.
+        units: of physical values.
+        continuous: whether overviews may average.
+    """
+
+    name: str
+    dtype: str
+    nodata: int | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    units: str = ""
+    continuous: bool = True
+
+    @classmethod
+    def of(cls, band: Band) -> "RasterBand":
+        """The raster band that stores a band in its codec: GIS programs then show physical values."""
+        dtype = "uint8" if band.stored == np.dtype(bool) else band.stored.name
+        units = "" if band.units == "1" else band.units
+        continuous = band.scale is not None or band.name.startswith("tc_")
+        return cls(band.name, dtype, band.fill, band.scale or 1.0, band.offset, units, continuous)
+
+
+def write_cog(
+    path: Path,
+    windows: Iterable[npt.NDArray[np.generic]],
+    geobox: GeoBox,
+    bands: Sequence[RasterBand],
+    tags: Mapping[str, str],
+) -> Path:
+    """Write a DEFLATE-compressed COG with overviews.
+
+    Args:
+        path: the file to write.
+        windows: stored values (bands, rows, width) from top to bottom, without gap or overlap.
+        geobox: grid of the raster.
+        bands: descriptions, all of one dtype and nodata value, as GeoTIFF demands.
+        tags: metadata of the file.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: if the bands differ in dtype, nodata value or kind.
+    """
+    if len({(band.dtype, band.nodata, band.continuous) for band in bands}) != 1:
+        raise ValueError(f"{path.name}: bands of one raster must share dtype and nodata value")
+    kind = bands[0]
+    height, width = geobox.shape
+    # The COG driver only copies: its overviews have to stand before the full resolution in the file.
+    with (
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder,
+        rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES),
+    ):
+        plain = Path(folder) / "plain.tif"
+        with rasterio.open(
+            plain, "w", driver="GTiff", height=height, width=width, count=len(bands), dtype=kind.dtype,
+            nodata=kind.nodata, crs=geobox.crs, transform=geobox.affine, tiled=True, blockxsize=BLOCK,
+            blockysize=BLOCK, compress="ZSTD", zstd_level=1, interleave="band", bigtiff="IF_SAFER",
+        ) as target:  # fmt: skip
+            target.update_tags(**tags)
+            target.descriptions = [band.name for band in bands]
+            target.scales = [band.scale for band in bands]
+            target.offsets = [band.offset for band in bands]
+            target.units = [band.units for band in bands]
+            row = 0
+            for values in windows:
+                target.write(values, window=Window(0, row, width, values.shape[1]))
+                row += values.shape[1]
+        rasterio.shutil.copy(
+            plain, path, driver="COG", compress="DEFLATE", predictor="YES" if kind.continuous else "NO",
+            overview_resampling="AVERAGE" if kind.continuous else "NEAREST", blocksize=BLOCK, bigtiff="IF_SAFER",
+            num_threads="ALL_CPUS",
+        )  # fmt: skip
+    return path

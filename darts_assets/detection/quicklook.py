@@ -1,0 +1,58 @@
+"""Small pictures of a scene: its colours with the outlines of detections and of the valid area."""
+
+from collections.abc import Mapping
+
+import cv2
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import shapely
+import xarray as xr
+from PIL import Image
+
+from darts_assets.tiles import geobox_of
+
+BRIGHTEST = 0.2
+"""Reflectance that is shown as white."""
+
+EXTENT_COLOR = (90, 220, 255)
+DETECTION_COLOR = (255, 40, 140)
+
+_SUBPIXEL_BITS = 4
+
+
+def thumbnail(features: xr.Dataset, vectors: Mapping[str, gpd.GeoDataFrame], size: int = 512) -> Image.Image:
+    """A picture of a scene, `size` pixels at its longest side (or the tile's own size, where that is smaller).
+
+    Args:
+        features: lazy tile with `red`, `green`, `blue` reflectance; 0..0.2 is shown from black to white. It is read
+            decimated.
+        vectors: `segments` and `extent`, in the tile's CRS.
+        size: longest side in pixels.
+    """
+    geobox = geobox_of(features)
+    height, width = geobox.shape
+    scale = min(1.0, size / max(height, width))
+    shape = (max(1, round(height * scale)), max(1, round(width * scale)))
+    picture = np.stack([_decimated(features[name], shape) for name in ("red", "green", "blue")], axis=-1)
+    for name, color in (("extent", EXTENT_COLOR), ("segments", DETECTION_COLOR)):
+        rings = shapely.get_rings(vectors[name].geometry.to_numpy())
+        points, of_point = shapely.get_coordinates(rings, return_index=True)
+        columns, rows = geobox.wld2pix(points[:, 0], points[:, 1])
+        # OpenCV counts from the centre of the first pixel, grids from its corner.
+        x, y = columns * shape[1] / width - 0.5, rows * shape[0] / height - 0.5
+        fixed = np.rint(np.stack([x, y], axis=-1) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+        lines = np.split(fixed, np.flatnonzero(np.diff(of_point)) + 1) if len(fixed) else []
+        cv2.polylines(picture, lines, isClosed=True, color=color, lineType=cv2.LINE_AA, shift=_SUBPIXEL_BITS)
+    return Image.fromarray(picture)
+
+
+def _decimated(reflectance: xr.DataArray, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Every n-th pixel as brightness 0..255, NaN black, brought to `shape`."""
+    step = max(1, min(have // want for have, want in zip(reflectance.shape, shape, strict=True)))
+    sampled = reflectance.isel(y=slice(step // 2, None, step), x=slice(step // 2, None, step)).values
+    brightness = np.clip(np.nan_to_num(sampled) / BRIGHTEST, 0, 1) * 255
+    resized: npt.NDArray[np.uint8] = cv2.resize(
+        np.rint(brightness).astype(np.uint8), shape[::-1], interpolation=cv2.INTER_AREA
+    )
+    return resized

@@ -1,0 +1,277 @@
+import json
+
+import geopandas as gpd
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import xarray as xr
+from geopandas.testing import assert_geodataframe_equal
+from PIL import Image
+
+from darts_assets.bands import FEATURES, TCVIS, band
+from darts_assets.detection import (
+    DEFAULT_PRODUCTS,
+    PostprocessParameters,
+    check_products,
+    export,
+    extent_polygons,
+    postprocess,
+    segments,
+    thumbnail,
+)
+from darts_assets.detection.quicklook import DETECTION_COLOR, EXTENT_COLOR
+from darts_assets.errors import SettingsError
+from darts_assets.tiles import geobox_of, on_grid
+
+from .conftest import detections_of
+
+METADATA = {
+    "scene": "SYNTH",
+    "code_version": "0.1.0",
+    "threshold": 0.5,
+    "models": [{"file": "small.pt", "sha256": "abc"}],
+    "export_date": "2025-07-01T00:00:00Z",
+}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, probabilities, features, vectors):
+    """Every product there is, and the folder they are in."""
+    folder = tmp_path_factory.mktemp("products")
+    products = [*DEFAULT_PRODUCTS, "optical", "dem", "tcvis", "ndvi", "curvature", "quality_data_mask", "ndvi"]
+    files = export(
+        folder,
+        products,
+        probabilities=probabilities,
+        features=features,
+        vectors=vectors,
+        metadata=METADATA,
+        write_model_outputs=True,
+    )
+    return folder, files
+
+
+def test_files_are_those_promised(exported):
+    folder, files = exported
+    vectors = [f"prediction_segments{model}.{kind}" for model in ("", "-tcvis") for kind in ("gpkg", "parquet")]
+    assert {product: [path.name for path in paths] for product, paths in files.items()} == {
+        "probabilities": ["probabilities.tif", "probabilities-tcvis.tif"],
+        "binarized": ["binarized.tif", "binarized-tcvis.tif"],
+        "polygonized": vectors,
+        "extent": ["prediction_extent.gpkg", "prediction_extent.parquet"],
+        "thumbnail": ["thumbnail.jpg"],
+        "metadata": ["metadata.json"],
+        **{name: [f"{name}.tif"] for name in ("optical", "dem", "tcvis", "ndvi", "curvature", "quality_data_mask")},
+    }
+    # Nothing else is left behind.
+    assert sorted(folder.iterdir()) == sorted(path for paths in files.values() for path in paths)
+
+
+def test_probabilities_are_rounded_percent(exported, detections):
+    for suffix in ("", "-tcvis"):
+        with rasterio.open(exported[0] / f"probabilities{suffix}.tif") as raster:
+            percent = raster.read(1)
+            assert (raster.nodata, raster.dtypes, raster.units) == (255, ("uint8",), ("percent",))
+        values = detections[f"probabilities{suffix}"].values
+        np.testing.assert_array_equal(percent == 255, np.isnan(values))
+        inside = ~np.isnan(values)
+        assert percent[inside].max() <= 100
+        assert np.abs(percent[inside] - values[inside].astype(np.float64) * 100).max() <= 0.5 + 1e-5
+
+
+def test_binarized_is_the_detections(exported, detections):
+    for suffix in ("", "-tcvis"):
+        with rasterio.open(exported[0] / f"binarized{suffix}.tif") as raster:
+            assert (raster.nodata, raster.dtypes) == (None, ("uint8",))
+            np.testing.assert_array_equal(raster.read(1), detections[f"binarized_segmentation{suffix}"].values)
+
+
+@pytest.mark.parametrize(
+    ("stem", "bands"),
+    [
+        ("optical", ("red", "green", "blue", "nir")),
+        ("dem", ("slope", "relative_elevation")),
+        ("tcvis", TCVIS),
+        ("ndvi", ("ndvi",)),
+        ("curvature", ("curvature",)),
+        ("quality_data_mask", ("quality_data_mask",)),
+    ],
+)
+def test_bands_show_physical_values(exported, features, stem, bands):
+    with rasterio.open(exported[0] / f"{stem}.tif") as raster:
+        assert raster.descriptions == bands
+        for index, name in enumerate(bands, start=1):
+            codec = band(name)
+            stored = raster.read(index)
+            assert stored.dtype == codec.stored
+            assert raster.nodata == codec.fill
+            physical = np.where(
+                stored == raster.nodata, np.nan, stored * raster.scales[index - 1] + raster.offsets[index - 1]
+            )
+            values = codec.decode(codec.encode(features[name].values))
+            np.testing.assert_allclose(physical, values, rtol=1e-5, atol=1e-5)
+
+
+def test_rasters_are_valid_cogs_on_the_scenes_grid(exported, features):
+    geobox = geobox_of(features)
+    rasters = sorted(exported[0].glob("*.tif"))
+    assert len(rasters) == 10
+    for path in rasters:
+        with rasterio.open(path) as raster:
+            assert raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+            assert raster.compression.name == "deflate"
+            assert raster.overviews(1) == [2]
+            assert raster.block_shapes[0] == (512, 512)
+            assert raster.transform == geobox.affine
+            assert raster.crs == rasterio.CRS.from_epsg(32608)
+            tags = raster.tags()
+            assert {key: tags.get(key) for key in METADATA} == {
+                **{key: str(value) for key, value in METADATA.items()},
+                "models": None,
+            }
+
+
+@pytest.mark.parametrize(
+    ("stem", "key"),
+    [
+        ("prediction_segments", "segments"),
+        ("prediction_segments-tcvis", "segments-tcvis"),
+        ("prediction_extent", "extent"),
+    ],
+)
+def test_tables_come_back_equal(exported, vectors, stem, key):
+    expected = vectors[key]
+    parquet = gpd.read_parquet(exported[0] / f"{stem}.parquet")
+    assert_geodataframe_equal(parquet, expected)
+    assert parquet.attrs["scene"] == "SYNTH"
+
+    geopackage = exported[0] / f"{stem}.gpkg"
+    info = pyogrio.read_info(geopackage)
+    assert (info["crs"], info["geometry_type"], info["layer_name"]) == ("EPSG:32608", "MultiPolygon", stem)
+    assert info["layer_metadata"]["scene"] == "SYNTH"
+    back = pyogrio.read_dataframe(geopackage)
+    assert back.drop(columns="geometry").equals(expected.drop(columns="geometry"))
+    assert back.geom_equals(expected.geometry).all()
+
+
+def test_metadata_and_picture_carry_the_provenance(exported):
+    assert json.loads((exported[0] / "metadata.json").read_text()) == METADATA
+    with Image.open(exported[0] / "thumbnail.jpg") as picture:
+        assert picture.size == (512, 512)
+        assert json.loads(picture.info["comment"])["code_version"] == "0.1.0"
+
+
+def test_an_invalid_scene_is_exported_whole(tmp_path, probabilities, features, quality):
+    detections = postprocess(probabilities, xr.zeros_like(quality), PostprocessParameters())
+    nothing = {"segments": segments(detections), "extent": extent_polygons(detections)}
+    files = export(
+        tmp_path,
+        DEFAULT_PRODUCTS,
+        probabilities=probabilities,
+        features=features,
+        vectors=nothing,
+        metadata=METADATA,
+    )
+    with rasterio.open(files["probabilities"][0]) as raster:
+        assert (raster.read() == 255).all()
+    with rasterio.open(files["binarized"][0]) as raster:
+        assert not raster.read().any()
+    geopackage, parquet = files["polygonized"]
+    assert_geodataframe_equal(gpd.read_parquet(parquet), nothing["segments"])
+    assert pyogrio.read_info(geopackage)["features"] == 0
+    assert pyogrio.read_info(geopackage)["crs"] == "EPSG:32608"
+    assert pyogrio.read_info(files["extent"][0])["fields"].tolist() == ["npixel", "area_m2"]
+    assert files["thumbnail"][0].stat().st_size > 1000
+
+
+def test_unknown_products_are_refused_before_anything_is_written(tmp_path, probabilities, features, vectors):
+    with pytest.raises(SettingsError, match=r"unknown product\(s\) polygons; known are probabilities, .*red"):
+        export(
+            tmp_path,
+            ["metadata", "polygons"],
+            probabilities=probabilities,
+            features=features,
+            vectors=vectors,
+            metadata={},
+        )
+    with pytest.raises(SettingsError, match=r"product tcvis needs band\(s\) tc_wetness; the tile has"):
+        export(
+            tmp_path,
+            ["metadata", "tcvis"],
+            probabilities=probabilities,
+            features=features.drop_vars("tc_wetness"),
+            vectors=vectors,
+            metadata={},
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_feature_can_be_asked_for():
+    check_products([*DEFAULT_PRODUCTS, "optical", "dem", "tcvis", *FEATURES, "arcticdem_data_mask", "s2_scl"])
+
+
+def test_tiles_on_different_grids_are_refused(tmp_path, probabilities, features, vectors):
+    with pytest.raises(ValueError, match="different grids"):
+        export(
+            tmp_path,
+            ["probabilities"],
+            probabilities=probabilities.isel(y=slice(8, None)),
+            features=features,
+            vectors=vectors,
+            metadata={},
+        )
+
+
+def test_a_failing_read_leaves_no_temporary_file(tmp_path, features, vectors):
+    class BrokenError(Exception):
+        pass
+
+    class Broken(xr.backends.BackendArray):
+        shape, dtype = (1024, 1024), np.dtype("float32")
+
+        def __getitem__(self, key):
+            raise BrokenError
+
+    lazy = xr.Variable(("y", "x"), xr.core.indexing.LazilyIndexedArray(Broken()))
+    broken = features[["red"]].drop_vars("red").assign(probabilities=lazy)
+    with pytest.raises(BrokenError):
+        export(
+            tmp_path,
+            ["probabilities"],
+            probabilities=broken,
+            features=features,
+            vectors=vectors,
+            metadata={},
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_thumbnail_draws_outlines_where_they_are():
+    binarized, extent = np.zeros((400, 600), bool), np.zeros((400, 600), bool)
+    extent[100:300, 100:500] = True
+    binarized[180:220, 200:300] = True
+    tile = detections_of(binarized, extent)
+    vectors = {"segments": segments(tile), "extent": extent_polygons(tile)}
+    grey = np.full((400, 600), 0.1, np.float32)
+    grey[:50] = np.nan
+    picture = thumbnail(on_grid({"red": grey, "green": grey, "blue": grey * 4}, geobox_of(tile)), vectors, size=300)
+    pixels = np.asarray(picture)
+    assert picture.size == (300, 200)
+    assert pixels[10, 10].tolist() == [0, 0, 0]  # no data
+    assert pixels[100, 130].tolist() == [128, 128, 255]  # inside a detection: the scene itself, stretched 0..0.2
+
+    def ring(color):
+        near = np.abs(pixels.astype(int) - color).sum(axis=-1) < 120
+        rows, columns = np.nonzero(near)
+        return rows.min(), rows.max(), columns.min(), columns.max()
+
+    np.testing.assert_allclose(ring(DETECTION_COLOR), (90, 110, 100, 150), atol=1)
+    np.testing.assert_allclose(ring(EXTENT_COLOR), (50, 150, 50, 250), atol=1)
+
+
+def test_thumbnail_of_a_small_tile_keeps_its_size():
+    tile = detections_of(np.zeros((30, 40), bool))
+    dark = np.zeros((30, 40), np.float32)
+    vectors = {"segments": segments(tile), "extent": extent_polygons(tile)}
+    assert thumbnail(on_grid({"red": dark, "green": dark, "blue": dark}, geobox_of(tile)), vectors).size == (40, 30)
