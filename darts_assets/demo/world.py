@@ -1,0 +1,234 @@
+"""A small deterministic Arctic on disk, in the formats of the real providers.
+
+`scenes/<id>/<id>.json` (CDSE layout), `arcticdem/catalog.json` (PGC layout), `tcvis/tcvis_<vintage>.tif`, and the truth
+that no provider gives: `truth.gpkg`.
+"""
+
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+from affine import Affine
+from filelock import FileLock
+from odc.geo.geobox import GeoBox
+from odc.geo.geom import Geometry
+from rasterio.features import rasterize
+
+from darts_assets.cubes.tcvis import vintage_for
+from darts_assets.demo.acquisitions import ACQUISITIONS, EPSG, Acquisition
+from darts_assets.demo.landscape import make_landscape
+from darts_assets.demo.layers import DEM_NODATA, dem_tiles, trends
+from darts_assets.demo.optics import take_image
+from darts_assets.demo.rasters import write_cog
+from darts_assets.demo.slumps import Disturbed, disturb
+from darts_assets.demo.stac import cdse_item, pgc_item, static_catalog
+from darts_assets.errors import SettingsError
+
+_log = logging.getLogger(__name__)
+
+_MANIFEST = "world.json"
+_FORMAT = 1
+"""Goes up when the same parameters make another world."""
+
+_POLAR = "EPSG:3413"
+_MARGIN = 1000
+"""How far the ground reaches beyond the scenes, m."""
+
+_S2_BANDS = {"B02": "blue", "B03": "green", "B04": "red", "B08": "nir"}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Where the parts of a demo world are.
+
+    Attributes:
+        folder: everything is below it.
+        items: STAC items of the scenes; the first is the clear one.
+        arcticdem: STAC catalog of the elevation tiles.
+        tcvis: path of the trends with `{vintage}` in it.
+        truth: outlines of the slumps (GeoPackage): `scene_id`, `slump_id`, `area_m2`.
+    """
+
+    folder: Path
+    items: tuple[Path, ...]
+    arcticdem: Path
+    tcvis: str
+    truth: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameters:
+    seed: int
+    scenes: int
+    size: int
+    slumps: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.scenes <= len(ACQUISITIONS):
+            raise SettingsError(f"scenes: a demo world has 1 to {len(ACQUISITIONS)} scenes, not {self.scenes}")
+        if self.size < 200 or self.size > 3000 or self.size % 2:
+            raise SettingsError(f"size: a demo scene has an even number of 200 to 3000 pixels, not {self.size}")
+        if self.seed < 0 or self.slumps < 0:
+            raise SettingsError("seed, slumps: must not be negative")
+
+    @property
+    def acquisitions(self) -> tuple[Acquisition, ...]:
+        return ACQUISITIONS[: self.scenes]
+
+    @property
+    def manifest(self) -> dict[str, int]:
+        return {"format": _FORMAT, "seed": self.seed, "scenes": self.scenes, "size": self.size, "slumps": self.slumps}
+
+
+def build_world(folder: Path, seed: int = 7, scenes: int = 3, size: int = 1500, slumps: int = 14) -> World:
+    """Build a world in a folder, or find it there: complete or absent at any time.
+
+    Args:
+        folder: created by this; a world of other parameters in it is replaced, anything else refused.
+        seed: of everything random; the same seed gives the same pixels.
+        scenes: 1 to 3: a clear scene, a cloudy one that shares half its ground, one of an old processing baseline.
+        size: rows and columns of each scene (10 m pixels), even.
+        slumps: how many to place per area of a scene.
+
+    Raises:
+        SettingsError: if a parameter is out of range, or the folder holds something that is no demo world.
+    """
+    parameters = _Parameters(seed, scenes, size, slumps)
+    folder = Path(folder).resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if (existing := _manifest(folder)) == parameters.manifest:
+            return _world(folder, parameters)
+        if existing is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise SettingsError(f"{folder} exists and is not a demo world; name another folder")
+        # Left behind by builders that were killed: nobody else can be at work under the lock.
+        for leftover in folder.parent.glob(f".{folder.name}.building-*"):
+            shutil.rmtree(leftover)
+        making = folder.with_name(f".{folder.name}.building-{os.getpid()}")
+        _build(making, parameters)
+        replaced = making.with_name(f"{making.name}-replaced")
+        if folder.exists():
+            # Moved away first: a world that is half deleted would still look complete.
+            folder.rename(replaced)
+        making.rename(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+        return _world(folder, parameters)
+
+
+def _manifest(folder: Path) -> dict[str, int] | None:
+    """The parameters of the world in a folder; None where there is none."""
+    try:
+        manifest: dict[str, int] = json.loads((folder / _MANIFEST).read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return manifest
+
+
+def _world(folder: Path, parameters: _Parameters) -> World:
+    return World(
+        folder=folder,
+        items=tuple(folder / "scenes" / a.id / f"{a.id}.json" for a in parameters.acquisitions),
+        arcticdem=folder / "arcticdem" / "catalog.json",
+        tcvis=str(folder / "tcvis" / "tcvis_{vintage}.tif"),
+        truth=folder / "truth.gpkg",
+    )
+
+
+def _build(folder: Path, parameters: _Parameters) -> None:
+    grids = {acquisition: acquisition.geobox(parameters.size) for acquisition in parameters.acquisitions}
+    extents = [grid.extent for grid in grids.values()]
+    area = _polar_grid(extents)
+    hole = _hole(extents[-1])
+    seed = parameters.seed
+    _log.info("making the ground: %d x %d pixels", *area.shape)
+    allowed = _where_slumps_may_be(area, extents, hole)
+    count = round(parameters.slumps * reduce(or_, extents).area / extents[0].area)
+    ground = disturb(make_landscape(area, seed), allowed, count, seed)
+
+    folder.mkdir(parents=True)
+    for acquisition, grid in grids.items():
+        _log.info("imaging %s", acquisition.id)
+        _write_scene(folder / "scenes" / acquisition.id, ground, acquisition, grid, seed)
+    _write_arcticdem(folder / "arcticdem", ground, hole)
+    for vintage in sorted({vintage_for(acquisition.sensed.year) for acquisition in grids}):
+        grid, bands = trends(ground, _polar_grid(extents, margin=0), vintage, seed)
+        write_cog(folder / "tcvis" / f"tcvis_{vintage}.tif", bands, grid, nodata=None)
+    _truth(ground, grids).to_file(folder / "truth.gpkg", layer="truth", driver="GPKG")
+    (folder / _MANIFEST).write_text(json.dumps(parameters.manifest, indent=2))
+
+
+def _write_scene(folder: Path, ground: Disturbed, acquisition: Acquisition, grid: GeoBox, seed: int) -> None:
+    image = take_image(ground, acquisition, grid, seed)
+    stem = f"T{acquisition.tile}_{acquisition.sensed:%Y%m%dT%H%M%S}"
+    bands = {band: folder / "R10m" / f"{stem}_{band}_10m.tif" for band in _S2_BANDS}
+    for band, path in bands.items():
+        write_cog(path, {band: image.numbers[_S2_BANDS[band]]}, grid, nodata=0)
+    classification = folder / "R20m" / f"{stem}_SCL_20m.tif"
+    write_cog(classification, {"SCL": image.classes}, grid.zoom_out(2), nodata=0, overviews="nearest")
+    item = cdse_item(acquisition, grid, image.classes, bands, classification, folder)
+    (folder / f"{acquisition.id}.json").write_text(json.dumps(item, indent=1))
+
+
+def _write_arcticdem(folder: Path, ground: Disturbed, hole: tuple[float, float]) -> None:
+    items = []
+    for tile in dem_tiles(ground, hole):
+        name = f"{tile.supertile}_10m_v4.1"
+        home = folder / tile.supertile
+        dem, datamask = home / f"{name}_dem.tif", home / f"{name}_datamask.tif"
+        write_cog(dem, {"dem": tile.dem}, tile.geobox, nodata=DEM_NODATA)
+        write_cog(datamask, {"datamask": tile.datamask}, tile.geobox, nodata=0, overviews="nearest")
+        item = pgc_item(tile.supertile, tile.geobox, dem, datamask, float(tile.datamask.mean()), home)
+        items.append(home / f"{name}.json")
+        items[-1].write_text(json.dumps(item, indent=1))
+    catalog = static_catalog("arcticdem-mosaics-v4.1-10m", "Elevation of the demo world", items, folder)
+    (folder / "catalog.json").write_text(json.dumps(catalog, indent=1))
+
+
+def _truth(ground: Disturbed, grids: dict[Acquisition, GeoBox]) -> gpd.GeoDataFrame:
+    """Whole outlines of the slumps that reach into each scene."""
+    outlines = gpd.GeoDataFrame(
+        {"slump_id": [f"slump-{number:03d}" for number in range(1, len(ground.slumps) + 1)]},
+        geometry=[slump.polygon for slump in ground.slumps],
+        crs=_POLAR,
+    ).to_crs(EPSG)
+    outlines["area_m2"] = outlines.area
+    rows = [
+        (acquisition.id, row.slump_id, row.area_m2, row.geometry)
+        for acquisition, grid in grids.items()
+        for row in outlines[outlines.intersects(grid.extent.geom)].itertuples()
+    ]
+    return gpd.GeoDataFrame(rows, columns=["scene_id", "slump_id", "area_m2", "geometry"], crs=EPSG)
+
+
+def _polar_grid(extents: list[Geometry], margin: int = _MARGIN) -> GeoBox:
+    """The 10 m grid of the elevation mosaic around scenes."""
+    box = reduce(or_, [extent.to_crs(_POLAR, resolution=500) for extent in extents]).boundingbox
+    left, bottom = (int(edge // 10) * 10 - margin for edge in (box.left, box.bottom))
+    right, top = (int(-(-edge // 10)) * 10 + margin for edge in (box.right, box.top))
+    return GeoBox(((top - bottom) // 10, (right - left) // 10), Affine(10, 0, left, 0, -10, top), _POLAR)
+
+
+def _hole(extent: Geometry) -> tuple[float, float]:
+    """Where the elevation has its hole: in the lower right part of a scene."""
+    box = extent.boundingbox
+    centre = Geometry(
+        {"type": "Point", "coordinates": (box.left + 0.7 * box.span_x, box.bottom + 0.2 * box.span_y)}, extent.crs
+    )
+    x, y = centre.to_crs(_POLAR).coords[0]
+    return x, y
+
+
+def _where_slumps_may_be(area: GeoBox, extents: list[Geometry], hole: tuple[float, float]) -> npt.NDArray[np.bool_]:
+    """200 m inside any scene and 400 m away from the hole."""
+    inside = reduce(or_, [extent.to_crs(_POLAR, resolution=500).buffer(-200) for extent in extents])
+    near_hole = Geometry({"type": "Point", "coordinates": hole}, _POLAR).buffer(400)
+    shape = (int(area.shape[0]), int(area.shape[1]))
+    return rasterize([(inside - near_hole).geom], shape, transform=area.affine).astype(bool)

@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from darts_assets.bands import FEATURES
+from darts_assets.demo import train
+from darts_assets.demo.train import ARCHITECTURE, TERRAIN_CONVENTION, Sample, _crop, fit
+from darts_assets.model.checkpoint import save_checkpoint
+
+
+@pytest.fixture
+def sample() -> Sample:
+    rng = np.random.default_rng(0)
+    labels = np.zeros((224, 256), dtype=np.uint8)
+    labels[100:120, 60:90] = 1
+    inputs = rng.uniform(0.3, 0.7, (len(FEATURES), *labels.shape)).astype(np.float16)
+    return Sample(inputs, labels, np.array([[110, 75]]))
+
+
+def test_crops_keep_inputs_and_labels_together(sample: Sample) -> None:
+    ndvi = FEATURES.index("ndvi")
+    sample.inputs[ndvi] = sample.labels
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        inputs, labels = _crop(sample, rng)
+        assert inputs.shape == (len(FEATURES), 192, 192)
+        np.testing.assert_array_equal(inputs[ndvi], labels)
+
+
+def test_what_is_trained_becomes_a_checkpoint(sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "_BATCH", 2)
+    monkeypatch.setattr(train, "_CROP", 96)
+    model = fit([sample], steps=2, seed=0)
+    header = save_checkpoint(tmp_path / "model.ckpt", model, ARCHITECTURE, FEATURES, TERRAIN_CONVENTION, steps=2)
+    assert (header.bands, header.terrain) == (FEATURES, "darts-2025")
+    assert header.path.stat().st_size < 5e6
