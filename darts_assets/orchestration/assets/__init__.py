@@ -1,1 +1,23 @@
-"""The assets, one module per step of the chain."""
+"""The assets, one module per step of the chain; `build_chain` makes the chain of a family of scenes."""
+
+import dagster as dg
+
+from darts_assets.orchestration.assets.auxiliary import build_auxiliary
+from darts_assets.orchestration.assets.polygons import build_polygons
+from darts_assets.orchestration.assets.preprocessed_tile import build_preprocessed_tile
+from darts_assets.orchestration.assets.products import build_products
+from darts_assets.orchestration.assets.raw_scene import build_raw_scene
+from darts_assets.orchestration.assets.segmentation import build_segmentation
+from darts_assets.orchestration.partitions import SceneFamily
+
+
+def build_chain(family: SceneFamily) -> list[dg.AssetsDefinition]:
+    """raw_scene -> auxiliary -> preprocessed_tile -> segmentation -> polygons -> products, one partition per scene."""
+    return [
+        build_raw_scene(family),
+        build_auxiliary(family),
+        build_preprocessed_tile(family),
+        build_segmentation(family),
+        build_polygons(family),
+        build_products(family),
+    ]

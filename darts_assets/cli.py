@@ -1,0 +1,69 @@
+"""`darts-assets`: what Dagster's own command line does not do: a demo to begin with, and registering scenes."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from darts_assets.errors import DartsError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="darts_assets")
+def cli() -> None:
+    """Map retrogressive thaw slumps from satellite scenes.
+
+    Materializing is Dagster's own work: `dagster asset materialize`, `dagster dev`.
+    """
+
+
+@cli.command()
+@click.option(
+    "--folder", type=click.Path(path_type=Path, file_okay=False), default=Path("darts-demo"), show_default=True,
+    help="Where the demo lives: its world, its store and its Dagster instance.",
+)  # fmt: skip
+@click.option("--scenes", type=click.IntRange(1, 3), default=3, show_default=True, help="How many scenes.")
+@click.option(
+    "--size", type=click.IntRange(256, 4096), default=1500, show_default=True, help="Pixels of a scene's side."
+)
+@click.option("--seed", type=int, default=7, show_default=True, help="Which world.")
+def demo(folder: Path, scenes: int, size: int, seed: int) -> None:
+    """Build a small Arctic, map its thaw slumps through Dagster, and compare with the truth."""
+    from darts_assets.definitions import build_defs
+    from darts_assets.orchestration.demo import run_demo
+
+    sys.exit(run_demo(folder, build_defs, scenes=scenes, size=size, seed=seed))
+
+
+@cli.command()
+@click.argument("items", nargs=-1, required=True)
+def register(items: tuple[str, ...]) -> None:
+    """Register scenes by their STAC ITEMS (paths, https:// or s3:// URLs).
+
+    The items are kept in the store and each scene becomes a partition of the Dagster instance in DAGSTER_HOME.
+    """
+    import dagster as dg
+
+    from darts_assets.definitions import build_defs
+    from darts_assets.orchestration.jobs import register_items
+    from darts_assets.orchestration.partitions import SENTINEL2
+
+    if not os.environ.get("DAGSTER_HOME"):
+        raise click.ClickException(
+            "DAGSTER_HOME is not set: without it Dagster forgets registered scenes as soon as this command ends; "
+            "set it to a folder, for example: export DAGSTER_HOME=$PWD/dagster-home"
+        )
+    try:
+        scenes = build_defs().resources["scenes"]  # type: ignore[index]
+        with dg.DagsterInstance.get() as instance:
+            ids = register_items(instance, scenes, SENTINEL2, list(items))
+    except DartsError as error:
+        raise click.ClickException(str(error)) from error
+    for scene_id in ids:
+        click.echo(scene_id)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    cli()

@@ -1,0 +1,136 @@
+"""`products`: the files that people take away, for one scene."""
+
+import datetime as dt
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import xarray as xr
+
+from darts_assets.orchestration.metadata import as_metadata, data_version, domain_call, picture, provenance
+from darts_assets.orchestration.partitions import SceneFamily
+from darts_assets.orchestration.resources import SceneRegistry, Store
+from darts_assets.scene import Scene
+from darts_assets.stores.publish import Version
+
+CODE_VERSION = "1"
+DEFAULT_PRODUCTS = ["probabilities", "binarized", "polygonized", "extent", "thumbnail", "metadata"]
+
+
+class ProductsConfig(dg.Config):
+    """Which products are written.
+
+    Attributes:
+        products: of `probabilities binarized polygonized extent thumbnail optical dem tcvis metadata`, or any band.
+        write_model_outputs: also write each model's own probabilities, binarized raster and polygons
+            (`segmentation` must have kept them: `keep_models`).
+    """
+
+    products: list[str] = DEFAULT_PRODUCTS
+    write_model_outputs: bool = False
+
+
+def build_products(family: SceneFamily) -> dg.AssetsDefinition:
+    """The products of a family."""
+
+    @dg.asset(
+        **family.asset("products"),
+        kinds={"cog", "geopackage"},
+        code_version=CODE_VERSION,
+        ins={
+            "vectors": dg.AssetIn(family.key("polygons"), input_manager_key="vectors"),
+            "probabilities": dg.AssetIn(family.key("segmentation"), input_manager_key="tiles"),
+            "tile": dg.AssetIn(family.key("preprocessed_tile"), input_manager_key="tiles"),
+        },
+        description="Rasters (COG), vectors (GeoPackage and GeoParquet), thumbnail and metadata of the scene.",
+    )
+    def products(
+        context: dg.AssetExecutionContext,
+        config: ProductsConfig,
+        scenes: SceneRegistry,
+        store: Store,
+        vectors: dict[str, Any],
+        probabilities: xr.Dataset,
+        tile: xr.Dataset,
+    ) -> dg.MaterializeResult[None]:
+        from darts_assets.detection import check_products, export, thumbnail
+
+        started = time.perf_counter()
+        with domain_call(context.log):
+            check_products(config.products)
+            scene = scenes.scene(family, context.partition_key)
+            upstream = {
+                "preprocessed_tile": tile.attrs["provenance"],
+                "segmentation": probabilities.attrs["provenance"],
+                "polygons": vectors["segments"].attrs["provenance"],
+            }
+            facts = provenance(CODE_VERSION, config.model_dump(), polygons=upstream["polygons"]["data_version"])
+            place = store.place("products", family.name, scene.id)
+            with place.new_version() as version, _local_folder(version) as folder:
+                written = export(
+                    folder,
+                    config.products,
+                    probabilities=probabilities,
+                    features=tile,
+                    vectors=vectors,
+                    metadata=_export_metadata(scene, facts, upstream),
+                    write_model_outputs=config.write_model_outputs,
+                )
+                _upload(version, folder)
+                names = sorted(path.name for paths in written.values() for path in paths)
+                place.publish(version, dict.fromkeys(names, version.id), {"provenance": facts})
+        context.log.info(f"{scene.id}: {len(names)} files in {version.location}")
+        metadata = {
+            "path": dg.MetadataValue.path(version.location.url),
+            "files": names,
+            "objects": len(vectors["segments"]),
+            "thumbnail": picture(thumbnail(tile, vectors, size=256)),
+            "seconds": round(time.perf_counter() - started, 2),
+            "provenance": facts,
+        }
+        return dg.MaterializeResult(metadata=as_metadata(metadata), data_version=dg.DataVersion(facts["data_version"]))
+
+    return products
+
+
+def _export_metadata(scene: Scene, facts: dict[str, Any], upstream: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What the metadata product says: the scene, every parameter that shaped the result, and where it came from."""
+    parameters = {name: value for step in upstream.values() for name, value in step["parameters"].items()}
+    return {
+        "tile_id": scene.id,
+        **scene.summary(),
+        **parameters,
+        "export_date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "code_version": facts["code_version"],
+        "data_version": facts["data_version"],
+        # Flat, so that they also fit into the tags of the rasters and vectors.
+        "model_hash": ",".join(f"{name}={digest[:16]}" for name, digest in parameters["models"].items()),
+        "config_hash": data_version("", parameters),
+        "item_hash": scene.fingerprint,
+        "steps": upstream,
+    }
+
+
+@contextmanager
+def _local_folder(version: Version) -> Iterator[Path]:
+    """The version's own folder on a path; a temporary one for an object store (GDAL writes files)."""
+    if version.location.is_local:
+        version.location.path.mkdir(parents=True, exist_ok=True)
+        yield version.location.path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def _upload(version: Version, folder: Path) -> None:
+    if version.location.is_local:
+        return
+    import obstore
+
+    store = version.location.objects()
+    for path in sorted(folder.iterdir()):
+        obstore.put(store, path.name, path)

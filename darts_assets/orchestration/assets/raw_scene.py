@@ -1,0 +1,65 @@
+"""`raw_scene`: the digital numbers of a scene, fetched once, band by band as they are asked for."""
+
+from collections.abc import Collection
+from typing import Literal
+
+import dagster as dg
+
+from darts_assets.bands import OPTICAL, VISIBLE_NIR
+from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
+from darts_assets.orchestration.partitions import SceneFamily
+from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry
+from darts_assets.scene import Scene
+
+CODE_VERSION = "1"
+
+
+class RawSceneConfig(dg.Config):
+    """Which bands to keep, and whether to fetch again what is kept already."""
+
+    bands: Literal["needed", "all"] = "needed"
+    force: bool = False
+
+    def wanted(self, scene: Scene, needed: Collection[str]) -> list[str]:
+        """Canonical names of the bands to keep: those that are needed, or all that the scene has; and its SCL."""
+        always = {*VISIBLE_NIR, *needed}
+        optical = [n for n in OPTICAL if (n in always if self.bands == "needed" else n in scene.bands)]
+        return [*optical, *(["s2_scl"] if scene.has_scl else [])]
+
+
+def build_raw_scene(family: SceneFamily) -> dg.AssetsDefinition:
+    """The raw scene of a family."""
+
+    @dg.asset(
+        **family.asset("raw_scene"),
+        kinds={"zarr", "stac"},
+        code_version=CODE_VERSION,
+        description="Digital numbers of the scene on its 10 m grid, as its provider gives them.",
+    )
+    def raw_scene(
+        context: dg.AssetExecutionContext,
+        config: RawSceneConfig,
+        scenes: SceneRegistry,
+        raw: RawScenes,
+        models: Models,
+    ) -> dg.MaterializeResult[None]:
+        with domain_call(context.log):
+            needed = models.bands  # a checkpoint that cannot be used is refused before any scene is loaded
+            scene = scenes.scene(family, context.partition_key)
+            wanted = config.wanted(scene, needed)
+            facts = provenance(CODE_VERSION, {"bands": sorted(wanted)}, item=scene.fingerprint)
+            metadata = {**scene.summary(), "provenance": facts}
+            if not raw.enabled:
+                grid = family.load_source().grid(scene, raw.access.options)
+                context.log.info(f"{scene.id}: the raw store is off; checked its files and kept nothing")
+                metadata |= {"stored": False, "shape": str(tuple(grid.shape))}
+            else:
+                kept = {} if config.force else raw.kept(scene)
+                missing = [name for name in wanted if name not in kept]
+                context.log.info(f"{scene.id}: {len(missing)} of {len(wanted)} bands to fetch: {', '.join(missing)}")
+                metadata |= {"stored": True, "fetched": missing}
+                if missing:
+                    metadata |= raw.fetch(family, scene, missing, {"provenance": facts}, context.log.info)
+        return dg.MaterializeResult(metadata=as_metadata(metadata), data_version=dg.DataVersion(facts["data_version"]))
+
+    return raw_scene

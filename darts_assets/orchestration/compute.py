@@ -1,0 +1,29 @@
+"""Where steps run: executors by setting, GPU requests, pools for quotas, retries."""
+
+from typing import Any, Literal
+
+import dagster as dg
+
+ARCTICDEM_POOL = "arcticdem"
+"""Pool of steps that read ArcticDEM tiles from their provider."""
+
+MAX_SOURCE_RETRIES = 3
+SOURCE_RETRY_SECONDS = 60
+"""How a step is retried whose source does not answer; the source's own client has retried for minutes before.
+
+Not a `RetryPolicy`: that would also repeat steps whose error no retry can help.
+"""
+
+GPU_TAGS: dict[str, Any] = {
+    "dagster-k8s/config": {"container_config": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}
+}
+"""One GPU for the step's pod; acts only with the Kubernetes executor."""
+
+
+def executor(kind: Literal["in_process", "multiprocess", "k8s"]) -> dg.ExecutorDefinition:
+    """The executor for all runs. In process starts fastest on one machine; on a cluster each step gets a pod."""
+    if kind == "k8s":
+        from dagster_k8s import k8s_job_executor
+
+        return k8s_job_executor
+    return dg.in_process_executor if kind == "in_process" else dg.multiprocess_executor

@@ -1,0 +1,182 @@
+"""The demo: a small Arctic of our own, through the same assets, instance and store as everything else."""
+
+import shlex
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import dagster as dg
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from darts_assets.orchestration.jobs import STEPS, register_items
+from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from darts_assets.demo import Score, World
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_STEP_EVENTS = {dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE}
+
+
+def run_demo(
+    folder: Path, build_defs: Callable[[Settings], dg.Definitions], *, scenes: int, size: int, seed: int
+) -> int:
+    """Build the world, materialize the chain for each of its scenes, and say how it compares with the truth.
+
+    Args:
+        folder: where the demo lives; what is there already is used again.
+        build_defs: makes the code location for the demo's settings.
+        scenes: how many scenes.
+        size: pixels of a scene's side.
+        seed: which world.
+
+    Returns:
+        The exit code: 0 if every scene was materialized.
+    """
+    from darts_assets.demo import build_world
+
+    console = Console()
+    folder = folder.resolve()
+    began = time.perf_counter()
+    with console.status("Building a small Arctic: scenes, terrain, trends and slumps"):
+        world = build_world(folder / "world", seed=seed, scenes=scenes, size=size)
+    console.print(f"World in {folder / 'world'} ({time.perf_counter() - began:.0f} s)")
+
+    # Not from the environment: the demo is the same wherever it runs.
+    settings = Settings.model_construct(store=str(folder / "store"), arcticdem=str(world.arcticdem), tcvis=world.tcvis)
+    defs = build_defs(settings)
+    home = folder / "dagster"
+    _write_home(folder, home, settings)
+    registry = (defs.resources or {})["scenes"]
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        ids = register_items(instance, registry, SENTINEL2, [str(path) for path in world.items])
+        scenes_by_id = {scene: registry.scene(SENTINEL2, scene) for scene in ids}
+        labels = {key: f"T{scene.tile} {scene.datetime:%Y-%m-%d}" for key, scene in scenes_by_id.items()}
+        failed = _materialize(console, instance, defs, labels)
+        results = {scene: _result(instance, defs, world, scene) for scene in ids if scene not in failed}
+    _summarize(console, labels, results)
+    console.print(f"\n{len(results)} of {len(ids)} scenes in {time.perf_counter() - began:.0f} s.")
+    console.print("The same instance in the UI (http://localhost:3000):")
+    console.print(f"  . {folder / 'env.sh'} && dagster dev -m darts_assets", soft_wrap=True)
+    return 1 if failed else 0
+
+
+def _write_home(folder: Path, home: Path, settings: Settings) -> None:
+    """The Dagster instance's folder, and a file that points a shell at the demo."""
+    home.mkdir(parents=True, exist_ok=True)
+    config = home / "dagster.yaml"
+    if not config.exists():
+        config.write_text("telemetry:\n  enabled: false\nnux:\n  enabled: false\n")
+    variables = {
+        "DAGSTER_HOME": home,
+        "DARTS_STORE": settings.store,
+        "DARTS_ARCTICDEM": settings.arcticdem,
+        "DARTS_TCVIS": settings.tcvis,
+    }
+    lines = [f"export {name}={shlex.quote(str(value))}\n" for name, value in variables.items()]
+    (folder / "env.sh").write_text("".join(lines))
+
+
+def _materialize(
+    console: Console, instance: dg.DagsterInstance, defs: dg.Definitions, labels: dict[str, str]
+) -> dict[str, str]:
+    """Run the chain scene by scene; returns the failed ones with their reasons."""
+    failed: dict[str, str] = {}
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    ) as progress:
+        for scene, label in labels.items():
+            task = progress.add_task(label, total=len(STEPS))
+            for done, step in _run_chain(instance, defs, scene, failed):
+                progress.update(task, completed=done, description=f"{label}  {step:<17}")
+    for scene, reason in failed.items():
+        console.print(f"[red]{scene}: {reason}")
+    return failed
+
+
+def _run_chain(
+    instance: dg.DagsterInstance, defs: dg.Definitions, scene: str, failed: dict[str, str]
+) -> Iterator[tuple[int, str]]:
+    """Run the chain in a thread and yield (steps done, current step) from the instance's event log."""
+    run_id = str(uuid.uuid4())
+    job = defs.resolve_job_def(f"{SENTINEL2.name}_chain")
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(
+            job.execute_in_process,
+            instance=instance,
+            partition_key=scene,
+            run_id=run_id,
+            run_config=_QUIET,
+            raise_on_error=False,
+        )
+        while not future.done():
+            time.sleep(0.3)
+            yield _position(instance, run_id)
+        result = future.result()
+        yield _position(instance, run_id)
+    if not result.success:
+        events = [event for event in result.all_events if event.is_step_failure]
+        error = events[0].step_failure_data.error if events else None
+        failed[scene] = error.cause.message.strip() if error and error.cause else str(error and error.message)
+
+
+def _position(instance: dg.DagsterInstance, run_id: str) -> tuple[int, str]:
+    """Steps of the chain that are done, and the one that came last (checks are steps of Dagster, too)."""
+    steps = {f"{SENTINEL2.name}__{step}": step for step in STEPS}
+    events = [entry.dagster_event for entry in instance.all_logs(run_id, of_type=_STEP_EVENTS)]
+    chain = [event for event in events if event and event.step_key in steps]
+    return sum(event.is_step_success for event in chain), steps[str(chain[-1].step_key)] if chain else ""
+
+
+@dataclass(frozen=True)
+class _Result:
+    score: "Score"
+    detections: int
+    products: str
+
+
+def _result(instance: dg.DagsterInstance, defs: dg.Definitions, world: "World", scene: str) -> _Result:
+    import geopandas as gpd
+
+    from darts_assets.demo import score
+
+    key = SENTINEL2.key("polygons")
+    vectors = cast("dict[str, gpd.GeoDataFrame]", defs.load_asset_value(key, partition_key=scene, instance=instance))
+    truth = gpd.read_file(world.truth)
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=SENTINEL2.key("products"), asset_partitions=[scene]), limit=1
+    ).records
+    said = records[0].asset_materialization if records else None
+    return _Result(
+        score(vectors["segments"], truth[truth["scene_id"] == scene], vectors["extent"]),
+        len(vectors["segments"]),
+        str(said.metadata["path"].value) if said else "",
+    )
+
+
+def _summarize(console: Console, labels: dict[str, str], results: dict[str, _Result]) -> None:
+    table = Table(title="Thaw slumps against the truth, within the valid area of each scene", title_justify="left")
+    for column in ("scene", "detections", "slumps", "hits", "misses", "false", "IoU"):
+        table.add_column(column, justify="left" if column == "scene" else "right", no_wrap=True)
+    for scene, label in labels.items():
+        if scene not in results:
+            table.add_row(label, "failed", *["-"] * 5)
+            continue
+        found, score = results[scene].detections, results[scene].score
+        figures = (found, score.hits + score.misses, score.hits, score.misses, score.false_alarms)
+        table.add_row(label, *(str(figure) for figure in figures), f"{score.iou:.2f}")
+    console.print(table)
+    for scene, result in results.items():
+        console.print(f"{scene}\n  {result.products}", soft_wrap=True, highlight=False)

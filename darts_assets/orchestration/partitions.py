@@ -1,0 +1,66 @@
+"""Partition definitions, and what a family of scenes is. Dynamic partitions are the registry of work."""
+
+import pkgutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict, cast
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from darts_assets.sources import SceneSource
+
+OWNER = "team:darts"
+
+arcticdem_chunks = dg.DynamicPartitionsDefinition(name="arcticdem_chunk")
+tcvis_chunks = dg.DynamicPartitionsDefinition(name="tcvis_chunk")
+
+
+class AssetArguments(TypedDict):
+    """Arguments of `dg.asset`."""
+
+    key: dg.AssetKey
+    partitions_def: dg.PartitionsDefinition[str]
+    group_name: str
+    owners: list[str]
+
+
+@dataclass(frozen=True)
+class SceneFamily:
+    """Scenes that go through the chain in the same way; the one argument of the chain's factories.
+
+    Attributes:
+        name: first part of the asset keys, and a folder in the store.
+        partitions: one partition per scene, its key the scene's id.
+        arcticdem_resolution: metres of the ArcticDEM cube that suits the pixels of these scenes.
+        source: where scenes come from, as `module:object` (resolved late, so that definitions load fast).
+    """
+
+    name: str
+    partitions: dg.DynamicPartitionsDefinition
+    arcticdem_resolution: int
+    source: str
+
+    def key(self, step: str) -> dg.AssetKey:
+        """The asset key of a step of the chain."""
+        return dg.AssetKey([self.name, step])
+
+    def asset(self, step: str) -> AssetArguments:
+        """What the assets of the chain have in common, as arguments of `dg.asset`."""
+        return {
+            "key": self.key(step),
+            "partitions_def": self.partitions,
+            "group_name": self.name,
+            "owners": [OWNER],
+        }
+
+    def load_source(self) -> "SceneSource":
+        """The source of these scenes."""
+        return cast("SceneSource", pkgutil.resolve_name(self.source))
+
+
+SENTINEL2 = SceneFamily(
+    name="sentinel2",
+    partitions=dg.DynamicPartitionsDefinition(name="sentinel2_scene"),
+    arcticdem_resolution=10,
+    source="darts_assets.sources:STAC_SCENES",
+)
