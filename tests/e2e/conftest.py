@@ -1,0 +1,64 @@
+"""The chain as its users run it: a Dagster instance on disk, a store on disk, the demo world's files."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from harness import Site
+
+from darts_assets.demo import World, build_world
+from darts_assets.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Two scenes of 300 x 300 px: a clear one, and one with clouds and a nodata wedge."""
+    return build_world(tmp_path_factory.mktemp("world") / "world", seed=7, scenes=2, size=300)
+
+
+@pytest.fixture
+def new_site(tmp_path: Path, world: World) -> Iterator[Callable[..., Site]]:
+    """Makes sites; each has an instance and a store of its own."""
+    instances = []
+
+    def make(name: str = "site", **settings: Any) -> Site:
+        folder = tmp_path / name
+        home = folder / "dagster"
+        home.mkdir(parents=True)
+        (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+        instances.append(instance := dg.DagsterInstance.from_config(str(home)))
+        sources = {"arcticdem": str(world.arcticdem), "tcvis": world.tcvis}
+        return Site(folder, Settings(**{"store": str(folder / "store"), **sources, **settings}), instance)
+
+    yield make
+    for instance in instances:
+        instance.dispose()
+
+
+@pytest.fixture
+def site(new_site: Callable[..., Site]) -> Site:
+    return new_site()
+
+
+@pytest.fixture
+def copied_item(world: World, tmp_path: Path) -> Callable[..., Path]:
+    """Copies the clear scene's item and files, so that a test may damage them."""
+
+    def copy(scene_id: str | None = None, index: int = 0) -> Path:
+        source = world.items[index]
+        target = tmp_path / "items" / (scene_id or source.stem)
+        shutil.copytree(source.parent, target)
+        item = json.loads((target / source.name).read_text())
+        item["id"] = scene_id or item["id"]
+        for asset in item["assets"].values():  # damaged files must be found by reading them
+            asset.pop("file:size", None)
+            asset.pop("file:checksum", None)
+        path = target / f"{item['id']}.json"
+        path.write_text(json.dumps(item))
+        return path
+
+    return copy

@@ -1,0 +1,82 @@
+"""A user's site and its runs, as the tests of the chain use them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from darts_assets.definitions import build_defs
+from darts_assets.orchestration.jobs import STEPS, register_items
+from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.settings import Settings
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+SMALL_PATCHES = {"patch_size": 256, "overlap": 64}
+
+
+@dataclass
+class Site:
+    """A user's site: settings, code location and instance."""
+
+    folder: Path
+    settings: Settings
+    instance: dg.DagsterInstance
+
+    @property
+    def defs(self) -> dg.Definitions:
+        return build_defs(self.settings)
+
+    def resource(self, name: str) -> Any:
+        return (self.defs.resources or {})[name]
+
+    def place(self, *parts: str) -> Any:
+        return self.resource("store").place(*parts)
+
+    def using(self, **settings: Any) -> "Site":
+        """The same site with other settings."""
+        return Site(self.folder, self.settings.model_copy(update=settings), self.instance)
+
+    def register(self, *items: Path | str) -> list[str]:
+        return register_items(self.instance, self.resource("scenes"), SENTINEL2, [str(item) for item in items])
+
+    def run(self, scene: str, *steps: str, **config: Mapping[str, Any]) -> dg.ExecuteInProcessResult:
+        """Materialize steps (all of the chain by default) of one scene; `config` by step.
+
+        Patches are small by default: the model then sees 300 px, not a reflection of them up to 1024.
+        """
+        chosen = set(steps or STEPS)
+        config = {"segmentation": SMALL_PATCHES, **config}
+        selection = dg.AssetSelection.assets(*(SENTINEL2.key(step) for step in steps or STEPS))
+        job = dg.define_asset_job("some_steps", selection, partitions_def=SENTINEL2.partitions)
+        defs = self.defs
+        resolved = dg.Definitions(
+            defs.assets, jobs=[job], resources=defs.resources, executor=defs.executor, asset_checks=defs.asset_checks
+        ).resolve_job_def("some_steps")
+        ops = {
+            f"{SENTINEL2.name}__{step}": {"config": dict(values)} for step, values in config.items() if step in chosen
+        }
+        return resolved.execute_in_process(
+            instance=self.instance, partition_key=scene, run_config={**QUIET, "ops": ops}, raise_on_error=False
+        )
+
+    def materialized(self, step: str) -> set[str]:
+        return self.instance.get_materialized_partitions(SENTINEL2.key(step))
+
+    def load(self, step: str, scene: str) -> Any:
+        return self.defs.load_asset_value(SENTINEL2.key(step), partition_key=scene, instance=self.instance)
+
+
+def reason(result: dg.ExecuteInProcessResult) -> str:
+    """Why the (one) step failed, as a user reads it."""
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    data = failure.step_failure_data
+    return data.user_failure_data.description if data.user_failure_data else str(data.error)
+
+
+def metadata_of(result: dg.ExecuteInProcessResult, step: str) -> dict[str, Any]:
+    """Metadata of the materialization of a step."""
+    (event,) = [e for e in result.get_asset_materialization_events() if e.asset_key == SENTINEL2.key(step)]
+    return {name: value.value for name, value in event.materialization.metadata.items()}

@@ -1,0 +1,261 @@
+"""One scene, end to end, through Dagster: what is written, recorded, repeated, left out and refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+from harness import SMALL_PATCHES, Site, metadata_of, reason
+
+from darts_assets.bands import FEATURES, TCVIS
+from darts_assets.demo import World
+from darts_assets.errors import NotReadableError
+from darts_assets.orchestration.assets.auxiliary import CHUNK_KEYS
+from darts_assets.orchestration.jobs import STEPS
+
+DEFAULT_FILES = {
+    "probabilities.tif", "binarized.tif", "prediction_segments.gpkg", "prediction_segments.parquet",
+    "prediction_extent.gpkg", "prediction_extent.parquet", "thumbnail.jpg", "metadata.json",
+}  # fmt: skip
+
+
+def test_a_scene_from_item_to_products(site: Site, world: World) -> None:
+    (scene,) = site.register(world.items[0])
+    result = site.run(scene)
+    assert result.success
+    assert all(site.materialized(step) == {scene} for step in STEPS)
+
+    tile = site.load("preprocessed_tile", scene)
+    assert list(tile.data_vars) == [*FEATURES, "dem", "arcticdem_data_mask", "quality_data_mask", "s2_scl"]
+    assert tile["ndvi"].shape == (300, 300)
+    assert tile.odc.geobox.crs.epsg == 32608
+    assert float(np.isfinite(tile["slope"]).mean()) > 0.9
+
+    probabilities = site.load("segmentation", scene)["probabilities"].values
+    assert probabilities.min() >= 0
+    assert probabilities.max() <= 1
+
+    folder = Path(metadata_of(result, "products")["path"])
+    assert {path.name for path in folder.iterdir()} == DEFAULT_FILES
+    vectors = site.load("polygons", scene)
+    exported = gpd.read_file(folder / "prediction_segments.gpkg")
+    assert len(exported) == len(vectors["segments"]) == metadata_of(result, "polygons")["objects"]
+    with rasterio.open(folder / "binarized.tif") as binarized:
+        assert binarized.crs.to_epsg() == 32608
+        assert {"tile_id", "model_hash", "config_hash", "code_version", "item_hash"} <= binarized.tags().keys()
+        assert int(binarized.read(1).sum()) == int(vectors["segments"]["npixel"].sum())
+    said = json.loads((folder / "metadata.json").read_text())
+    assert said["tile_id"] == scene
+    wanted = {"models", "model_files", "tpi_outer_radius", "tpi_inner_radius", "patch_size", "overlap", "reflection",
+              "threshold", "mask_erosion_size", "edge_erosion_size", "min_object_size", "quality_level",
+              "export_date", "item_hash", "code_version", "terrain"}  # fmt: skip
+    assert wanted <= said.keys()
+    thumbnail = [
+        e.materialization.metadata["thumbnail"].value
+        for e in result.get_asset_materialization_events()
+        if "thumbnail" in e.materialization.metadata
+    ]
+    assert len(thumbnail) == 1
+    assert thumbnail[0].startswith("![](data:image/png;base64,")
+    assert len(thumbnail[0]) < 200_000
+
+
+def test_chunks_that_a_scene_needed_are_recorded_each(site: Site, world: World) -> None:
+    (scene,) = site.register(world.items[0])
+    result = site.run(scene, "raw_scene", "auxiliary")
+    said = metadata_of(result, "auxiliary")
+    for layer, key in CHUNK_KEYS.items():
+        chunks = set(said[layer]["chunks"])
+        assert chunks
+        assert site.instance.get_materialized_partitions(key) == chunks
+        assert set(site.instance.get_dynamic_partitions(f"{layer}_chunk")) == chunks
+        assert said[layer]["filled"] == len(chunks)
+    again = metadata_of(site.run(scene, "auxiliary"), "auxiliary")
+    assert all(again[layer]["filled"] == 0 for layer in CHUNK_KEYS)
+
+
+def test_chunks_filled_but_never_recorded_are_recorded_by_the_next_scene(
+    site: Site, new_site: Callable[..., Site], world: World
+) -> None:
+    (scene,) = site.register(world.items[0])
+    site.run(scene, "raw_scene", "auxiliary")
+    other = new_site("other").using(store=site.settings.store)  # an instance that has seen nothing
+    other.register(world.items[0])
+    said = metadata_of(other.run(scene, "auxiliary"), "auxiliary")
+    assert said["arcticdem"]["filled"] == 0
+    chunks = set(said["arcticdem"]["chunks"])
+    assert other.instance.get_materialized_partitions(CHUNK_KEYS["arcticdem"]) == chunks
+
+
+def test_a_chunk_is_materialized_by_itself(site: Site, world: World) -> None:
+    (scene,) = site.register(world.items[0])
+    site.run(scene, "raw_scene")
+    cube = site.resource("cubes").arcticdem_cube(10)
+    geobox = site.resource("raw").geobox(*_family_and_scene(site, scene))
+    key = cube.spec.grid.chunks_for(geobox)[0]
+    site.instance.add_dynamic_partitions("arcticdem_chunk", [key, "10m-rxx-c1"])
+    chunk = next(a for a in site.defs.assets or [] if CHUNK_KEYS["arcticdem"] in a.keys)
+    resources = site.defs.resources
+    assert dg.materialize([chunk], instance=site.instance, partition_key=key, resources=resources).success
+    assert cube.missing([key]) == []
+    result = dg.materialize(
+        [chunk], instance=site.instance, partition_key="10m-rxx-c1", resources=resources, raise_on_error=False
+    )
+    assert "10m-r" in reason(result)
+
+
+def _family_and_scene(site: Site, scene: str):
+    from darts_assets.orchestration.partitions import SENTINEL2
+
+    return SENTINEL2, site.resource("scenes").scene(SENTINEL2, scene)
+
+
+def test_only_missing_bands_are_fetched_and_force_fetches_again(site: Site, world: World) -> None:
+    (scene,) = site.register(world.items[0])
+    first = metadata_of(site.run(scene, "raw_scene"), "raw_scene")
+    assert set(first["fetched"]) == {"blue", "green", "red", "nir", "s2_scl"}
+    assert metadata_of(site.run(scene, "raw_scene"), "raw_scene")["fetched"] == []
+
+    place = site.place("raw", "cdse", f"{scene}.zarr")
+    contents = dict(place.require().contents)
+    kept = {name: version for name, version in contents.items() if name != "nir"}
+    with place.new_version() as version:  # as if the near infrared had never been asked for
+        place.publish(version, kept, place.require().metadata)
+    assert metadata_of(site.run(scene, "raw_scene"), "raw_scene")["fetched"] == ["nir"]
+    after = place.require().contents
+    assert {name: after[name] for name in kept} == kept
+    assert after["nir"] != contents["nir"]
+
+    forced = metadata_of(site.run(scene, "raw_scene", raw_scene={"force": True}), "raw_scene")
+    assert set(forced["fetched"]) == set(first["fetched"])
+    assert set(place.require().contents.values()).isdisjoint(after.values())
+
+
+def test_another_item_of_the_same_id_is_fetched_anew(
+    site: Site, world: World, copied_item: Callable[..., Path]
+) -> None:
+    (scene,) = site.register(world.items[0])
+    site.run(scene, "raw_scene")
+    item = copied_item()
+    site.register(item)  # the same id, but other files
+    said = metadata_of(site.run(scene, "raw_scene"), "raw_scene")
+    assert set(said["fetched"]) == {"blue", "green", "red", "nir", "s2_scl"}
+
+
+def test_the_raw_store_can_be_switched_off(site: Site, new_site: Callable[..., Site], world: World) -> None:
+    (scene,) = site.register(world.items[0])
+    assert site.run(scene).success
+    without = new_site("without", raw_store=False)
+    without.register(world.items[0])
+    result = without.run(scene)
+    assert result.success
+    assert metadata_of(result, "raw_scene")["stored"] is False
+    assert not (Path(without.settings.store) / "raw").exists()
+    stored, read = (s.load("preprocessed_tile", scene) for s in (site, without))
+    for name in stored.data_vars:
+        np.testing.assert_array_equal(stored[name].values, read[name].values)
+
+
+def test_without_auxiliary_layers(new_site: Callable[..., Site], world: World) -> None:
+    site = new_site(auxiliary=(), arcticdem=None, tcvis=None)
+    (scene,) = site.register(world.items[0])
+    result = site.run(scene)
+    assert result.success
+    tile = site.load("preprocessed_tile", scene)
+    assert bool(np.isnan(tile["slope"]).all())
+    assert all(int(tile[name].max()) == 0 for name in TCVIS)
+    assert bool(np.isfinite(tile["ndvi"]).all())
+    (check,) = [e for e in result.get_asset_check_evaluations() if e.check_name == "auxiliary_coverage"]
+    assert not check.passed
+    assert "switched off" in (check.description or "")
+
+
+def test_no_source_for_a_layer_is_said_plainly(new_site: Callable[..., Site], world: World) -> None:
+    site = new_site(arcticdem=None)
+    (scene,) = site.register(world.items[0])
+    assert "set DARTS_ARCTICDEM" in reason(site.run(scene, "raw_scene", "auxiliary"))
+
+
+def test_offline_missing_chunks_fail_with_their_keys(new_site: Callable[..., Site], world: World) -> None:
+    site = new_site(offline=True)
+    (scene,) = site.register(world.items[0])
+    said = reason(site.run(scene, "raw_scene", "auxiliary"))
+    assert "10m-r" in said
+    assert "dagster asset materialize" in said
+    assert site.using(offline=False).run(scene, "auxiliary").success
+    assert site.run(scene).success, "with its chunks filled, a scene runs offline"
+
+
+def test_a_changed_parameter_changes_the_data_version(site: Site, world: World) -> None:
+    (scene,) = site.register(world.items[0])
+
+    def versions(**config) -> dict[str, str]:
+        result = site.run(scene, "raw_scene", "auxiliary", "preprocessed_tile", "segmentation", **config)
+        assert result.success
+        return {
+            "/".join(e.asset_key.path): e.materialization.tags["dagster/data_version"]
+            for e in result.get_asset_materialization_events()
+            if e.asset_key.path[0] == "sentinel2"
+        }
+
+    first, same = versions(), versions()
+    assert first == same
+    other = versions(preprocessed_tile={"terrain": "physical"})
+    changed = {key for key in first if first[key] != other[key]}
+    assert changed == {"sentinel2/preprocessed_tile", "sentinel2/segmentation"}
+
+
+def test_products_are_chosen_by_config(site: Site, world: World) -> None:
+    (scene,) = site.register(world.items[0])
+    chosen = ["optical", "dem", "tcvis", "hillshade", "polygonized"]
+    result = site.run(
+        scene,
+        segmentation={**SMALL_PATCHES, "keep_models": True},
+        products={"products": chosen, "write_model_outputs": True},
+    )
+    assert result.success
+    names = {path.name for path in Path(metadata_of(result, "products")["path"]).iterdir()}
+    assert names == {
+        "optical.tif", "dem.tif", "tcvis.tif", "hillshade.tif",
+        "prediction_segments.gpkg", "prediction_segments.parquet",
+        "prediction_segments-demo.gpkg", "prediction_segments-demo.parquet",
+    }  # fmt: skip
+    said = reason(site.run(scene, "products", products={"products": ["probabilites"]}))
+    assert "probabilites" in said
+    assert "probabilities" in said
+
+
+def test_steps_downstream_of_nothing_say_what_to_do(site: Site, world: World) -> None:
+    (scene,) = site.register(world.items[0])
+    assert "nothing has been published" in reason(site.run(scene, "segmentation"))
+    with pytest.raises((NotReadableError, dg.Failure)):
+        site.load("preprocessed_tile", scene)
+
+
+def test_the_quality_of_scene_classes_is_a_table_in_config(site: Site, world: World) -> None:
+    clouded = world.items[1]
+    (scene,) = site.register(clouded)
+    site.run(scene, "raw_scene", "auxiliary")
+    assert site.run(scene, "preprocessed_tile").success
+    tile = site.load("preprocessed_tile", scene)
+    cirrus = tile["s2_scl"].values == 10
+    assert cirrus.any()
+    assert set(np.unique(tile["quality_data_mask"].values[cirrus])) == {2}
+    assert site.run(scene, "preprocessed_tile", preprocessed_tile={"quality": {"10": 1}}).success
+    assert set(np.unique(site.load("preprocessed_tile", scene)["quality_data_mask"].values[cirrus])) == {1}
+    assert "expected SCL classes" in reason(
+        site.run(scene, "preprocessed_tile", preprocessed_tile={"quality": {"12": 1}})
+    )
+
+
+def test_a_wider_tpi_than_was_prepared_for_says_what_to_do(site: Site, world: World) -> None:
+    (scene,) = site.register(world.items[0])
+    site.run(scene, "raw_scene", "auxiliary")
+    wide = {"tpi_outer_radius": 9000.0}
+    said = reason(site.run(scene, "preprocessed_tile", preprocessed_tile=wide))
+    assert "arcticdem_10m" in said
+    assert "tpi_outer_radius 9000" in said

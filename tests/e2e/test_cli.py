@@ -1,0 +1,121 @@
+"""The commands of the README, as processes of their own."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import geopandas as gpd
+import pytest
+import rasterio
+from geopandas.testing import assert_geodataframe_equal
+
+from darts_assets.demo import World
+
+BIN = Path(sys.executable).parent
+
+
+def call(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("DARTS_STORE", "DAGSTER_"))}
+    return subprocess.run(
+        [str(BIN / command[0]), *command[1:]], cwd=cwd, env={**clean, **environment}, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The demo on one scene of 640 x 640 px: its folder and what it said."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    done = call("darts-assets", "demo", "--scenes", "1", "--size", "640", cwd=folder, COLUMNS="80")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "darts-demo", done.stdout
+
+
+def variables(folder: Path) -> dict[str, str]:
+    assignments = [shlex.split(line)[1] for line in (folder / "env.sh").read_text().splitlines()]
+    return {name: value for name, _, value in (assignment.partition("=") for assignment in assignments)}
+
+
+def products(folder: Path) -> dict[str, Path]:
+    (place,) = (folder / "store" / "products" / "sentinel2").iterdir()
+    current = json.loads((place / "current.json").read_text())["contents"]
+    return {name: place / version / name for name, version in current.items()}
+
+
+def test_the_demo_finds_the_slumps_and_says_where_everything_is(demo: tuple[Path, str]) -> None:
+    folder, said = demo
+    row = re.search(r"T08WMB 2023-07-15 │\s+(\d+) │\s+(\d+) │\s+(\d+) │\s+(\d+) │\s+(\d+) │ (0\.\d\d) │", said)
+    assert row, said
+    detections, slumps, hits, misses, _, iou = row.groups()
+    assert float(iou) >= 0.6
+    assert int(hits) + int(misses) == int(slumps) > 0
+    assert int(detections) > 0
+    assert str(products(folder)["prediction_segments.gpkg"].parent) in said
+    assert "1 of 1 scenes" in said
+    assert f". {folder / 'env.sh'} && dagster dev -m darts_assets" in said
+
+
+def test_materializing_the_scene_by_hand_gives_the_same_files(demo: tuple[Path, str]) -> None:
+    folder, _ = demo
+    (scene,) = (path.name for path in (folder / "store" / "products" / "sentinel2").iterdir())
+    before = {name: path.read_bytes() for name, path in products(folder).items()}
+    segments = gpd.read_parquet(products(folder)["prediction_segments.parquet"])
+    done = call(
+        "dagster", "asset", "materialize", "-m", "darts_assets",
+        "--select", 'key:"sentinel2/raw_scene"+', "--partition", scene,
+        cwd=folder, **variables(folder),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    after = products(folder)
+    assert after.keys() == before.keys()
+    assert after["metadata.json"].read_bytes() != before["metadata.json"], "it was written again: another export date"
+    for name in ("probabilities.tif", "binarized.tif"):
+        with rasterio.MemoryFile(before[name]) as memory, memory.open() as old, rasterio.open(after[name]) as new:
+            assert (old.read() == new.read()).all()
+            assert old.profile == new.profile
+    assert after["thumbnail.jpg"].stat().st_size > 1000
+    assert_geodataframe_equal(gpd.read_parquet(after["prediction_segments.parquet"]), segments)
+
+
+def test_register_by_command_and_by_job(world: World, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {"DAGSTER_HOME": str(home), "DARTS_STORE": str(tmp_path / "store")}
+    done = call("darts-assets", "register", str(world.items[0]), cwd=tmp_path, **environment)
+    assert done.stdout.splitlines() == [world.items[0].stem]
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({"ops": {"register": {"config": {"items": [str(world.items[1])]}}}}))
+    done = call(
+        "dagster", "job", "execute", "-m", "darts_assets", "-j", "register_scenes", "--config", str(config),
+        cwd=tmp_path, **environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    kept = {path.stem for path in (tmp_path / "store" / "scenes" / "sentinel2").glob("*.json")}
+    assert kept == {item.stem for item in world.items}
+
+
+def test_the_checkout_is_a_code_location_without_flags(tmp_path: Path) -> None:
+    done = call("dagster", "definitions", "validate", cwd=Path(__file__).parents[2], DAGSTER_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Validation successful" in done.stdout + done.stderr
+
+
+def test_register_says_what_is_wrong(world: World, tmp_path: Path) -> None:
+    item = str(world.items[0])
+    without_home = call("darts-assets", "register", item, cwd=tmp_path)
+    assert without_home.returncode == 1
+    assert "DAGSTER_HOME is not set" in without_home.stderr
+    absent = call("darts-assets", "register", "no-such-item.json", cwd=tmp_path, DAGSTER_HOME=str(tmp_path))
+    assert absent.returncode == 1
+    assert "no-such-item.json" in absent.stderr
+    assert "Traceback" not in absent.stderr
+    senseless = call(
+        "darts-assets", "register", item, cwd=tmp_path, DAGSTER_HOME=str(tmp_path), DARTS_AUXILIARY="lidar"
+    )
+    assert senseless.returncode == 1
+    assert "DARTS_AUXILIARY" in senseless.stderr
+    assert "Traceback" not in senseless.stderr

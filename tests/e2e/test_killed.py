@@ -1,0 +1,91 @@
+"""`raw_scene` killed with SIGKILL while it writes: not readable, not materialized, and the next run heals it."""
+
+import multiprocessing
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pytest
+import rasterio
+from harness import Site
+
+from darts_assets.demo import World, build_world
+from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.settings import Settings
+from darts_assets.stores.tiles import read_tile
+
+KILLS = 20
+
+
+def materialize(home: str, folder: str, settings: Settings, scene: str) -> None:
+    """What a run's process does."""
+    site = Site(Path(folder), settings, dg.DagsterInstance.from_config(home))
+    site.run(scene, "raw_scene")
+
+
+@pytest.fixture(scope="module")
+def larger_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """One scene of 1024 x 1024 px: its write takes long enough to be hit."""
+    return build_world(tmp_path_factory.mktemp("larger") / "world", seed=3, scenes=1, size=1024)
+
+
+def test_twenty_kills_at_random_moments(new_site: Callable[..., Site], larger_world: World) -> None:
+    processes = multiprocessing.get_context("forkserver")  # a server that has imported everything: children start fast
+    processes.set_forkserver_preload(["harness", "darts_assets.sources", "darts_assets.stores.tiles"])
+    site = new_site()
+    (scene,) = site.register(larger_world.items[0])
+    home, folder = str(site.folder / "dagster"), str(site.folder)
+    place = site.place("raw", "cdse", f"{scene}.zarr")
+    moments = random.Random(11)
+    outcomes = {"absent": 0, "complete": 0}
+    in_the_middle = 0
+    for _ in range(KILLS):
+        place.clear()
+        child = processes.Process(target=materialize, args=(home, folder, site.settings, scene))
+        child.start()
+        _wait_for_first_bytes(place.location.path, child)
+        time.sleep(moments.uniform(0, 0.12))
+        child.kill()
+        child.join()
+        in_the_middle += any(place.location.path.glob("*.writer"))
+        if place.manifest() is None:
+            outcomes["absent"] += 1
+        else:
+            outcomes["complete"] += 1
+            _assert_equal_to_source(place, larger_world)
+        if place.manifest() is None:
+            assert not _succeeded_since(site, scene), "Dagster must not call materialized what is not readable"
+    assert outcomes["absent"] >= KILLS // 2, outcomes
+    assert in_the_middle >= KILLS // 2, "most kills must hit the write itself"
+
+    assert site.run(scene, "raw_scene").success
+    _assert_equal_to_source(place, larger_world)
+    assert site.materialized("raw_scene") == {scene}
+    names = {path.name for path in place.location.path.iterdir()}
+    assert names == {"zarr.json", *place.require().contents.values()}, "the next run removes what killed ones left"
+
+
+def _wait_for_first_bytes(folder: Path, child: multiprocessing.process.BaseProcess) -> None:
+    deadline = time.monotonic() + 60
+    while not any(folder.glob("*.writer")) and child.is_alive():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def _succeeded_since(site: Site, scene: str) -> bool:
+    records = site.instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=SENTINEL2.key("raw_scene"), asset_partitions=[scene]), limit=1
+    ).records
+    runs = site.instance.get_run_records(limit=1)
+    return bool(records) and records[0].run_id == runs[0].dagster_run.run_id
+
+
+def _assert_equal_to_source(place, world: World) -> None:
+    raw = read_tile(place, decode=False)
+    for name, asset in (("blue", "B02"), ("nir", "B08")):
+        (path,) = world.items[0].parent.rglob(f"*_{asset}_*.tif")
+        with rasterio.open(path) as source:
+            np.testing.assert_array_equal(raw[name].values, source.read(1))
