@@ -259,3 +259,35 @@ def test_a_wider_tpi_than_was_prepared_for_says_what_to_do(site: Site, world: Wo
     said = reason(site.run(scene, "preprocessed_tile", preprocessed_tile=wide))
     assert "arcticdem_10m" in said
     assert "tpi_outer_radius 9000" in said
+
+
+def test_an_ensemble_of_both_checkpoint_formats_keeps_each_model_apart(
+    new_site: Callable[..., Site], world: World, shared: Path
+) -> None:
+    reference = shared / "reference"
+    site = new_site(
+        models=(
+            f"tcvis={reference / 'small_tcvis_old_format.pt'}",
+            f"notcvis={reference / 'small_notcvis_lightning.ckpt'}",
+        )
+    )
+    (scene,) = site.register(world.items[0])
+    kept = {**SMALL_PATCHES, "keep_models": True}
+    result = site.run(scene, segmentation=kept, products={"products": ["probabilities"], "write_model_outputs": True})
+    assert result.success, reason(result)
+    bands = site.load("segmentation", scene)
+    assert list(bands.data_vars) == ["probabilities", "probabilities-tcvis", "probabilities-notcvis"]
+    mean = (bands["probabilities-tcvis"].values + bands["probabilities-notcvis"].values) / 2
+    np.testing.assert_allclose(bands["probabilities"].values, mean, atol=0.011)  # each is stored in whole percent
+    assert set(site.load("polygons", scene)) == {"segments", "extent", "segments-tcvis", "segments-notcvis"}
+    names = {path.name for path in Path(metadata_of(result, "products")["path"]).iterdir()}
+    assert names == {"probabilities.tif", "probabilities-tcvis.tif", "probabilities-notcvis.tif"}
+
+
+def test_only_layers_that_the_models_need_are_filled(new_site: Callable[..., Site], world: World, shared: Path) -> None:
+    site = new_site(models=(str(shared / "reference" / "small_notcvis_lightning.ckpt"),), tcvis=None)
+    (scene,) = site.register(world.items[0])
+    result = site.run(scene)
+    assert result.success, reason(result)
+    assert site.instance.get_materialized_partitions(CHUNK_KEYS["arcticdem"])
+    assert not site.instance.get_materialized_partitions(CHUNK_KEYS["tcvis"])
