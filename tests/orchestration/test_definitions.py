@@ -1,0 +1,85 @@
+"""The code location as Dagster sees it, and the settings that shape it."""
+
+import dagster as dg
+import pytest
+
+from darts_assets.definitions import build_defs
+from darts_assets.errors import SettingsError
+from darts_assets.orchestration.jobs import STEPS
+from darts_assets.orchestration.metadata import as_metadata, data_version, domain_call
+from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.settings import Settings, settings
+
+
+def test_every_asset_is_described_owned_and_grouped() -> None:
+    graph = build_defs(Settings()).resolve_asset_graph()
+    keys = {SENTINEL2.key(step) for step in STEPS} | {
+        dg.AssetKey(["aux", f"{c}_chunk"]) for c in ("arcticdem", "tcvis")
+    }
+    assert set(graph.get_all_asset_keys()) == keys
+    for key in keys:
+        node = graph.get(key)
+        assert node.description
+        assert node.owners == ["team:darts"]
+        assert node.kinds
+        assert node.code_version
+        assert node.group_name == ("auxiliary_chunks" if key.path[0] == "aux" else "sentinel2")
+        assert node.partitions_def is not None
+
+
+def test_only_segmentation_asks_for_a_gpu() -> None:
+    graph = build_defs(Settings())
+    asking = {
+        asset.key.path[-1]
+        for asset in graph.assets or []
+        if isinstance(asset, dg.AssetsDefinition) and "nvidia.com/gpu" in str(asset.op.tags)
+    }
+    assert asking == {"segmentation"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("in_process", "in_process"), ("multiprocess", "multiprocess"), ("k8s", "k8s")]
+)
+def test_the_executor_is_a_setting(kind: str, name: str) -> None:
+    executor = build_defs(Settings(executor=kind)).executor
+    assert isinstance(executor, dg.ExecutorDefinition)
+    assert executor.name == name
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARTS_MODELS", "a=/models/a.ckpt, /models/b.ckpt")
+    monkeypatch.setenv("DARTS_AUXILIARY", "none")
+    monkeypatch.setenv("DARTS_RAW_STORE", "false")
+    current = Settings()
+    assert current.models == ("a=/models/a.ckpt", "/models/b.ckpt")
+    assert current.auxiliary == ()
+    assert current.raw_store is False
+
+
+def test_senseless_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARTS_ARCTICDEM_RESOLUTION", "5")
+    settings.cache_clear()
+    with pytest.raises(SettingsError, match="DARTS_ARCTICDEM_RESOLUTION"):
+        settings()
+    settings.cache_clear()
+
+
+def test_the_data_version_depends_on_code_parameters_and_inputs_only() -> None:
+    one = data_version("1", {"a": 1, "b": 2}, raw="x")
+    assert one == data_version("1", {"b": 2, "a": 1}, raw="x")
+    assert len({one, data_version("2", {"a": 1, "b": 2}, raw="x"), data_version("1", {"a": 1, "b": 2}, raw="y")}) == 3
+
+
+def test_our_errors_become_failures_without_a_retry() -> None:
+    with pytest.raises(dg.Failure) as caught, domain_call(dg.get_dagster_logger()):
+        raise SettingsError("DARTS_STORE is wrong")
+    assert caught.value.description == "SettingsError: DARTS_STORE is wrong"
+    assert caught.value.allow_retries is False
+
+
+def test_metadata_keeps_types() -> None:
+    values = as_metadata({"flag": True, "count": 3, "share": 0.5, "name": "x", "table": {"a": 1}, "unknown": None})
+    assert {name: type(value).__name__ for name, value in values.items()} == {
+        "flag": "BoolMetadataValue", "count": "IntMetadataValue", "share": "FloatMetadataValue",
+        "name": "TextMetadataValue", "table": "JsonMetadataValue",
+    }  # fmt: skip
