@@ -130,6 +130,16 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
         manifest = self.place(scene).manifest()
         return manifest.contents if manifest and manifest.metadata["item"] == scene.item else {}
 
+    def version(self, scene: "Scene") -> str:
+        """The data version of what `optical` reads: of what is kept, or of the registered item.
+
+        Raises:
+            NotReadableError: if the scene is not in the store.
+        """
+        if not self.enabled:
+            return scene.fingerprint
+        return str(self.place(scene).require().metadata["provenance"]["data_version"])
+
     def fetch(
         self,
         family: "SceneFamily",

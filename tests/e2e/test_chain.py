@@ -16,6 +16,8 @@ from darts_assets.demo import World
 from darts_assets.errors import NotReadableError
 from darts_assets.orchestration.assets.auxiliary import CHUNK_KEYS
 from darts_assets.orchestration.jobs import STEPS
+from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.stores.tiles import read_tile
 
 DEFAULT_FILES = {
     "probabilities.tif", "binarized.tif", "prediction_segments.gpkg", "prediction_segments.parquet",
@@ -109,8 +111,6 @@ def test_a_chunk_is_materialized_by_itself(site: Site, world: World) -> None:
 
 
 def _family_and_scene(site: Site, scene: str):
-    from darts_assets.orchestration.partitions import SENTINEL2
-
     return SENTINEL2, site.resource("scenes").scene(SENTINEL2, scene)
 
 
@@ -135,6 +135,27 @@ def test_only_missing_bands_are_fetched_and_force_fetches_again(site: Site, worl
     assert set(place.require().contents.values()).isdisjoint(after.values())
 
 
+def test_a_coarser_band_asked_for_later_comes_on_the_same_grid(site: Site, copied_item: Callable[..., Path]) -> None:
+    path = copied_item()
+    item = json.loads(path.read_text())
+    scl = item["assets"]["SCL_20m"]
+    with rasterio.open(path.parent / scl["href"]) as source:
+        profile = source.profile
+    numbers = np.random.default_rng(5).integers(1, 9000, (profile["height"], profile["width"]), "uint16")
+    with rasterio.open(path.parent / "B05_20m.tif", "w", **{**profile, "dtype": "uint16"}) as target:
+        target.write(numbers, 1)
+    red = {name: item["assets"]["B04_10m"][name] for name in ("raster:scale", "raster:offset", "nodata")}
+    item["assets"]["B05_20m"] = {**scl, **red, "href": "./B05_20m.tif", "data_type": "uint16"}
+    path.write_text(json.dumps(item))
+    (scene,) = site.register(path)
+    assert "rededge071" not in metadata_of(site.run(scene, "raw_scene"), "raw_scene")["fetched"]
+    said = metadata_of(site.run(scene, "raw_scene", raw_scene={"bands": "all"}), "raw_scene")
+    assert said["fetched"] == ["rededge071"]
+    raw = read_tile(site.place("raw", "cdse", f"{scene}.zarr"), decode=False)
+    assert raw.odc.geobox.resolution.x == 10
+    np.testing.assert_array_equal(raw["rededge071"].values, np.kron(numbers, np.ones((2, 2), "uint16")))
+
+
 def test_another_item_of_the_same_id_is_fetched_anew(
     site: Site, world: World, copied_item: Callable[..., Path]
 ) -> None:
@@ -142,8 +163,11 @@ def test_another_item_of_the_same_id_is_fetched_anew(
     site.run(scene, "raw_scene")
     item = copied_item()
     site.register(item)  # the same id, but other files
+    raw = site.resource("raw")
+    before = raw.version(_family_and_scene(site, scene)[1])
     said = metadata_of(site.run(scene, "raw_scene"), "raw_scene")
     assert set(said["fetched"]) == {"blue", "green", "red", "nir", "s2_scl"}
+    assert raw.version(_family_and_scene(site, scene)[1]) != before
 
 
 def test_the_raw_store_can_be_switched_off(site: Site, new_site: Callable[..., Site], world: World) -> None:

@@ -65,7 +65,7 @@ def build_preprocessed_tile(family: SceneFamily) -> dg.AssetsDefinition:
         snapshots = {layer: window.attrs["snapshot"] for layer, window in layers.items()}
         facts = provenance(
             CODE_VERSION, {"terrain": parameters.terrain, **config.model_dump(exclude={"terrain"}), "layers": used},
-            raw_scene=scene.fingerprint,
+            raw_scene=raw.version(scene),
         )  # fmt: skip
         return dg.MaterializeResult(
             value=stream,

@@ -47,8 +47,9 @@ def build_raw_scene(family: SceneFamily) -> dg.AssetsDefinition:
             needed = models.bands  # a checkpoint that cannot be used is refused before any scene is loaded
             scene = scenes.scene(family, context.partition_key)
             wanted = config.wanted(scene, needed)
-            facts = provenance(CODE_VERSION, {"bands": sorted(wanted)}, item=scene.fingerprint)
-            metadata = {**scene.summary(), "provenance": facts}
+            # Bands are not part of the version: more of them change nothing for those who use the others.
+            facts = provenance(CODE_VERSION, {}, item=scene.fingerprint)
+            metadata = {**scene.summary(), "bands": wanted, "provenance": facts}
             if not raw.enabled:
                 grid = family.load_source().grid(scene, raw.access.options)
                 context.log.info(f"{scene.id}: the raw store is off; checked its files and kept nothing")
