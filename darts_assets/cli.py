@@ -25,7 +25,7 @@ def cli() -> None:
 )  # fmt: skip
 @click.option("--scenes", type=click.IntRange(1, 3), default=3, show_default=True, help="How many scenes.")
 @click.option(
-    "--size", type=click.IntRange(256, 4096), default=1500, show_default=True, help="Pixels of a scene's side."
+    "--size", type=click.IntRange(200, 3000), default=1500, show_default=True, help="Pixels of a scene's side."
 )
 @click.option("--seed", type=int, default=7, show_default=True, help="Which world.")
 def demo(folder: Path, scenes: int, size: int, seed: int) -> None:
@@ -33,7 +33,10 @@ def demo(folder: Path, scenes: int, size: int, seed: int) -> None:
     from darts_assets.definitions import build_defs
     from darts_assets.orchestration.demo import run_demo
 
-    sys.exit(run_demo(folder, build_defs, scenes=scenes, size=size, seed=seed))
+    try:
+        sys.exit(run_demo(folder, build_defs, scenes=scenes, size=size, seed=seed))
+    except DartsError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @cli.command()

@@ -123,6 +123,11 @@ def build_world(folder: Path, seed: int = 7, scenes: int = 3, size: int = 1500, 
         return _world(folder, parameters)
 
 
+def holds_other_world(folder: Path, seed: int = 7, scenes: int = 3, size: int = 1500, slumps: int = 14) -> bool:
+    """Whether a folder holds a world of other parameters, which `build_world` would replace."""
+    return _manifest(folder) not in (None, _Parameters(seed, scenes, size, slumps).manifest)
+
+
 def _manifest(folder: Path) -> dict[str, int] | None:
     """The parameters of the world in a folder; None where there is none."""
     try:

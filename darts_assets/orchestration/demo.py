@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from darts_assets.errors import SettingsError
 from darts_assets.orchestration.jobs import STEPS, register_items
 from darts_assets.orchestration.partitions import SENTINEL2
 from darts_assets.settings import Settings
@@ -39,11 +40,16 @@ def run_demo(
 
     Returns:
         The exit code: 0 if every scene was materialized.
+
+    Raises:
+        SettingsError: if the folder holds the demo of another world: its cubes know that world's terrain.
     """
-    from darts_assets.demo import build_world
+    from darts_assets.demo import build_world, holds_other_world
 
     console = Console()
     folder = folder.resolve()
+    if (folder / "store").exists() and holds_other_world(folder / "world", seed, scenes, size):
+        raise SettingsError(f"{folder} holds the demo of another world; name another --folder, or remove it")
     began = time.perf_counter()
     with console.status("Building a small Arctic: scenes, terrain, trends and slumps"):
         world = build_world(folder / "world", seed=seed, scenes=scenes, size=size)

@@ -59,6 +59,16 @@ def test_the_demo_finds_the_slumps_and_says_where_everything_is(demo: tuple[Path
     assert f". {folder / 'env.sh'} && dagster dev -m darts_assets" in said
 
 
+def test_another_world_in_the_same_folder_is_refused(demo: tuple[Path, str]) -> None:
+    folder, _ = demo
+    before = (folder / "world" / "world.json").read_text()
+    done = call("darts-assets", "demo", "--scenes", "2", "--size", "640", cwd=folder.parent)
+    assert done.returncode == 1
+    assert "another world" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (folder / "world" / "world.json").read_text() == before
+
+
 def test_materializing_the_scene_by_hand_gives_the_same_files(demo: tuple[Path, str]) -> None:
     folder, _ = demo
     (scene,) = (path.name for path in (folder / "store" / "products" / "sentinel2").iterdir())
