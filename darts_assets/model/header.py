@@ -6,9 +6,12 @@ still, `input_combination` beside `norm_factors`. The factors of old files are i
 model representation of `darts_assets.bands` is the one and only.
 """
 
+import ast
 import hashlib
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -51,8 +54,8 @@ class CheckpointHeader:
 def read_header(path: str | Path, name: str | None = None) -> CheckpointHeader:
     """Read and check what a checkpoint says of itself.
 
-    Whether architecture and encoder exist, and whether the weights fit, shows only when the model is loaded
-    (`checkpoint.load_model`): that needs torch.
+    Whether the encoder exists and the weights fit shows only when the model is loaded (`checkpoint.load_model`): that
+    needs torch.
 
     Args:
         path: a checkpoint file.
@@ -60,7 +63,8 @@ def read_header(path: str | Path, name: str | None = None) -> CheckpointHeader:
 
     Raises:
         CheckpointError: if the file is missing, is not a checkpoint, asks for code to be run, lacks an entry, names
-            an unknown band, has another number of channels than bands, or predicts other than one class.
+            an unknown band or architecture, has another number of channels than bands, or predicts other than one
+            class.
     """
     path = Path(path)
     content = read_pickle(path)
@@ -76,6 +80,17 @@ def read_header(path: str | Path, name: str | None = None) -> CheckpointHeader:
         sha256=file_digest(path),
         format=kind,
     )
+
+
+@cache
+def known_architectures() -> frozenset[str]:
+    """Names that `segmentation_models_pytorch.create_model` takes, read from its source: importing it imports torch."""
+    spec = importlib.util.find_spec("segmentation_models_pytorch")
+    if spec is None or spec.origin is None:
+        raise CheckpointError("segmentation_models_pytorch is not installed, so no checkpoint can be used")
+    imports = (node for node in ast.parse(Path(spec.origin).read_text()).body if isinstance(node, ast.ImportFrom))
+    decoders = (node for node in imports if (node.module or "").startswith("decoders."))
+    return frozenset(alias.name.lower() for node in decoders for alias in node.names)
 
 
 def file_digest(path: Path) -> str:
@@ -129,6 +144,11 @@ def _architecture(config: Mapping[str, Any], bands: tuple[str, ...], path: Path)
     model = config.get("model")
     if not isinstance(model, Mapping) or not isinstance(model.get("arch"), str):
         raise CheckpointError(f"checkpoint {path} does not name its architecture (model.arch)")
+    known = known_architectures()
+    if model["arch"].lower() not in known:
+        raise CheckpointError(
+            f"checkpoint {path} names the unknown architecture {model['arch']!r}; known are {', '.join(sorted(known))}"
+        )
     if not _is_plain(model):
         raise CheckpointError(f"checkpoint {path} describes its architecture with more than numbers, texts and lists")
     # What `create_model` assumes where these two are not given.

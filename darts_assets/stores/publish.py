@@ -104,9 +104,9 @@ class Place:
         try:
             yield version
         except BaseException:
-            with suppress(FileNotFoundError):  # a later writer has removed it
-                obstore.delete(self.location.objects(), version.id + _MARKER)
-            self._remove(version.id)
+            self._remove_marker(version.id + _MARKER)
+            if version.id not in self._referenced(self.manifest()):  # what failed after publishing must not undo it
+                self._remove(version.id)
             raise
 
     def publish(self, version: Version, contents: dict[str, str], metadata: dict[str, Any]) -> None:
@@ -125,9 +125,10 @@ class Place:
         try:
             self._require_marker(version)  # a writer that began in between has removed this version
         except StoreError:
-            obstore.delete(store, self._pointer)
+            if version.id in self._referenced(self.manifest()):
+                obstore.delete(store, self._pointer)
             raise
-        obstore.delete(store, version.id + _MARKER)
+        self._remove_marker(version.id + _MARKER)
         for old in replaced:
             self._remove(old)
 
@@ -151,13 +152,17 @@ class Place:
         store = self.location.objects()
         listing = obstore.list_with_delimiter(store)
         for marker in (entry["path"] for entry in listing["objects"] if entry["path"].endswith(_MARKER)):
-            obstore.delete(store, marker)
+            self._remove_marker(marker)
         for prefix in listing["common_prefixes"]:
             if prefix not in keep:
                 self._remove(prefix)
         if self.location.is_local:
             for staged in self.location.path.glob(f"{self._pointer}#*"):  # a pointer PUT killed midway
                 staged.unlink(missing_ok=True)
+
+    def _remove_marker(self, marker: str) -> None:
+        with suppress(FileNotFoundError):  # another writer was faster
+            obstore.delete(self.location.objects(), marker)
 
     def _remove(self, version: str) -> None:
         location = self.location.child(version)

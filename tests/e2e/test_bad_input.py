@@ -208,7 +208,23 @@ def malicious(path: Path) -> None:
         archive.writestr("archive/data.pkl", pickle.dumps({"config": _Malice(), "statedict": {}}))
 
 
-@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.write_bytes(b"no checkpoint"), malicious])
+def checkpoint_of(path: Path, arch: str, channels: int) -> None:
+    config = {"model": {"arch": arch, "in_channels": channels, "classes": 1}, "bands": ["red", "nir"]}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({"config": config, "statedict": {}}))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: None,
+        lambda path: path.write_bytes(b"no checkpoint"),
+        lambda path: checkpoint_of(path, "slumpnet", 2),
+        lambda path: checkpoint_of(path, "unet", 3),
+        malicious,
+    ],
+    ids=["missing", "not a checkpoint", "unknown architecture", "wrong number of bands", "malicious"],
+)
 def test_a_bad_checkpoint_is_refused_before_any_scene_is_loaded(
     new_site: Callable[..., Site], world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     make: Callable[[Path], object],

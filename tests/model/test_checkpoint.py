@@ -122,7 +122,7 @@ def test_what_the_training_module_holds_besides_is_left_out(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"arch": "wnet"}, r"wnet cannot be built as described: Wrong architecture type.*\['unet', 'unetplusplus'"),
+        ({"arch": "wnet"}, "unknown architecture 'wnet'; known are .*unet, unetplusplus"),
         ({"encoder_name": "resnet19"}, "Wrong encoder name `resnet19`, supported encoders:.*resnet18"),
         ({"encoder_name": "tu-resnet19"}, r"Unknown model \(resnet19\)"),
         ({"encoder_name": "tu-hf-hub:somebody/something"}, "unknown encoder 'tu-hf-hub:somebody/something'"),

@@ -13,6 +13,7 @@ import torch
 from darts_assets.bands import FEATURES
 from darts_assets.errors import CheckpointError
 from darts_assets.model import read_header
+from darts_assets.model.header import known_architectures
 
 MODEL = {"arch": "unet", "encoder_name": "resnet18", "in_channels": 3, "classes": 1}
 BANDS = ["red", "green", "ndvi"]
@@ -191,3 +192,9 @@ def test_needs_no_torch(shared: Path) -> None:
         "assert 'torch' not in sys.modules and 'segmentation_models_pytorch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_known_architectures_are_those_of_the_library() -> None:
+    import segmentation_models_pytorch as smp
+
+    assert known_architectures() == set(smp.MODEL_ARCHITECTURES_MAPPING)

@@ -90,6 +90,24 @@ def test_a_failed_write_leaves_the_old_content(place: Place) -> None:
     np.testing.assert_array_equal(read_tile(place)["tc_wetness"].values, tile(1)["tc_wetness"].values)
 
 
+def test_an_error_after_publishing_does_not_undo_it(place: Place) -> None:
+    write_tile(place, stream(tile(1)), metadata={})
+    (before,) = versions(place)
+    published = []
+
+    def publish_and_fail() -> None:
+        with place.new_version() as version:
+            version.location.path.mkdir()
+            place.publish(version, {"x": version.id}, {})
+            published.append(version.id)
+            raise RuntimeError("after")
+
+    with pytest.raises(RuntimeError, match="after"):
+        publish_and_fail()
+    assert place.require().contents == {"x": published[0]}
+    assert versions(place) == published != [before]
+
+
 def test_a_stream_that_ends_early_is_refused(place: Place) -> None:
     short = TileStream(GRID, ("red", "tc_wetness"), iter([tile().isel(y=slice(0, 600))]))
     with pytest.raises(ValueError, match="600 of 1300 rows"):
