@@ -179,17 +179,17 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
             return read_geobox(self.place(scene))
         return family.load_source().grid(scene, self.access.options)
 
-    def optical(
-        self, family: "SceneFamily", scene: "Scene", quality: Mapping[int, int], bands: Sequence[str] = VISIBLE_NIR
-    ) -> "xr.Dataset":
-        """Reflectance and quality mask of a scene, lazily; `quality` changes the source's table of classes.
+    def optical(self, family: "SceneFamily", scene: "Scene", quality: Mapping[int, int]) -> "xr.Dataset":
+        """Reflectance (blue, green, red, nir) and quality mask of a scene, lazily.
+
+        `quality` changes the source's table of classes and their quality.
 
         Raises:
             NotReadableError: if the scene is not in the store.
             SettingsError: if `quality` makes no sense.
         """
         source = family.load_source()
-        names = [*bands, *(["s2_scl"] if scene.has_scl else [])]
+        names = [*VISIBLE_NIR, *(["s2_scl"] if scene.has_scl else [])]
         if not self.enabled:
             return source.calibrate(source.open_raw(scene, names, self.access.options), quality)
         from darts_assets.stores.tiles import read_tile
