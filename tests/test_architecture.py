@@ -13,7 +13,7 @@ FLOORS = {
     "orchestration": 4,
     "settings": 3,
     **dict.fromkeys(("sources", "cubes", "features", "model", "detection", "training", "demo"), 2),
-    **dict.fromkeys(("stores", "bands", "scene", "tiles", "errors"), 1),
+    **dict.fromkeys(("stores", "earth_engine", "bands", "scene", "tiles", "errors"), 1),
 }
 MAY_USE_NEIGHBOURS = {"training", "demo"}
 USES_TORCH = {"model", "training", "demo"}
@@ -69,7 +69,7 @@ def test_dagster_and_torch_stay_where_they_belong(path: Path) -> None:
 def test_definitions_load_without_torch_or_geography() -> None:
     script = (
         "import sys, warnings; warnings.simplefilter('ignore'); import darts_assets; darts_assets.defs;"
-        "print([m for m in ('torch', 'rasterio', 'geopandas', 'cv2', 'icechunk', 'odc.geo') if m in sys.modules])"
+        "print([m for m in ('torch', 'rasterio', 'geopandas', 'cv2', 'icechunk', 'odc.geo', 'ee') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

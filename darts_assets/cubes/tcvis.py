@@ -25,8 +25,10 @@ RESOLUTION = 0.00026949458523585647
 VINTAGES = (2019, 2020, 2022, 2024)
 """Last years of the published trends."""
 
+PROVIDER_NAMES = ("TCB_slope", "TCG_slope", "TCW_slope")
+"""What Earth Engine calls the bands."""
+
 _PAST_ANTIMERIDIAN = 30
-_PROVIDER_NAMES = ("TCB_slope", "TCG_slope", "TCW_slope")
 
 
 def vintage_for(year: int) -> int:
@@ -35,6 +37,11 @@ def vintage_for(year: int) -> int:
         if year <= last_year:
             return vintage
     return 2024
+
+
+def collection_of(vintage: int) -> str:
+    """The image collection of a vintage in Earth Engine."""
+    return f"users/ingmarnitze/TCTrend_SR_2000-{vintage}_TCVIS"
 
 
 def tcvis_spec(vintage: int) -> CubeSpec:
@@ -51,7 +58,7 @@ def tcvis_spec(vintage: int) -> CubeSpec:
         grid=CubeGrid(str(vintage), geobox),
         variables=tuple(band(name) for name in TCVIS),
         title=f"Tasseled Cap trends of Landsat, 2000 to {vintage}",
-        source=f"users/ingmarnitze/TCTrend_SR_2000-{vintage}_TCVIS (Earth Engine)",
+        source=f"{collection_of(vintage)} (Earth Engine)",
     )
 
 
@@ -88,7 +95,7 @@ class TcvisRasters:
         def use(source: Any) -> npt.NDArray[np.uint8]:
             indexes = _indexes(source, path)
             values = np.zeros((len(TCVIS), *geobox.shape), dtype=np.uint8)
-            for columns, side in _sides(geobox):
+            for columns, side in sides(geobox):
                 values[:, :, columns] = read_onto(source, side, indexes, fill=0)
             return values
 
@@ -107,7 +114,7 @@ def _indexes(source: Any, path: Path) -> list[int]:
     if source.count < len(TCVIS) or set(source.dtypes) != {"uint8"}:
         raise RasterError(f"{path} has {source.count} band(s) of {source.dtypes[0]}, expected {len(TCVIS)} of uint8")
     described = {description: index for index, description in enumerate(source.descriptions, 1) if description}
-    for names in (TCVIS, _PROVIDER_NAMES):
+    for names in (TCVIS, PROVIDER_NAMES):
         if set(names) <= set(described):
             return [described[name] for name in names]
     if described:
@@ -115,7 +122,7 @@ def _indexes(source: Any, path: Path) -> list[int]:
     return [1, 2, 3]
 
 
-def _sides(geobox: GeoBox) -> Iterator[tuple[slice, GeoBox]]:
+def sides(geobox: GeoBox) -> Iterator[tuple[slice, GeoBox]]:
     """The parts of a chunk west and east of the antimeridian, by pixel centres, both within -180..180 degrees."""
     width = int(geobox.shape[1])
     west = min(max(math.ceil((180 - geobox.boundingbox.left) / RESOLUTION - 0.5), 0), width)
