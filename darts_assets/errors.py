@@ -1,5 +1,8 @@
 """The errors users see: each names the file, band or id that is wrong and what was expected."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class DartsError(Exception):
     """Base of every error that `darts_assets` raises on purpose; its text is meant for the user."""
@@ -38,6 +41,26 @@ class MissingChunksError(CubeError):
         self.chunks = chunks
         shown = ", ".join(chunks[:10]) + (f" and {len(chunks) - 10} more" if len(chunks) > 10 else "")
         super().__init__(f"{cube}: {len(chunks)} chunk(s) are missing: {shown}.{' ' + advice if advice else ''}")
+
+
+class ChunksFailedError(CubeError):
+    """Some chunks could not be filled; every other one was.
+
+    Attributes:
+        cube: name of the cube.
+        failed: partition key -> why the chunk could not be read.
+        filled: the chunks that were filled all the same (`darts_assets.cubes.FilledChunk`).
+        may_pass: whether trying again can help, because a service did not answer.
+    """
+
+    def __init__(self, cube: str, failed: Mapping[str, DartsError], filled: Sequence[Any]) -> None:
+        self.cube = cube
+        self.failed = dict(failed)
+        self.filled = list(filled)
+        self.may_pass = any(isinstance(error, SourceUnavailableError) for error in failed.values())
+        said = [f"{key}: {error}" for key, error in list(failed.items())[:10]]
+        said += [f"and {len(failed) - 10} more"] if len(failed) > 10 else []
+        super().__init__(f"{cube}: {len(failed)} chunk(s) could not be filled: {'; '.join(said)}")
 
 
 class CheckpointError(DartsError):

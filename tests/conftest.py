@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["stac_api"]  # tests/servers
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

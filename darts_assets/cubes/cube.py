@@ -1,18 +1,22 @@
 """An auxiliary datacube: chunks are written once, whole, by whoever needs them first, and read as lazy windows.
 
-Measured for the layout on a 4096 x 4096 terrain with 5 cm of noise, two cores (write s, 2500 x 2500 read s, MB), all
-in chunks of 1024 with bitshuffle + zstd 3 except the last:
-    float32 0.16 0.028 38.1; float32 rounded to cm 0.21 0.039 38.0; int32 centimetres 0.08 0.021 19.7;
-    int32 with delta filter 0.10 0.019 14.5; peer (float32, chunks of 3600, Blosc 9) 7.63 0.077 35.3.
-Elevations are therefore int32 centimetres. The delta filter is not part of Zarr's specification, so other readers
-might not open the cube: not taken.
+The layout was measured: chunks of 1024 x 1024 of a terrain with 5 cm of noise, on one core (kB, ms to compress, ms to
+decompress a chunk), elevations as int32 centimetres:
+    zstd 3 shuffle 1209 8 1.7 (taken); zstd 3 bitshuffle 1313 10 3.6; lz4hc 2 shuffle 1333 4 1.1;
+    lz4hc 3 shuffle 1259 38 1.1; as float32 to 8 mm: zstd 3 shuffle 1314 17 3.0;
+    peer, float32 in chunks of 3600: zstd 9 shuffle 2198, and 1209 where elevations come in steps of 1/128 m.
+lz4hc would read windows a tenth faster and make cubes a tenth larger. One-byte variables have no bytes to shuffle; a
+mask of ones takes 256 bytes and lies in the manifest itself. Filters that are not part of Zarr's specification (delta,
+scale and offset) would keep other readers from opening the cube: not taken.
 
 `status` holds a byte for each chunk, in the manifest itself: 1 for data, 2 for a chunk whose source has nothing there.
 It is committed together with the data, so it is the truth about what is filled.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from enum import IntEnum
 from typing import Any, cast
 
@@ -27,16 +31,19 @@ from zarr.codecs import BloscCodec
 from zarr.core.sync import sync
 from zarr.errors import ContainsGroupError
 
-from darts_assets.bands import Band
 from darts_assets.cubes.grid import CHUNK
-from darts_assets.cubes.lazy import DecodedWindow
+from darts_assets.cubes.history import ExpiredHistory, expire
+from darts_assets.cubes.lazy import DecodedWindow, fetch
 from darts_assets.cubes.repository import BRANCH, CubeRepository
-from darts_assets.cubes.spec import CubeSpec
-from darts_assets.errors import CubeError, MissingChunksError
+from darts_assets.cubes.spec import ChunkData, CubeSpec
+from darts_assets.errors import CubeError, MissingChunksError, StoreError
 from darts_assets.stores.location import StoreLocation
 from darts_assets.tiles import on_grid
 
 _STATUS = "status"
+_COMMIT_ATTEMPTS = 5  # beyond one for each chunk that another writer may take: for a history that expires meanwhile
+_ELEVATIONS = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
+_BYTES = BloscCodec(cname="zstd", clevel=3, shuffle="noshuffle")
 
 
 class ChunkStatus(IntEnum):
@@ -45,6 +52,22 @@ class ChunkStatus(IntEnum):
     MISSING = 0
     DATA = 1
     EMPTY = 2
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What a cube holds.
+
+    Attributes:
+        data: row and column of each chunk with data, (n, 2), sorted.
+        empty: those of each chunk whose source has nothing there, (n, 2), sorted.
+    """
+
+    data: npt.NDArray[np.int64]
+    empty: npt.NDArray[np.int64]
+
+
+_NO_CHUNKS = np.empty((0, 2), dtype=np.int64)
 
 
 class Cube:
@@ -106,42 +129,64 @@ class Cube:
         """Those of `keys` that are not filled, in their order."""
         return [key for key, status in self.status(keys).items() if status == ChunkStatus.MISSING]
 
-    def write(
-        self, key: str, values: Mapping[str, npt.NDArray[Any]], message: str, sources: Sequence[str] = ()
-    ) -> str | None:
-        """Fill one chunk, in one commit; a filled chunk stays as it is.
+    def write(self, chunks: Mapping[str, ChunkData], message: str) -> dict[str, str]:
+        """Fill chunks, all in one commit; chunks that are filled stay as they are.
 
         Args:
-            key: partition key of the chunk.
-            values: variable -> (1024, 1024) physical values, row 0 at the top.
-            message: what the commit says beside the key, such as the run that fills it.
-            sources: ids of what the values come from, kept with the commit.
+            chunks: partition key -> what the chunk holds.
+            message: what the commit says beside the keys, such as the run that fills the chunks.
 
         Returns:
-            The snapshot's id; None if the chunk has been filled by somebody else.
+            Partition key -> id of the snapshot that holds it first, for the chunks that this call has filled; others
+            have been filled by somebody else.
 
         Raises:
             CubeError: if the values do not fit the cube.
-            StoreError: if the store fails; then nothing of the chunk is visible.
+            StoreError: if the store fails; then nothing of the chunks is visible.
         """
-        row, col = self.spec.grid.parse(key)
-        encoded = {variable.name: self._encoded(key, variable, values) for variable in self.spec.variables}
+        encoded = {key: self._encoded(key, data) for key, data in chunks.items()}
         if self._reader() is None:
             self.create()
         repository = self._repository.open_or_create()
+        # Only a writer of the same chunks can be in conflict; its values are as good as ours, so they leave the commit.
+        for _ in range(len(chunks) + _COMMIT_ATTEMPTS):
+            with self._repository.errors():
+                session = repository.writable_session(BRANCH)
+                keys = [key for key, status in self._status(session, encoded).items() if status == ChunkStatus.MISSING]
+                if not keys:
+                    return {}
+                group = zarr.open_group(session.store, mode="r+")
+                for key in keys:
+                    self._put(group, key, encoded[key])
+            facts = {"chunks": {key: list(chunks[key].sources) for key in keys}}
+            snapshot = self._repository.commit(session, f"{message}: {', '.join(keys)}", facts)
+            if snapshot is not None:
+                return dict.fromkeys(keys, snapshot)
+        raise StoreError(
+            f"{self.location}: {self.spec.name} is changed faster than {len(keys)} chunks can be committed"
+        )
+
+    def expire(self, older_than: timedelta, *, alone: bool = False) -> ExpiredHistory:
+        """Expire the snapshots that were replaced longer ago than `older_than`, and remove what nothing refers to.
+
+        Raises:
+            CubeError: if the age is below a day, unless nobody else uses the cube meanwhile (`alone`).
+            StoreError: if the store fails; what has been done until then is sound, and can be gone on with.
+        """
+        return expire(self._repository, older_than, alone=alone)
+
+    def coverage(self) -> Coverage:
+        """Which chunks are filled, from the manifests alone."""
+        session = self._reader()
+        if session is None:
+            return Coverage(_NO_CHUNKS, _NO_CHUNKS)
         with self._repository.errors():
-            session = repository.writable_session(BRANCH)
-            group = zarr.open_group(session.store, mode="r+")
-            status = _array(group, _STATUS)
-            if status[row, col] != ChunkStatus.MISSING:
-                return None
-            empty = True
+            filled = sync(_coordinates(session, _STATUS))
+            # A variable stores no chunk that is nothing but fill; an empty chunk has none at all.
+            with_data: set[tuple[int, int]] = set()
             for variable in self.spec.variables:
-                _array(group, variable.name)[self.spec.grid.chunk_slices(row, col)] = encoded[variable.name]
-                empty &= bool((encoded[variable.name] == self.spec.fill_of(variable)).all())
-            status[row, col] = ChunkStatus.EMPTY if empty else ChunkStatus.DATA
-        # Only a writer of the same chunk can be in conflict, and its values are as good as ours.
-        return self._repository.commit(session, f"{key}: {message}", {"chunk": key, "sources": list(sources)})
+                with_data |= sync(_coordinates(session, variable.name))
+        return Coverage(_sorted(with_data & filled), _sorted(filled - with_data))
 
     def stored_bytes(self, keys: Iterable[str]) -> dict[str, int]:
         """Compressed size of each filled chunk, all variables together; 0 for one that is empty or missing."""
@@ -180,9 +225,8 @@ class Cube:
         absent = [key for key, status in states.items() if status == ChunkStatus.MISSING]
         if session is None or absent:
             raise MissingChunksError(self.spec.name, absent)
-        group = zarr.open_group(session.store, mode="r")
         lazy = {
-            v.name: LazilyIndexedArray(DecodedWindow(_array(group, v.name), v, rows, cols, self._repository.errors))
+            v.name: LazilyIndexedArray(DecodedWindow(session.store, v, rows, cols, self._repository.errors))
             for v in self.spec.variables
         }
         attrs = {"cube": self.spec.name, "snapshot": str(session.snapshot_id)}
@@ -220,9 +264,12 @@ class Cube:
         index = {key: self.spec.grid.parse(key) for key in keys}
         if session is None:
             return dict.fromkeys(index, ChunkStatus.MISSING)
-        status = _array(zarr.open_group(session.store, mode="r"), _STATUS)
         with self._repository.errors():
-            return {key: ChunkStatus(int(cast(Any, status[row, col]))) for key, (row, col) in index.items()}
+            states = sync(fetch(session.store, [f"{_STATUS}/c/{row}/{col}" for row, col in index.values()]))
+        return {
+            key: ChunkStatus.MISSING if state is None else ChunkStatus(int(state[0]))
+            for key, state in zip(index, states, strict=True)
+        }
 
     def _create_arrays(self, session: icechunk.Session) -> None:
         group = zarr.create_group(session.store, attributes={
@@ -235,7 +282,7 @@ class Cube:
                 chunks=(CHUNK, CHUNK),
                 dtype=variable.stored,
                 fill_value=self.spec.fill_of(variable),
-                compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
+                compressors=_BYTES if variable.stored.itemsize == 1 else _ELEVATIONS,
                 attributes=variable.cf_attributes(),
                 dimension_names=("y", "x"),
             )
@@ -244,16 +291,36 @@ class Cube:
             _STATUS, shape=self.spec.grid.shape, chunks=(1, 1), dtype="uint8", fill_value=0, compressors=None
         )
 
-    def _encoded(self, key: str, variable: Band, values: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        if variable.name not in values:
-            raise CubeError(f"{self.spec.name}: chunk {key} comes without {variable.name}")
-        array = values[variable.name]
-        if array.shape != (CHUNK, CHUNK) or not np.can_cast(array.dtype, variable.memory, "same_kind"):
-            raise CubeError(
-                f"{self.spec.name}: {variable.name} of chunk {key} is {array.dtype} {array.shape}, "
-                f"expected {variable.memory} {(CHUNK, CHUNK)}"
-            )
-        return variable.encode(array)
+    def _encoded(self, key: str, data: ChunkData) -> dict[str, npt.NDArray[Any]]:
+        """Stored values of a chunk, variable by variable."""
+        encoded = {}
+        for variable in self.spec.variables:
+            if variable.name not in data.values:
+                raise CubeError(f"{self.spec.name}: chunk {key} comes without {variable.name}")
+            array = data.values[variable.name]
+            if array.shape != (CHUNK, CHUNK) or not np.can_cast(array.dtype, variable.memory, "same_kind"):
+                raise CubeError(
+                    f"{self.spec.name}: {variable.name} of chunk {key} is {array.dtype} {array.shape}, "
+                    f"expected {variable.memory} {(CHUNK, CHUNK)}"
+                )
+            encoded[variable.name] = variable.encode(array)
+        return encoded
+
+    def _put(self, group: zarr.Group, key: str, encoded: Mapping[str, npt.NDArray[Any]]) -> None:
+        row, col = self.spec.grid.parse(key)
+        empty = True
+        for variable in self.spec.variables:
+            _array(group, variable.name)[self.spec.grid.chunk_slices(row, col)] = encoded[variable.name]
+            empty &= bool((encoded[variable.name] == self.spec.fill_of(variable)).all())
+        _array(group, _STATUS)[row, col] = ChunkStatus.EMPTY if empty else ChunkStatus.DATA
+
+
+async def _coordinates(session: icechunk.Session, variable: str) -> set[tuple[int, int]]:
+    return {(int(row), int(col)) async for row, col in session.chunk_coordinates(f"/{variable}")}
+
+
+def _sorted(chunks: set[tuple[int, int]]) -> npt.NDArray[np.int64]:
+    return np.array(sorted(chunks), dtype=np.int64).reshape(-1, 2)
 
 
 def _array(group: zarr.Group, name: str) -> "zarr.Array[Any]":

@@ -1,17 +1,18 @@
-"""Filling chunks: exactly the missing ones are read, a few at a time, each committed as soon as it is read."""
+"""Filling chunks: exactly the missing ones are read, in blocks of neighbours, each committed as soon as it is read."""
 
 import logging
 import random
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from odc.geo.geobox import GeoBox
 
 from darts_assets.cubes.cube import Cube
+from darts_assets.cubes.picture import Picture, chunk_picture
 from darts_assets.cubes.spec import ChunkData
-from darts_assets.errors import MissingChunksError
+from darts_assets.errors import ChunksFailedError, DartsError, MissingChunksError, SourceUnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class FilledChunk:
         bytes: compressed size in the cube.
         seconds: time to read it from the source and to write it.
         snapshot: the snapshot that holds it first.
+        picture: what it holds, small, RGB (128, 128, 3).
     """
 
     key: str
@@ -38,6 +40,7 @@ class FilledChunk:
     bytes: int
     seconds: float
     snapshot: str
+    picture: Picture = field(repr=False, compare=False)
 
 
 def ensure(
@@ -48,25 +51,32 @@ def ensure(
     message: str,
     offline: bool = False,
     workers: int = 4,
+    block: int = 4,
 ) -> list[FilledChunk]:
     """Fill those of `keys` that are missing; other processes may fill the same ones at the same time.
 
-    Every chunk is a commit of its own, so a process that dies loses the chunks it was at, no more.
+    Neighbours are read one after the other by the same thread and committed together: their source's files are opened
+    once and its pixels decoded once, and a cube that many processes fill has fewer commits. A process that dies loses
+    the blocks that it was at, no more.
 
     Args:
         cube: which cube.
         keys: partition keys that must be filled afterwards.
         read_chunk: reads one chunk from the source.
-        message: what the commits say beside the key, such as the run that fills the chunks.
+        message: what the commits say beside the keys, such as the run that fills the chunks.
         offline: do not touch the source.
-        workers: chunks read and written at once; about 30 MB of memory each.
+        workers: blocks read and written at once; up to 10 MB of memory for each of their chunks.
+        block: side of the largest square of chunks that is read and committed together; 1 for a source that has
+            nothing to share between chunks.
 
     Returns:
         What this process has filled, in the order of `keys`; not what was there, or what others filled meanwhile.
 
     Raises:
         MissingChunksError: offline, if any chunk is missing; all of them are listed.
-        DartsError: what `read_chunk` or the store raise; chunks that were committed before stay.
+        ChunksFailedError: if chunks could not be read; all others are filled, unless the source's service does not
+            answer: then what has not been begun is not tried.
+        StoreError: if the store fails; what was committed before stays.
     """
     keys = list(dict.fromkeys(keys))
     missing = cube.missing(keys)
@@ -75,31 +85,84 @@ def ensure(
     if offline:
         raise MissingChunksError(cube.spec.name, missing)
     cube.create()  # a store that is not safe is refused before anything is fetched
-    # Processes with the same work would otherwise fetch the same chunk at the same time, one after the other.
-    order = random.sample(missing, len(missing))
-    done: dict[str, FilledChunk] = {}
-    with ThreadPoolExecutor(workers, thread_name_prefix="chunk") as pool:
-        chunks = [pool.submit(_fill, cube, key, read_chunk, message) for key in order]
+    blocks = _blocks(cube, missing, block, workers)
+    # Processes with the same work would otherwise fetch the same block at the same time, one after the other.
+    random.shuffle(blocks)
+    work = _Work(cube, read_chunk, message)
+    filled: dict[str, FilledChunk] = {}
+    tried = 0
+    with ThreadPoolExecutor(workers, thread_name_prefix="chunks") as pool:
+        running = [pool.submit(work.fill, keys_of_block) for keys_of_block in blocks]
         try:
-            for finished, chunk in enumerate(as_completed(chunks), 1):
-                filled = chunk.result()
-                if filled is not None:
-                    done[filled.key] = filled
-                logger.info("%s: filled %d of %d chunks", cube.spec.name, finished, len(missing))
+            for done in as_completed(running):
+                chunks, n = done.result()
+                filled |= {chunk.key: chunk for chunk in chunks}
+                tried += n
+                logger.info(
+                    "%s: %d of %d chunks done, %d filled, %d failed",
+                    cube.spec.name, tried, len(missing), len(filled), len(work.failed),
+                )  # fmt: skip
         except BaseException:
-            pool.shutdown(cancel_futures=True)  # chunks under way are still written
+            pool.shutdown(cancel_futures=True)  # blocks under way are still written
             raise
-    return [done[key] for key in keys if key in done]
+    in_order = [filled[key] for key in keys if key in filled]
+    if work.failed:
+        raise ChunksFailedError(cube.spec.name, {k: work.failed[k] for k in keys if k in work.failed}, in_order)
+    return in_order
 
 
-def _fill(cube: Cube, key: str, read_chunk: ReadChunk, message: str) -> FilledChunk | None:
-    """Read and write one chunk; None if somebody else has filled it since we looked."""
-    started = time.perf_counter()
-    if not cube.missing([key]):
-        return None
-    data = read_chunk(cube.spec.grid.chunk_geobox(*cube.spec.grid.parse(key)))
-    snapshot = cube.write(key, data.values, message, data.sources)
-    if snapshot is None:
-        return None
-    seconds = round(time.perf_counter() - started, 3)
-    return FilledChunk(key, data.sources, data.fill_fraction, cube.stored_bytes([key])[key], seconds, snapshot)
+class _Work:
+    """Filling blocks, from several threads; a service that does not answer ends it."""
+
+    def __init__(self, cube: Cube, read_chunk: ReadChunk, message: str) -> None:
+        self.cube = cube
+        self.read_chunk = read_chunk
+        self.message = message
+        self.failed: dict[str, DartsError] = {}
+        self.ended: SourceUnavailableError | None = None
+
+    def fill(self, keys: list[str]) -> tuple[list[FilledChunk], int]:
+        """Read and commit what is still missing of a block; returns what was filled, and how many chunks it has."""
+        grid = self.cube.spec.grid
+        read: dict[str, ChunkData] = {}
+        seconds: dict[str, float] = {}
+        for key in self.cube.missing(keys):
+            started = time.perf_counter()
+            try:
+                if self.ended is not None:
+                    raise self.ended
+                read[key] = self.read_chunk(grid.chunk_geobox(*grid.parse(key)))
+            except SourceUnavailableError as error:
+                self.ended = self.failed[key] = error
+            except DartsError as error:
+                self.failed[key] = error
+            seconds[key] = time.perf_counter() - started
+        started = time.perf_counter()
+        snapshots = self.cube.write(read, self.message) if read else {}
+        sizes = self.cube.stored_bytes(snapshots)
+        writing = (time.perf_counter() - started) / max(len(read), 1)
+        chunks = [
+            FilledChunk(
+                key=key,
+                sources=read[key].sources,
+                fill_fraction=read[key].fill_fraction,
+                bytes=sizes[key],
+                seconds=round(seconds[key] + writing, 3),
+                snapshot=snapshot,
+                picture=chunk_picture(self.cube.spec, read[key].values),
+            )
+            for key, snapshot in snapshots.items()
+        ]
+        return chunks, len(keys)
+
+
+def _blocks(cube: Cube, keys: list[str], side: int, workers: int) -> list[list[str]]:
+    """Keys by the square of `side` chunks that they are in; smaller squares where there would be fewer than workers."""
+    while True:
+        blocks: dict[tuple[int, int], list[str]] = {}
+        for key in keys:
+            row, col = cube.spec.grid.parse(key)
+            blocks.setdefault((row // side, col // side), []).append(key)
+        if side == 1 or len(blocks) >= workers:
+            return list(blocks.values())
+        side //= 2

@@ -18,8 +18,9 @@ import numpy.typing as npt
 import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 
+from darts_assets.cubes.area import GLOBE, in_pixels, without_jumps
 from darts_assets.errors import CubeError
 
 CHUNK = 1024
@@ -28,7 +29,6 @@ CHUNK = 1024
 _EDGE_POINTS = 1000
 _SLACK = 0.01  # cube pixels; edges sag by 43 m / 1000^2 between the points of a 110 km tile
 _ROUNDING = 1e-6  # cube pixels; within the cube's own CRS, where edges are straight
-_GLOBE = 360.0
 _KERNEL = 2  # pixels around a position that cubic resampling reads
 
 
@@ -129,19 +129,50 @@ class CubeGrid:
         Raises:
             CubeError: see `window`.
         """
-        rows, cols = (np.arange(s.start // CHUNK, -(-s.stop // CHUNK)) for s in self.window(geobox, buffer))
-        row, col = (index.ravel() for index in np.meshgrid(rows, cols, indexing="ij"))
-        boxes = shapely.box(col * CHUNK, row * CHUNK, (col + 1) * CHUNK, (row + 1) * CHUNK)
-        # The hull of the edge contains all that the edge encloses, whatever its shape.
-        hull = shapely.convex_hull(shapely.MultiPoint(np.stack(self._edge(geobox, buffer), axis=1)))
-        needed = shapely.intersects(shapely.buffer(hull, buffer + _KERNEL), boxes)
-        return [self.key(int(r), int(c)) for r, c in zip(row[needed], col[needed], strict=True)]
+        window = self.window(geobox, buffer)
+        outline = shapely.make_valid(shapely.Polygon(np.stack(self._edge(geobox, buffer), axis=1)))
+        return self._keys(_touched(shapely.buffer(outline, buffer + _KERNEL), *window))
+
+    def chunks_under(self, geometry: shapely.Geometry, crs: CRS, buffer: int = 0) -> list[str]:
+        """Partition keys of the chunks that scenes within an area need, row by row.
+
+        Exactly those that the area touches in the cube's CRS, grown by `buffer` and by what resampling reads; not those
+        of its bounding box. Where it crosses the antimeridian, scenes in it are addressed in two ways, and a geographic
+        cube needs both: columns past 180 degrees for scenes that cross it, columns from -180 on for those east of it.
+
+        Args:
+            geometry: any, valid; its edges are densified before they are projected, longitudes may go on past 180.
+            crs: the CRS of `geometry`.
+            buffer: cube pixels to add on each side.
+
+        Returns:
+            The keys; none where the cube does not cover the area.
+
+        Raises:
+            CubeError: if the area cannot be projected to the cube's CRS, or, for a geographic cube, contains the pole.
+        """
+        reach = buffer + _KERNEL
+        found = [np.empty((0, 2), dtype=np.int64)]
+        for shape in in_pixels(geometry, crs, self.geobox, reach * abs(float(self.geobox.resolution.x))):
+            left, top, right, bottom = shapely.bounds(shape)
+            window = self._outward(np.array([left, right]), np.array([top, bottom]), reach, 0)
+            if _length(window) > 0:
+                found.append(_touched(shapely.buffer(shape, reach), *window))
+        return self._keys(np.unique(np.concatenate(found), axis=0))
+
+    def _keys(self, chunks: npt.NDArray[np.int64]) -> list[str]:
+        return [self.key(int(row), int(col)) for row, col in chunks]
 
     def _cropped(self, geobox: GeoBox, buffer: int) -> tuple[slice, slice]:
-        columns, rows = self._edge(geobox, buffer)
-        height, width = (int(n) for n in self.geobox.shape)
         slack = -_ROUNDING if geobox.crs == self.geobox.crs else _SLACK
-        return _outward(rows, buffer, slack, height), _outward(columns, buffer, slack, width)
+        return self._outward(*self._edge(geobox, buffer), buffer, slack)
+
+    def _outward(
+        self, columns: npt.NDArray[np.float64], rows: npt.NDArray[np.float64], buffer: int, slack: float
+    ) -> tuple[slice, slice]:
+        """Rows and columns of the cube's whole pixels from the first to the last position, and `buffer` around them."""
+        height, width = (int(n) for n in self.geobox.shape)
+        return _span(rows, buffer, slack, height), _span(columns, buffer, slack, width)
 
     def _edge(self, geobox: GeoBox, buffer: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """The outer edge of a grid in cube pixels: a closed ring of columns and of rows."""
@@ -165,15 +196,11 @@ class CubeGrid:
 
     def _unwrapped(self, lon: npt.NDArray[np.float64], geobox: GeoBox, pad: float) -> npt.NDArray[np.float64]:
         """Longitudes of a ring without jumps, moved by whole turns to where the cube holds them."""
-        lon = np.unwrap(lon, period=_GLOBE)
-        if abs(lon[-1] - lon[0]) > _GLOBE / 2:  # the ring went once around
-            raise CubeError(
-                f"the grid {_describe(geobox)} contains the pole, where the {self.prefix} cube has no columns"
-            )
+        lon = without_jumps(lon, f"the grid {_describe(geobox)}")
         cube = self.geobox.boundingbox
         west, east = float(cube.left), float(cube.right)
         if lon.min() - pad < west or lon.max() + pad > east:
-            lon = lon - _GLOBE * math.floor((lon.min() - pad - west) / _GLOBE)
+            lon = lon - GLOBE * math.floor((lon.min() - pad - west) / GLOBE)
         if lon.max() + pad > east:
             raise CubeError(
                 f"the grid {_describe(geobox)} reaches to {lon.max():.1f} degrees across the antimeridian; the "
@@ -192,7 +219,26 @@ def whole_chunks(crs: str, resolution: float, left: float, top: float, width: fl
     return GeoBox((rows, cols), Affine(resolution, 0, left, 0, -resolution, top), crs)
 
 
-def _outward(pixels: npt.NDArray[np.float64], buffer: int, slack: float, size: int) -> slice:
+def _touched(shape: shapely.Geometry, rows: slice, cols: slice) -> npt.NDArray[np.int64]:
+    """Row and column of the chunks within rows and columns of pixels that a shape in pixels touches, row by row."""
+    first = np.array([rows.start, cols.start]) // CHUNK
+    last = -(-np.array([rows.stop, cols.stop]) // CHUNK) - 1
+    shapely.prepare(shape)
+    # Blocks of chunks, halved until they are chunks: an area of the size of a country is found among millions.
+    side = 1 << int(max(last - first)).bit_length()
+    blocks = first[np.newaxis]
+    while True:
+        blocks = blocks[(blocks <= last).all(axis=1)]
+        top, left = (blocks * CHUNK).T
+        size = side * CHUNK
+        blocks = blocks[shapely.intersects(shape, shapely.box(left, top, left + size, top + size))]
+        if side == 1:
+            return np.unique(blocks, axis=0)
+        side //= 2
+        blocks = (blocks[:, np.newaxis] + side * np.array([[0, 0], [0, 1], [1, 0], [1, 1]])).reshape(-1, 2)
+
+
+def _span(pixels: npt.NDArray[np.float64], buffer: int, slack: float, size: int) -> slice:
     start = math.floor(pixels.min() - slack) - buffer
     stop = math.ceil(pixels.max() + slack) + buffer
     return slice(min(max(start, 0), size), min(max(stop, 0), size))

@@ -10,6 +10,9 @@ import numpy.typing as npt
 from darts_assets.bands import Band
 from darts_assets.cubes.grid import CHUNK, CubeGrid
 
+_CACHED_ROWS = 64
+"""Rows of a chunk that are decoded at once: they stay in the processor's cache from one pass to the next."""
+
 
 @dataclass(frozen=True)
 class CubeSpec:
@@ -60,9 +63,36 @@ class ChunkData:
     fill_fraction: float = 0.0
 
 
-def physical(variable: Band, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Stored values as users see them: decoded, scaled ones clipped to the valid range (NaN stays NaN)."""
-    values = variable.decode(stored)
-    if variable.scale is not None:
-        np.clip(values, *variable.valid, out=values)
-    return values
+def fill_of(variable: Band) -> float:
+    """What users see where there is nothing: NaN, or 0 for variables that know no NaN."""
+    return 0.0 if variable.scale is None else np.nan
+
+
+def decode_into(variable: Band, stored: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
+    """Decode stored values into `values`, as users see them: scaled ones clipped to the valid range, fill as NaN.
+
+    Args:
+        variable: the codec.
+        stored: stored values, (rows, columns).
+        values: array of that shape in the memory dtype, which is overwritten.
+    """
+    if variable.scale is None:
+        np.copyto(values, stored, casting="unsafe")
+        return
+    for row in range(0, len(stored), _CACHED_ROWS):
+        _scale_into(variable, stored[row : row + _CACHED_ROWS], values[row : row + _CACHED_ROWS])
+
+
+def _scale_into(variable: Band, stored: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
+    assert variable.scale is not None
+    np.copyto(values, stored, casting="unsafe")
+    values *= np.float32(variable.scale)
+    if variable.offset:
+        values += np.float32(variable.offset)
+    # Nearly all blocks are within the limits and without holes, and looking costs less than clipping and comparing.
+    least, most = int(stored.min()), int(stored.max())
+    low, high = variable.valid
+    if variable.offset + least * variable.scale < low or variable.offset + most * variable.scale > high:
+        np.clip(values, low, high, out=values)
+    if variable.fill is not None and least <= variable.fill <= most:
+        values[stored == variable.fill] = np.nan

@@ -1,22 +1,16 @@
 """Chunks of ArcticDEM equal a direct mosaic of the tiles, whatever their layout."""
 
-import http.server
 import json
 import re
-import threading
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pystac
 import pytest
-import tenacity
 from odc.geo.geobox import GeoBox
 
 from darts_assets.cubes import ArcticDemTiles, CubeGrid, arcticdem_spec
-from darts_assets.cubes import _raster as raster_module
-from darts_assets.errors import CubeError, RasterError, SourceUnavailableError
+from darts_assets.errors import CubeError, RasterError
 
 GRID: CubeGrid = arcticdem_spec(10).grid
 CHUNK_BOX = GRID.chunk_geobox(200, 300)
@@ -100,24 +94,38 @@ def test_every_form_of_a_static_catalog(mosaic, make_tile_box, form: str) -> Non
         href += "/catalog" if "folder" in form else "/catalog/catalog.json"
     tiles = ArcticDemTiles(href)
     assert [tile.id for tile in tiles.under(CHUNK_BOX)] == (["a"] if form == "item" else ["a", "b"])
-    assert tiles.read_chunk(CHUNK_BOX).fill_fraction == pytest.approx(64 * 64 * len(tiles.tiles) / 1024**2)
+    assert tiles.read_chunk(CHUNK_BOX).fill_fraction == pytest.approx(64 * 64 * (1 if form == "item" else 2) / 1024**2)
 
 
-def test_the_provider_s_items_are_understood(shared) -> None:
-    tiles = ArcticDemTiles(str(shared / "data" / "pgc_template_items")).tiles
-    assert [(tile.id, tile.resolution) for tile in tiles] == [
-        ("60_42_10m_v4.1", 10), ("60_42_2_2_2m_v4.1", 2), ("60_42_32m_v4.1", 32)
-    ]  # fmt: skip
-    assert tuple(tiles[0].bounds) == (100_000, 1_900_000, 200_000, 2_000_000)
-    assert tiles[0].dem.endswith("/10m/60_42/60_42_10m_v4.1_dem.tif")
-    assert tiles[0].dem.startswith("https://pgc-opendata-dems.")
-    assert tiles[0].nodata == -9999
-    for tile in tiles:
-        grid = arcticdem_spec(int(tile.resolution)).grid
-        box = GeoBox.from_bbox(tile.bounds, resolution=tile.resolution, tight=True)
-        rows, cols = grid.window(box)
-        assert (rows.stop - rows.start, cols.stop - cols.start) == box.shape  # on the cube's lattice
-        assert ArcticDemTiles(str(shared / "data" / "pgc_template_items")).under(box) == [tile]
+@pytest.mark.parametrize(
+    ("resolution", "name", "bounds"),
+    [
+        (2, "60_42_2_2_2m_v4.1", (150_000, 1_950_000, 200_000, 2_000_000)),
+        (10, "60_42_10m_v4.1", (100_000, 1_900_000, 200_000, 2_000_000)),
+        (32, "60_42_32m_v4.1", (100_000, 1_900_000, 200_000, 2_000_000)),
+    ],
+)
+def test_the_provider_s_items_are_understood(shared, resolution: int, name: str, bounds: tuple[int, ...]) -> None:
+    tiles = ArcticDemTiles(str(shared / "data" / "pgc_template_items"))
+    box = GeoBox.from_bbox(bounds, "EPSG:3413", resolution=resolution, tight=True)
+    (tile,) = tiles.under(box)
+    assert (tile.id, tile.resolution, tuple(tile.bounds), tile.nodata) == (name, resolution, bounds, -9999)
+    assert tile.dem.startswith("https://pgc-opendata-dems.")
+    assert tile.dem.endswith(f"/{resolution}m/60_42/{name}_dem.tif")
+    assert tile.datamask.endswith(f"/{resolution}m/60_42/{name}_datamask.tif")
+    rows, cols = arcticdem_spec(resolution).grid.window(box)
+    assert (rows.stop - rows.start, cols.stop - cols.start) == box.shape  # on the cube's lattice
+
+
+def test_a_catalog_without_tiles_of_the_resolution_is_not_an_empty_cube(mosaic, make_tile_box) -> None:
+    mosaic.add("a", make_tile_box(LEFT, TOP, 64, 64))
+    tiles = ArcticDemTiles(str(mosaic.folder))
+    with pytest.raises(CubeError, match=r"mosaic lists only tiles of 10 m, expected ArcticDEM mosaic tiles of 32 m"):
+        tiles.read_chunk(arcticdem_spec(32).grid.chunk_geobox(60, 90))
+    catalog = mosaic.folder / "catalog.json"
+    pystac.Catalog("empty", "nothing").save_object(dest_href=str(catalog), include_self_link=False)
+    with pytest.raises(CubeError, match=r"catalog\.json lists no items, expected .* of 10 m"):
+        ArcticDemTiles(str(catalog)).read_chunk(CHUNK_BOX)
 
 
 def test_footprints_from_transform_and_epsg_of_older_items(mosaic, make_tile_box) -> None:
@@ -150,10 +158,10 @@ def test_bad_items_are_named(mosaic, make_tile_box) -> None:
         (mosaic.folder / "nowhere.json", "nowhere.json cannot be read as STAC"),
     ]:
         with pytest.raises(CubeError, match=re.escape(words)):
-            _ = ArcticDemTiles(str(href)).tiles
+            ArcticDemTiles(str(href)).under(CHUNK_BOX)
     (mosaic.folder / "a.json").unlink()
     with pytest.raises(CubeError, match="no STAC item files"):
-        _ = ArcticDemTiles(str(mosaic.folder)).tiles
+        ArcticDemTiles(str(mosaic.folder)).under(CHUNK_BOX)
 
 
 def test_bad_files_are_named(mosaic, make_tile_box, make_surface, raster_writer) -> None:
@@ -176,77 +184,4 @@ def test_bad_files_are_named(mosaic, make_tile_box, make_surface, raster_writer)
         tiles.read_chunk(CHUNK_BOX)
     path.unlink()
     with pytest.raises(RasterError, match=r"a_dem\.tif cannot be read.*No such file"):
-        tiles.read_chunk(CHUNK_BOX)
-
-
-class _Server(http.server.SimpleHTTPRequestHandler):
-    failures: int = 0
-    requests: int = 0
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def _answer(self, body: bool) -> None:
-        cls = type(self)
-        cls.requests += 1
-        path = Path(self.translate_path(self.path))
-        status, content = 200, b""
-        if path.suffix == ".tif" and cls.failures > 0:
-            cls.failures -= 1
-            status = 503
-        elif not path.is_file():
-            status = 404
-        else:
-            content = path.read_bytes()
-        whole = len(content)
-        match = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if status == 200 and match:
-            start, stop = int(match[1]), int(match[2] or whole - 1) + 1
-            status, content = 206, content[start:stop]
-        self.send_response(status)
-        if status == 206:
-            self.send_header("Content-Range", f"bytes {start}-{start + len(content) - 1}/{whole}")
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server(mosaic) -> Iterator[tuple[str, type[_Server]]]:
-    handler = type("Handler", (_Server,), {})
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(mosaic.folder)))
-    threading.Thread(target=running.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{running.server_port}", handler
-    running.shutdown()
-    running.server_close()
-
-
-def test_remote_tiles_are_retried(mosaic, make_tile_box, make_surface, server, monkeypatch) -> None:
-    monkeypatch.setattr(raster_module, "_WAIT", tenacity.wait_fixed(0.01))
-    box = make_tile_box(LEFT, TOP, 256, 256)
-    item = mosaic.add("a", box)
-    url, handler = server
-    (mosaic.folder / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": [item]}))
-    tiles = ArcticDemTiles(f"{url}/items.json")
-    assert tiles.under(CHUNK_BOX)[0].dem == f"{url}/a_dem.tif"
-    handler.failures = 3
-    data = tiles.read_chunk(CHUNK_BOX)
-    np.testing.assert_array_equal(data.values["dem"][:256, :256], make_surface(box))
-    assert handler.failures == 0
-
-    handler.failures = 1000
-    with pytest.raises(SourceUnavailableError, match=r"/a_dem\.tif could not be read in 5 attempts: .*503"):
-        tiles.read_chunk(CHUNK_BOX)
-    handler.failures = 0
-    (mosaic.folder / "a_datamask.tif").unlink()
-    with pytest.raises(RasterError, match=r"/a_datamask\.tif cannot be read: .*404"):
         tiles.read_chunk(CHUNK_BOX)

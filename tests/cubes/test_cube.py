@@ -11,6 +11,8 @@ import pytest
 import zarr
 from affine import Affine
 from filelock import FileLock
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_reproject
 from pyproj import Transformer
@@ -26,7 +28,7 @@ Read = Callable[[GeoBox], ChunkData]
 
 def write(cube: Cube, key: str, read: Read) -> dict[str, np.ndarray]:
     values = dict(read(cube.spec.grid.chunk_geobox(*cube.spec.grid.parse(key))).values)
-    assert cube.write(key, values, "made by a test", ["here"])
+    assert cube.write({key: ChunkData(values, ("here",))}, "made by a test") == {key: cube.snapshot()}
     return values
 
 
@@ -48,7 +50,7 @@ def test_elevations_keep_a_centimetre_and_are_clipped_on_load(cube: Cube, read_s
     values["dem"] = values["dem"] + rng.random(values["dem"].shape, dtype="float32")
     values["dem"][0, :6] = [np.nan, -100.5, 3000.4, -100, 3000, 8848.86]
     values["arcticdem_data_mask"][0, 0] = 0
-    cube.write(KEY, values, "test")
+    cube.write({KEY: ChunkData(values)}, "test")
     window = cube.window(box)
     assert window.dem.dtype == np.float32
     assert window.arcticdem_data_mask.dtype == np.uint8
@@ -69,7 +71,7 @@ def test_tcvis_is_exact(tmp_path: Path) -> None:
     cube = Cube(StoreLocation(str(tmp_path / "tcvis")), tcvis_spec(2024))
     rng = np.random.default_rng(5)
     values = {v.name: rng.integers(0, 256, (CHUNK, CHUNK), dtype="uint8") for v in cube.spec.variables}
-    cube.write("2024-r0080-c0123", values, "test")
+    cube.write({"2024-r0080-c0123": ChunkData(values)}, "test")
     window = cube.window(cube.spec.grid.chunk_geobox(80, 123))
     assert list(window.data_vars) == ["tc_brightness", "tc_greenness", "tc_wetness"]
     for name, array in values.items():
@@ -83,7 +85,7 @@ def test_holes_are_recorded(cube: Cube, read_surface: Read) -> None:
         "arcticdem_data_mask": np.zeros((CHUNK, CHUNK), dtype="uint8"),
     }
     write(cube, KEY, read_surface)
-    cube.write("10m-r0200-c0301", nothing, "test")
+    cube.write({"10m-r0200-c0301": ChunkData(nothing)}, "test")
     keys = [KEY, "10m-r0200-c0301", "10m-r0200-c0302"]
     assert list(cube.status(keys).values()) == [ChunkStatus.DATA, ChunkStatus.EMPTY, ChunkStatus.MISSING]
     assert cube.filled(keys) == set(keys[:2])
@@ -96,6 +98,17 @@ def test_holes_are_recorded(cube: Cube, read_surface: Read) -> None:
     assert not window.arcticdem_data_mask.any()
     with pytest.raises(CubeError, match="expected 10m-rNNNN"):
         cube.status(["32m-r0001-c0001"])
+
+
+def test_coverage_tells_chunks_with_data_from_empty_ones(cube: Cube, read_surface: Read) -> None:
+    assert cube.coverage().data.shape == cube.coverage().empty.shape == (0, 2)
+    nothing = {"dem": np.full((CHUNK, CHUNK), np.nan, "float32"), "arcticdem_data_mask": np.zeros((CHUNK, CHUNK), "u1")}
+    for key in ("10m-r0200-c0300", "10m-r0700-c0010", "10m-r0199-c0301"):
+        write(cube, key, read_surface)
+    cube.write({"10m-r0200-c0301": ChunkData(nothing)}, "test")
+    coverage = Cube(cube.location, cube.spec).coverage()
+    assert coverage.data.tolist() == [[199, 301], [200, 300], [700, 10]]
+    assert coverage.empty.tolist() == [[200, 301]]
 
 
 def test_a_window_spans_chunks_with_its_buffer(cube: Cube, read_surface: Read, make_surface) -> None:
@@ -155,11 +168,67 @@ def test_slicing_a_window_reads_only_the_chunks_under_the_slice(cube: Cube, read
         window.dem.isel(x=slice(CHUNK - 1, CHUNK + 1)).load()
 
 
+@pytest.fixture(scope="module")
+def rugged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cube, np.ndarray]:
+    """Two by three chunks with holes, peaks beyond the limits and one empty chunk, and what they hold in the whole."""
+    cube = Cube(StoreLocation(str(tmp_path_factory.mktemp("rugged") / "dem")), arcticdem_spec(10))
+    rng = np.random.default_rng(5)
+    dem = rng.uniform(-150, 3100, (2 * CHUNK, 3 * CHUNK)).astype("float32")
+    dem[rng.random(dem.shape) < 0.01] = np.nan
+    dem[:70] = rng.uniform(0, 100, (70, 3 * CHUNK))  # rows without holes and within the limits
+    dem[CHUNK:, CHUNK : 2 * CHUNK] = np.nan
+    mask = np.isfinite(dem).astype("uint8")
+    parts = {
+        cube.spec.grid.key(200 + row, 300 + col): ChunkData(
+            {
+                "dem": dem[row * CHUNK : (row + 1) * CHUNK, col * CHUNK : (col + 1) * CHUNK],
+                "arcticdem_data_mask": mask[row * CHUNK : (row + 1) * CHUNK, col * CHUNK : (col + 1) * CHUNK],
+            }
+        )
+        for row in range(2)
+        for col in range(3)
+    }
+    cube.write(parts, "test")
+    return cube, np.clip(dem, -100, 3000)
+
+
+def indexers(size: int) -> st.SearchStrategy[int | slice]:
+    position = st.one_of(st.none(), st.integers(-size, size + 3))
+    step = st.one_of(st.none(), st.sampled_from([1, 2, 7, 1000, -1, -3, -1500]))
+    slices = st.builds(slice, position, position, step)
+    # xarray itself fails on empty slices with a negative step.
+    return st.one_of(st.integers(-size, size - 1), slices.filter(lambda picked: len(range(size)[picked]) > 0))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_slice_of_a_window_equals_the_same_slice_of_the_whole(rugged, data: st.DataObject) -> None:
+    cube, whole = rugged
+    top, left = 37, CHUNK - 5
+    height, width = CHUNK + 300, CHUNK + 90
+    grid = cube.spec.grid.geobox[200 * CHUNK + top :, 300 * CHUNK + left :][:height, :width]
+    window = cube.window(grid)
+    rows, cols = data.draw(indexers(height)), data.draw(indexers(width))
+    expected = whole[top : top + height, left : left + width][rows, cols]
+    np.testing.assert_allclose(window.dem[rows, cols].values, expected, atol=0.00502)
+    np.testing.assert_array_equal(window.arcticdem_data_mask[rows, cols].values, np.isfinite(expected))
+
+
+def test_a_window_equals_what_zarr_reads(rugged) -> None:
+    cube, _ = rugged
+    session = icechunk.Repository.open(icechunk.local_filesystem_storage(str(cube.location.path)))
+    group = zarr.open_group(session.readonly_session("main").store, mode="r")
+    rows, cols = slice(200 * CHUNK, 202 * CHUNK), slice(300 * CHUNK, 303 * CHUNK)
+    stored = np.asarray(group["dem"][rows, cols])  # type: ignore[index]
+    window = cube.window(cube.spec.grid.geobox[rows, cols])
+    np.testing.assert_array_equal(window.dem, np.clip(cube.spec.variables[0].decode(stored), -100, 3000))
+
+
 def test_a_filled_chunk_stays_as_it_is(cube: Cube, read_surface: Read) -> None:
     first = write(cube, KEY, read_surface)
     snapshot = cube.snapshot()
     other = {**first, "dem": first["dem"] + 1}
-    assert cube.write(KEY, other, "too late") is None
+    assert cube.write({KEY: ChunkData(other)}, "too late") == {}
     assert cube.snapshot() == snapshot
     np.testing.assert_allclose(cube.window(cube.spec.grid.chunk_geobox(200, 300)).dem, first["dem"], atol=0.00502)
 
@@ -174,12 +243,15 @@ def test_two_writers_of_one_chunk_both_succeed_and_one_wins(
 
     def overtaken(*arguments):
         monkeypatch.undo()
-        assert Cube(cube.location, cube.spec).write(KEY, second, "faster")
-        assert Cube(cube.location, cube.spec).write("10m-r0000-c0000", second, "elsewhere")
+        assert Cube(cube.location, cube.spec).write({KEY: ChunkData(second)}, "faster")
+        assert Cube(cube.location, cube.spec).write({"10m-r0000-c0000": ChunkData(second)}, "elsewhere")
         return commit(*arguments)
 
     monkeypatch.setattr(cube._repository, "commit", overtaken)
-    assert cube.write(KEY, first, "slower") is None
+    neighbour = "10m-r0200-c0301"
+    written = cube.write({KEY: ChunkData(first), neighbour: ChunkData(first)}, "slower")
+    assert written == {neighbour: cube.snapshot()}  # what the other has not filled is not lost
+    assert cube.filled([KEY, neighbour]) == {KEY, neighbour}
     np.testing.assert_allclose(cube.window(cube.spec.grid.chunk_geobox(200, 300)).dem, second["dem"], atol=0.00502)
 
 
@@ -197,23 +269,27 @@ def test_a_commit_whose_answer_got_lost_is_not_taken_for_another_s(
 
     values = read_surface(cube.spec.grid.chunk_geobox(200, 300)).values
     monkeypatch.setattr(icechunk.Session, "commit", answer_lost)
-    assert cube.write(KEY, values, "test") == cube.snapshot()
+    assert cube.write({KEY: ChunkData(values)}, "test") == {KEY: cube.snapshot()}
 
 
 def test_history_tells_who_filled_what_from_what(cube: Cube, read_surface: Read) -> None:
-    write(cube, KEY, read_surface)
+    values = write(cube, KEY, read_surface)
+    keys = [cube.spec.grid.key(100, col) for col in range(3)]
+    cube.write({key: ChunkData(values, (key[-1], "b")) for key in keys}, "created by run 7")
     repository = icechunk.Repository.open(icechunk.local_filesystem_storage(str(cube.location.path)))
-    newest, created, _ = repository.ancestry(branch="main")
+    newest, before, created, _ = repository.ancestry(branch="main")
     assert newest.id == cube.snapshot()
-    assert newest.message == f"{KEY}: made by a test"
-    assert newest.metadata["chunk"] == KEY
-    assert newest.metadata["sources"] == ["here"]
+    assert newest.message == f"created by run 7: {', '.join(keys)}"
+    assert newest.metadata["chunks"] == {keys[0]: ["0", "b"], keys[1]: ["1", "b"], keys[2]: ["2", "b"]}
+    assert before.message == f"made by a test: {KEY}"
+    assert before.metadata["chunks"] == {KEY: ["here"]}
     assert created.message == "created arcticdem_10m"
 
 
 @pytest.mark.parametrize("change", ["missing", "shape", "dtype"])
 def test_values_that_do_not_fit_are_refused(cube: Cube, read_surface: Read, change: str) -> None:
-    values = dict(read_surface(cube.spec.grid.chunk_geobox(200, 300)).values)
+    good = read_surface(cube.spec.grid.chunk_geobox(200, 300)).values
+    values = dict(good)
     if change == "missing":
         del values["dem"]
     elif change == "shape":
@@ -221,8 +297,8 @@ def test_values_that_do_not_fit_are_refused(cube: Cube, read_surface: Read, chan
     else:
         values["arcticdem_data_mask"] = values["arcticdem_data_mask"].astype("float32")
     with pytest.raises(CubeError, match=KEY):
-        cube.write(KEY, values, "test")
-    assert cube.missing([KEY]) == [KEY]
+        cube.write({"10m-r0000-c0000": ChunkData(good), KEY: ChunkData(values)}, "test")
+    assert cube.missing([KEY, "10m-r0000-c0000"]) == [KEY, "10m-r0000-c0000"]
 
 
 def test_a_cube_of_another_layout_is_refused(cube: Cube, read_surface: Read) -> None:
@@ -287,7 +363,8 @@ def test_across_the_antimeridian_a_window_reprojects_without_a_seam(tmp_path: Pa
         box = grid.chunk_geobox(*grid.parse(key))
         rows, cols = np.meshgrid(np.arange(CHUNK) + 0.5, np.arange(CHUNK) + 0.5, indexing="ij")
         values = pattern(*box.pix2wld(cols, rows))
-        cube.write(key, dict.fromkeys(("tc_brightness", "tc_greenness", "tc_wetness"), values), "test")
+        bands = dict.fromkeys(("tc_brightness", "tc_greenness", "tc_wetness"), values)
+        cube.write({key: ChunkData(bands)}, "test")
     window = cube.window(scene)
     assert window.x.min() < 180 < window.x.max()
     assert np.allclose(np.diff(window.x), grid.geobox.resolution.x)

@@ -15,7 +15,7 @@ import pytest
 from odc.geo.geobox import GeoBox
 
 from darts_assets.cubes import ArcticDemTiles, ChunkData, ChunkStatus, Cube, ensure
-from darts_assets.errors import MissingChunksError, RasterError
+from darts_assets.errors import ChunksFailedError, MissingChunksError, RasterError, SourceUnavailableError
 
 Read = Callable[[GeoBox], ChunkData]
 
@@ -82,7 +82,7 @@ def test_exactly_the_missing_chunks_are_filled(
     assert all(f.fill_fraction == 1 and f.bytes == cube.stored_bytes([f.key])[f.key] > 1000 for f in filled)
     assert all(f.seconds > 0 for f in filled)
     assert [record.getMessage() for record in caplog.records] == [
-        f"arcticdem_10m: filled {n} of 4 chunks" for n in (1, 2, 3, 4)
+        f"arcticdem_10m: {n} of 4 chunks done, {n} filled, 0 failed" for n in (1, 2, 3, 4)
     ]
     assert cube.missing(keys) == []
     assert ensure(cube, keys, read, message="run 3") == []
@@ -105,24 +105,52 @@ def test_offline_lists_what_is_missing_and_reads_nothing(cube: Cube, read_surfac
     assert ensure(cube, keys[:3], forbidden, message="run", offline=True) == []
 
 
-def test_a_chunk_that_cannot_be_read_stops_the_filling_and_keeps_what_was_filled(
-    cube: Cube, read_surface: Read
-) -> None:
+def test_a_chunk_that_cannot_be_read_does_not_take_its_neighbours_with_it(cube: Cube, read_surface: Read) -> None:
     keys = keys_of(cube, 4, 5)
-    read: list[GeoBox] = []
+    bad = {str(cube.spec.grid.chunk_geobox(*cube.spec.grid.parse(key)).affine): key for key in (keys[3], keys[11])}
 
     def failing(geobox: GeoBox) -> ChunkData:
-        read.append(geobox)
-        if len(read) == 5:
-            raise RasterError("tile 7 cannot be read")
+        if str(geobox.affine) in bad:
+            raise RasterError(f"tile {bad[str(geobox.affine)][-1]} is damaged")
         return read_surface(geobox)
 
-    with pytest.raises(RasterError, match="tile 7"):
+    with pytest.raises(
+        ChunksFailedError, match=r"arcticdem_10m: 2 chunk.* 10m-r0100-c0203: tile 3 is damaged; "
+    ) as error:
         ensure(cube, keys, failing, message="run", workers=2)
-    assert len(cube.filled(keys)) == len(read) - 1
-    assert len(read) < 12
-    ensure(cube, keys, read_surface, message="run")
-    assert cube.missing(keys) == []
+    assert cube.missing(keys) == list(error.value.failed) == [keys[3], keys[11]]
+    assert [f.key for f in error.value.filled] == [key for key in keys if key not in (keys[3], keys[11])]
+    assert not error.value.may_pass
+    assert [f.key for f in ensure(cube, keys, read_surface, message="run")] == [keys[3], keys[11]]
+
+
+def test_a_service_that_does_not_answer_is_not_asked_for_every_chunk(cube: Cube, read_surface: Read) -> None:
+    keys = keys_of(cube, 8, 8)
+    asked: list[GeoBox] = []
+
+    def dying(geobox: GeoBox) -> ChunkData:
+        asked.append(geobox)
+        if len(asked) > 20:
+            raise SourceUnavailableError("the service said 503 five times")
+        return read_surface(geobox)
+
+    with pytest.raises(ChunksFailedError, match="the service said 503") as error:
+        ensure(cube, keys, dying, message="run", workers=2)
+    assert error.value.may_pass
+    assert len(asked) <= 22  # both workers may be at it
+    assert len(cube.filled(keys)) == len(error.value.filled) == 20
+    assert set(error.value.failed) == set(cube.missing(keys))
+
+
+def test_neighbours_are_committed_together(cube: Cube, read_surface: Read) -> None:
+    keys = keys_of(cube, 4, 8)
+    filled = ensure(cube, keys, read_surface, message="run", workers=2)
+    blocks: dict[str, set[str]] = {}
+    for chunk in filled:
+        blocks.setdefault(chunk.snapshot, set()).add(chunk.key)
+    assert sorted(map(sorted, blocks.values())) == [keys_of(cube, 4, 4), sorted(set(keys) - set(keys_of(cube, 4, 4)))]
+    more = [cube.spec.grid.key(0, col) for col in range(6)]
+    assert len({f.snapshot for f in ensure(cube, more, read_surface, message="run", block=1)}) == 6
 
 
 def test_workers_read_at_the_same_time(cube: Cube, read_surface: Read) -> None:

@@ -1,12 +1,15 @@
 """Keys, chunks and windows against brute force through pyproj."""
 
+import math
+
 import numpy as np
 import pytest
+import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 
 from darts_assets.cubes import CHUNK, CubeGrid, arcticdem_spec, tcvis_spec
 from darts_assets.cubes.tcvis import RESOLUTION
@@ -228,3 +231,144 @@ def test_grids_that_are_too_wide_or_cannot_be_projected_are_refused() -> None:
     nowhere = GeoBox((10, 10), Affine(1e7, 0, 0, 0, -1e7, 1e9), "EPSG:32633")
     with pytest.raises(CubeError, match="EPSG:32633"):
         ARCTICDEM.window(nowhere)
+
+
+# --- areas ------------------------------------------------------------------------------------------------------------
+
+LONLAT = CRS("EPSG:4326")
+
+
+def around(geobox: GeoBox) -> shapely.Polygon:
+    box = geobox.boundingbox
+    return shapely.box(box.left, box.bottom, box.right, box.top)
+
+
+def chunks_of_points(grid: CubeGrid, geometry: shapely.Geometry, crs: CRS, step: float) -> set[str]:
+    """The chunks under points inside a geometry, and nothing near its edges."""
+    left, bottom, right, top = geometry.bounds
+    x, y = (values.ravel() for values in np.meshgrid(np.arange(left, right, step), np.arange(bottom, top, step)))
+    inside = shapely.contains_xy(geometry, x, y)
+    x, y = Transformer.from_crs(crs, grid.geobox.crs.proj, always_xy=True).transform(x[inside], y[inside])
+    col, row = grid.geobox.wld2pix(x, y)
+    chunks = np.unique(np.stack([row // CHUNK, col // CHUNK], axis=1).astype(int), axis=0)
+    return {grid.key(*chunk) for chunk in chunks}
+
+
+def chunk_outlines(grid: CubeGrid, keys: list[str]) -> list[shapely.Polygon]:
+    return [around(grid.chunk_geobox(*grid.parse(key))) for key in keys]
+
+
+@pytest.mark.parametrize("buffer", [0, 15])
+@pytest.mark.parametrize("zone", [8, 22, 33, 54])
+@pytest.mark.parametrize("grid", [ARCTICDEM, TCVIS], ids=lambda grid: grid.prefix)
+def test_the_area_of_a_scene_needs_the_chunks_of_the_scene(grid: CubeGrid, zone: int, buffer: int) -> None:
+    scene = utm(zone, 499_980, 7_800_000)
+    area, crs = around(scene), CRS(str(scene.crs))
+    keys = grid.chunks_under(area, crs, buffer)
+    assert set(keys) >= set(grid.chunks_for(scene, buffer))
+    assert len(keys) <= len(grid.chunks_for(scene, buffer)) + 2
+    assert keys == sorted(set(keys))
+    in_lonlat = shapely.transform(
+        shapely.segmentize(area, 500),
+        lambda p: np.stack(Transformer.from_crs(crs, LONLAT, always_xy=True).transform(*p.T), 1),
+    )
+    assert grid.chunks_under(in_lonlat, LONLAT, buffer) == keys
+
+
+def test_an_area_needs_exactly_the_chunks_that_it_touches_not_those_of_its_box() -> None:
+    area = shapely.Polygon([(500_000, -1_000_000), (560_000, -1_000_000), (500_000, -1_600_000)])
+    with_hole = area.difference(shapely.box(505_000, -1_150_000, 530_000, -1_050_000))
+    polar = CRS("EPSG:3413")
+    for shape in (area, with_hole, shapely.MultiPolygon([area, shapely.box(900_000, -900_000, 900_100, -899_900)])):
+        keys = ARCTICDEM.chunks_under(shape, polar)
+        everything = [ARCTICDEM.key(row, col) for row in range(485, 565) for col in range(445, 495)]
+        near = shapely.intersects(shapely.buffer(shape, 2 * 10), chunk_outlines(ARCTICDEM, everything))
+        assert set(keys) == {key for key, touched in zip(everything, near, strict=True) if touched}
+    box = ARCTICDEM.chunks_under(shapely.box(*area.bounds), polar)
+    assert len(ARCTICDEM.chunks_under(area, polar)) < 0.6 * len(box)
+    assert len(ARCTICDEM.chunks_under(with_hole, polar)) < len(ARCTICDEM.chunks_under(area, polar))
+
+
+def test_long_edges_are_bent_before_they_are_projected() -> None:
+    parallel = shapely.box(10, 70, 70, 70.05)  # its straight chord in the polar grid is 450 km off
+    keys = ARCTICDEM.chunks_under(parallel, LONLAT)
+    assert set(keys) >= chunks_of_points(ARCTICDEM, parallel, LONLAT, 0.01)
+    assert len(keys) < 600
+    side = shapely.LineString([(-1_000_000, -1_000_000), (1_000_000, -1_000_000)])
+    in_degrees = TCVIS.chunks_under(side, CRS("EPSG:3413"))
+    x = np.linspace(-1e6, 1e6, 20_000)
+    lon, lat = Transformer.from_crs("EPSG:3413", LONLAT, always_xy=True).transform(x, np.full_like(x, -1e6))
+    col, row = TCVIS.geobox.wld2pix(lon, lat)
+    assert {TCVIS.key(int(r), int(c)) for r, c in zip(row // CHUNK, col // CHUNK, strict=True)} <= set(in_degrees)
+
+
+def test_points_and_lines_are_areas_too() -> None:
+    assert ARCTICDEM.chunks_under(shapely.Point(0, -1_000_000), CRS("EPSG:3413")) == ["10m-r0498-c0400"]
+    assert len(TCVIS.chunks_under(shapely.LineString([(20, 70), (21, 70)]), LONLAT)) in (4, 5)
+
+
+WEST, EAST = shapely.box(175, 66, 180, 68), shapely.box(-180, 66, -175, 68)
+
+
+@pytest.mark.parametrize(
+    "area", [shapely.box(175, 66, 185, 68), shapely.box(-185, 66, -175, 68), shapely.MultiPolygon([WEST, EAST])]
+)
+def test_an_area_across_the_antimeridian_serves_scenes_on_it_and_on_both_sides(area: shapely.Geometry) -> None:
+    keys = set(TCVIS.chunks_under(area, LONLAT))
+    for lon in (176, 179, -179, -176):
+        box = GeoBox((2000, 2000), Affine(RESOLUTION, 0, lon, 0, -RESOLUTION, 67.5), "EPSG:4326")
+        assert set(TCVIS.chunks_for(box)) <= keys
+    crossing = utm(1, 360_000, 7_500_000, 2000)
+    assert TCVIS.window(crossing)[1].stop * RESOLUTION - 180 > 180
+    assert set(TCVIS.chunks_for(crossing)) <= keys
+    columns = {int(key[-4:]) for key in keys}
+    side = math.ceil(5 / RESOLUTION / CHUNK)
+    assert len(columns) <= 3 * side + 3, "from 175 to 185 and from -180 to -175, no further"
+    polar = set(ARCTICDEM.chunks_under(area, LONLAT))
+    assert polar == set(ARCTICDEM.chunks_under(shapely.MultiPolygon([WEST, EAST]), LONLAT))
+
+
+def test_an_area_on_one_side_of_the_antimeridian_stays_there() -> None:
+    for box, columns in (
+        (shapely.box(-179, 66, -175, 68), range(3, 19)),
+        (shapely.box(185, 66, 189, 68), range(18, 33)),
+    ):
+        assert {int(key[-4:]) for key in TCVIS.chunks_under(box, LONLAT)} == set(columns)
+
+
+def test_areas_and_the_pole() -> None:
+    cap = shapely.box(-180, 88, 180, 90)
+    keys = ARCTICDEM.chunks_under(cap, LONLAT)
+    assert ARCTICDEM.key(400, 400) in keys
+    assert set(keys) >= chunks_of_points(ARCTICDEM, shapely.Point(0, 0).buffer(215_000), CRS("EPSG:3413"), 5_000)
+    ring = ARCTICDEM.chunks_under(shapely.box(-180, 80, 180, 85), LONLAT)
+    assert ARCTICDEM.key(400, 400) not in ring
+    assert 26_000 < len(ring) < 29_000
+    assert len(TCVIS.chunks_under(cap, LONLAT)) > 9_000, "in its own CRS a cap is a strip"
+    with pytest.raises(CubeError, match="contains the pole"):
+        TCVIS.chunks_under(shapely.Point(0, 0).buffer(100_000), CRS("EPSG:3413"))
+
+
+def test_areas_beyond_the_cube() -> None:
+    assert ARCTICDEM.chunks_under(shapely.box(-16, 27, -15, 28), LONLAT) == []
+    assert TCVIS.chunks_under(shapely.box(-16, 27, -15, 28), LONLAT) == []
+    half = TCVIS.chunks_under(shapely.box(10, 40, 11, 46), LONLAT)
+    assert {int(key[6:10]) for key in half} == set(range(159, TCVIS.shape[0]))
+    with pytest.raises(CubeError, match=r"the area EPSG:32633 .* cannot be projected"):
+        ARCTICDEM.chunks_under(shapely.Point(1e9, 1e9), CRS("EPSG:32633"))
+
+
+def test_a_hole_across_the_antimeridian_stays_a_hole() -> None:
+    polar = CRS("EPSG:3413")
+    to_polar = Transformer.from_crs(LONLAT, polar, always_xy=True).transform
+
+    def in_polar(box: shapely.Polygon) -> shapely.Polygon:
+        return shapely.transform(shapely.segmentize(box, 0.05), lambda p: np.stack(to_polar(*p.T), axis=1))
+
+    outer, hole = shapely.box(170, 66, 190, 74), shapely.box(176, 68, 184, 72)
+    keys = TCVIS.chunks_under(in_polar(outer).difference(in_polar(hole)), polar)
+    filled = TCVIS.chunks_under(in_polar(outer), polar)
+    inside = {TCVIS.key(*(int(n) // CHUNK for n in TCVIS.geobox.wld2pix(lon, 70)[::-1])) for lon in (178, 180, 182)}
+    assert inside <= set(filled)
+    assert inside.isdisjoint(keys)
+    assert set(keys) == set(TCVIS.chunks_under(outer.difference(hole), LONLAT))

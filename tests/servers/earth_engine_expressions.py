@@ -1,16 +1,20 @@
-"""Evaluates the expressions that Earth Engine's clients send, for the few algorithms that the tests use.
+"""Evaluates the expressions that Earth Engine's clients send, for the algorithms that the tests use.
 
-An expression is a graph of values by name; images are functions of longitude and latitude until pixels are wanted.
+An expression is a graph of values by name. Images are functions of places until pixels are wanted, and tables are
+filtered collections with functions to map over them until a page of theirs is.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from earth_engine_images import Image, Points, add_bands, cast, constant, described, mosaic, select, unmask
+from earth_engine_tables import ALGORITHMS, Table, feature_of
 
-Coordinates = tuple[np.ndarray, np.ndarray]
-"""Longitudes and latitudes of pixel centres, both (rows, columns)."""
+Collections = Mapping[str, tuple[Image, ...]]
+
+_REQUEST_BYTES = 50331648
+_PAGE = 1000
 
 
 class ExpressionError(Exception):
@@ -22,24 +26,6 @@ class ExpressionError(Exception):
         self.status = status
 
 
-@dataclass(frozen=True)
-class Image:
-    """Bands in an order; `pixels` gives their values and masks at coordinates, `footprint` tells where the image is."""
-
-    bands: tuple[str, ...]
-    dtype: str
-    pixels: Callable[[np.ndarray, np.ndarray], dict[str, tuple[np.ndarray, np.ndarray]]]
-    footprint: Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-    def at(self, lon: np.ndarray, lat: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Values and masks of each band; nothing outside the footprint."""
-        inside = self.footprint(lon, lat)
-        return {name: (values, mask & inside) for name, (values, mask) in self.pixels(lon, lat).items()}
-
-
-Collections = Mapping[str, tuple[Image, ...]]
-
-
 def evaluate(expression: Mapping[str, Any], collections: Collections) -> Any:
     """The result of an expression.
 
@@ -49,116 +35,79 @@ def evaluate(expression: Mapping[str, Any], collections: Collections) -> Any:
     values = expression["values"]
     algorithms = _algorithms(collections)
 
-    def value_of(node: Mapping[str, Any]) -> Any:
+    def value_of(node: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
         ((kind, content),) = node.items()
         match kind:
             case "constantValue":
                 return content
             case "valueReference":
-                return value_of(values[content])
+                return value_of(values[content], arguments)
+            case "argumentReference":
+                return arguments[content]
             case "arrayValue":
-                return [value_of(entry) for entry in content["values"]]
+                return [value_of(entry, arguments) for entry in content["values"]]
+            case "dictionaryValue":
+                return {key: value_of(entry, arguments) for key, entry in content["values"].items()}
+            case "functionDefinitionValue":
+                names, body = content["argumentNames"], values[content["body"]]
+                return lambda *given: value_of(body, {**arguments, **dict(zip(names, given, strict=True))})
             case "functionInvocationValue":
-                name = content["functionName"]
-                if name not in algorithms:
-                    raise ExpressionError(f"Unknown function '{name}'.")
-                arguments = {key: value_of(argument) for key, argument in content["arguments"].items()}
-                try:
-                    return algorithms[name](**arguments)
-                except TypeError as error:
-                    raise ExpressionError(f"{name}: {error}") from None
+                return invoke(content["functionName"], {
+                    key: value_of(argument, arguments) for key, argument in content["arguments"].items()
+                })  # fmt: skip
         raise ExpressionError(f"Invalid value node: {kind}.")
 
-    return value_of({"valueReference": expression["result"]})
+    def invoke(name: str, arguments: dict[str, Any]) -> Any:
+        if name not in algorithms:
+            raise ExpressionError(f"Unknown function '{name}'.")
+        try:
+            return algorithms[name](**arguments)
+        except (TypeError, LookupError, ValueError) as error:
+            raise ExpressionError(f"{name}: {error}") from None
+
+    return value_of({"valueReference": expression["result"]}, {})
 
 
 def _algorithms(collections: Collections) -> dict[str, Callable[..., Any]]:
-    def load(id: str) -> tuple[Image, ...]:  # noqa: A002 -- Earth Engine's name
+    def load_collection(id: str) -> tuple[Image, ...]:  # noqa: A002 -- Earth Engine's name
         if id not in collections:
-            raise ExpressionError(
-                f"ImageCollection.load: ImageCollection asset '{id}' not found (does not exist or caller does not have "
-                "access).",
-                404,
-                "NOT_FOUND",
-            )
+            raise _not_found("ImageCollection", id)
         return collections[id]
 
+    def load_image(id: str) -> Image:  # noqa: A002
+        collection, _, index = id.rpartition("/")
+        found = [image for image in collections.get(collection, ()) if image.properties.get("system:index") == index]
+        if not found:
+            raise _not_found("Image", id)
+        return found[0]
+
     return {
-        "ImageCollection.load": load,
-        "ImageCollection.mosaic": _mosaic,
-        "Image.constant": _constant,
-        "Image.select": _select,
-        "Image.unmask": _unmask,
-        "Image.toByte": lambda value: _cast(value, "uint8"),
+        **ALGORITHMS,
+        "ImageCollection.load": load_collection,
+        "ImageCollection.mosaic": mosaic,
+        "Image.load": load_image,
+        "Image.addBands": add_bands,
+        "Image.constant": constant,
+        "Image.geometry": lambda feature: feature.geometry,
+        "Image.select": select,
+        "Image.toByte": lambda value: cast(value, "uint8"),
+        "Image.toUint16": lambda value: cast(value, "uint16"),
+        "Image.unmask": unmask,
+        "Collection.filter": lambda collection, filter: [one for one in collection if filter(one)],  # noqa: A002
+        "Collection.map": Table,
+        "Describe": described,
+        "Dictionary": dict,
+        "Dictionary.get": lambda dictionary, key: dictionary[key],
+        "List.get": lambda list, index: list[index],  # noqa: A002
     }
 
 
-def _mosaic(collection: tuple[Image, ...]) -> Image:
-    """The last image with data wins, pixel by pixel."""
-    if not collection:
-        return Image((), "uint8", lambda lon, lat: {}, lambda lon, lat: np.zeros(lon.shape, bool))
-    first = collection[0]
-
-    def pixels(lon: np.ndarray, lat: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        layers = [image.at(lon, lat) for image in collection]
-        found = {}
-        for name in first.bands:
-            values, mask = np.zeros(lon.shape, first.dtype), np.zeros(lon.shape, bool)
-            for layer in layers:
-                np.copyto(values, layer[name][0], where=layer[name][1])
-                mask |= layer[name][1]
-            found[name] = values, mask
-        return found
-
-    def footprint(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
-        return np.logical_or.reduce([image.footprint(lon, lat) for image in collection])
-
-    return Image(first.bands, first.dtype, pixels, footprint)
-
-
-def _constant(value: int) -> Image:
-    def pixels(lon: np.ndarray, lat: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        return {"constant": (np.full(lon.shape, value), np.ones(lon.shape, bool))}
-
-    return Image(("constant",), "int32", pixels, lambda lon, lat: np.ones(lon.shape, bool))
-
-
-def _select(input: Image, bandSelectors: list[str], newNames: list[str] | None = None) -> Image:  # noqa: A002
-    for selector in bandSelectors:
-        if selector not in input.bands:
-            available = ", ".join(input.bands)
-            raise ExpressionError(
-                f"Image.select: Band pattern '{selector}' did not match any bands. Available bands: [{available}]"
-            )
-    names = dict(zip(newNames or bandSelectors, bandSelectors, strict=True))
-
-    def pixels(lon: np.ndarray, lat: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        found = input.pixels(lon, lat)
-        return {new: found[old] for new, old in names.items()}
-
-    return Image(tuple(names), input.dtype, pixels, input.footprint)
-
-
-def _unmask(input: Image, value: Image, sameFootprint: bool = True) -> Image:  # noqa: A002
-    def pixels(lon: np.ndarray, lat: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        ((other, other_mask),) = value.at(lon, lat).values()
-        return {
-            name: (np.where(mask, values, other).astype(input.dtype), mask | other_mask)
-            for name, (values, mask) in input.at(lon, lat).items()
-        }
-
-    def footprint(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
-        own = input.footprint(lon, lat)
-        return own if sameFootprint else own | value.footprint(lon, lat)
-
-    return Image(input.bands, input.dtype, pixels, footprint)
-
-
-def _cast(image: Image, dtype: str) -> Image:
-    def pixels(lon: np.ndarray, lat: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        return {name: (values.astype(dtype), mask) for name, (values, mask) in image.pixels(lon, lat).items()}
-
-    return Image(image.bands, dtype, pixels, image.footprint)
+def _not_found(kind: str, name: str) -> ExpressionError:
+    return ExpressionError(
+        f"{kind}.load: {kind} asset '{name}' not found (does not exist or caller does not have access).",
+        404,
+        "NOT_FOUND",
+    )
 
 
 def compute_pixels(request: Mapping[str, Any], collections: Collections) -> np.ndarray:
@@ -173,24 +122,54 @@ def compute_pixels(request: Mapping[str, Any], collections: Collections) -> np.n
     image = evaluate(request["expression"], collections)
     if not isinstance(image, Image):
         raise ExpressionError("The expression must evaluate to an image.")
-    lon, lat = _coordinates(request["grid"])
-    size = lon.size * len(image.bands) * np.dtype(image.dtype).itemsize
-    if size > 50331648:
-        raise ExpressionError(f"Total request size ({size} bytes) must be less than or equal to 50331648 bytes.")
-    answer = np.zeros(lon.shape, dtype=[(name, image.dtype) for name in image.bands])
-    for name, (values, mask) in image.at(lon, lat).items():
-        answer[name] = np.where(mask, values, np.iinfo(image.dtype).max)
+    points = _points(request["grid"])
+    dtype = np.dtype(list(image.dtypes.items()))
+    size = points.x.size * dtype.itemsize
+    if size > _REQUEST_BYTES:
+        raise ExpressionError(
+            f"Total request size ({size} bytes) must be less than or equal to {_REQUEST_BYTES} bytes."
+        )
+    answer = np.zeros(points.x.shape, dtype=dtype)
+    for name, (values, mask) in image.at(points).items():
+        answer[name] = np.where(mask, values, np.iinfo(image.dtypes[name]).max)
     return answer
 
 
-def _coordinates(grid: Mapping[str, Any]) -> Coordinates:
-    if grid["crsCode"] != "EPSG:4326":
-        raise ExpressionError(f"This server knows EPSG:4326, not {grid['crsCode']}.")
+def _points(grid: Mapping[str, Any]) -> Points:
     width, height = grid["dimensions"]["width"], grid["dimensions"]["height"]
     affine = grid["affineTransform"]
     col, row = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    lon = affine["translateX"] + affine["scaleX"] * col + affine.get("shearX", 0) * row
-    lat = affine["translateY"] + affine["scaleY"] * row + affine.get("shearY", 0) * col
-    if np.abs(lon).max() > 180 or np.abs(lat).max() > 90:
+    x = affine["translateX"] + affine["scaleX"] * col + affine.get("shearX", 0) * row
+    y = affine["translateY"] + affine["scaleY"] * row + affine.get("shearY", 0) * col
+    if grid["crsCode"] == "EPSG:4326" and (np.abs(x).max() > 180 or np.abs(y).max() > 90):
         raise ExpressionError("The grid reaches beyond the globe.")
-    return lon, lat
+    return Points(x, y, grid["crsCode"])
+
+
+class Pages:
+    """Answers to `table:computeFeatures`: a table is filtered once, and its elements computed page by page."""
+
+    def __init__(self) -> None:
+        self._tables: dict[str, tuple[Any, Table]] = {}
+
+    def page(self, request: Mapping[str, Any], collections: Collections) -> dict[str, Any]:
+        """One page, and the token of the next one.
+
+        Raises:
+            ExpressionError: as Earth Engine would answer; also for a token that belongs to another expression.
+        """
+        token, _, first = request.get("pageToken", "").partition("-")
+        if token:
+            asked, table = self._tables.get(token, (None, None))
+            if asked != request["expression"]:
+                raise ExpressionError("Invalid page token.")
+        else:
+            token, table = f"table{len(self._tables)}", evaluate(request["expression"], collections)
+            self._tables[token] = request["expression"], table
+        if not isinstance(table, Table):
+            raise ExpressionError("The expression must evaluate to a table.")
+        start = int(first or 0)
+        stop = start + min(request.get("pageSize", _PAGE), _PAGE)
+        features = [feature_of(table.element(n)) for n in range(start, min(stop, len(table.collection)))]
+        more = {"nextPageToken": f"{token}-{stop}"} if stop < len(table.collection) else {}
+        return {"type": "FeatureCollection", "features": features, **more}

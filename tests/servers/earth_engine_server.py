@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from earth_engine_expressions import Collections, ExpressionError, compute_pixels
+from earth_engine_expressions import Collections, ExpressionError, Pages, compute_pixels
 from google.auth import jwt
 
 PROJECT = "darts-test"
@@ -64,10 +64,11 @@ TOO_MANY = Fault(
 
 @dataclass
 class Requests:
-    """What has been asked: every call, the bodies of the requests for pixels, and how many of those came at once."""
+    """What has been asked: every call, the bodies of the requests for pixels and tables, how many pixels at once."""
 
     calls: list[str] = field(default_factory=list)
     pixels: list[dict[str, Any]] = field(default_factory=list)
+    tables: list[dict[str, Any]] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
 
@@ -85,6 +86,7 @@ class EarthEngineServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.collections = collections
         self.requests = Requests()
+        self.pages = Pages()
         self.tokens: set[str] = set()
         self.lock = threading.Lock()
         self._faults: dict[str, deque[Fault]] = {}
@@ -222,6 +224,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif match := re.fullmatch(r"/v1/projects/([^/]+)/image:computePixels", path):
             with self.server.counted():
                 self._serve("computePixels", self._pixels, project=match[1])
+        elif match := re.fullmatch(r"/v1/projects/([^/]+)/table:computeFeatures", path):
+            self._serve("computeFeatures", self._table, project=match[1])
         else:
             self._refuse(404, "NOT_FOUND", f"Not found: {path}")
 
@@ -273,6 +277,12 @@ class _Handler(BaseHTTPRequestHandler):
         file = io.BytesIO()
         np.save(file, array)
         return file.getvalue()
+
+    def _table(self) -> bytes:
+        request = json.loads(self.content)
+        with self.server.lock:
+            self.server.requests.tables.append(request)
+        return json.dumps(self.server.pages.page(request, self.server.collections)).encode()
 
     def _refuse(
         self, code: int, status: str, message: str, headers: dict[str, str] | None = None, body: bytes | None = None

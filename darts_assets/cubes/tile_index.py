@@ -1,0 +1,174 @@
+"""Tiles from an index that the Polar Geospatial Center publishes: a vector file with a footprint for each tile.
+
+Known are the indexes of v4.1 (`ArcticDEM_Mosaic_Index_v4_1_*`: a layer or a file for each of 2, 10 and 32 m, with
+`tile` and `gsd`) and of release 7 (a row for each super tile, with `tile` and `resolution`). A super tile `60_42` is
+the square of 100 km in row 60 and column 42 of the tile scheme; at 2 m it is four tiles, `60_42_1_1` to `60_42_2_2`,
+rows from south to north and columns from west to east. Rows of 2 m therefore also say where tiles of 10 and 32 m are.
+
+An index has no links to files. Those are below a base, by default PGC's public bucket, else what follows a `#`:
+    ArcticDEM_Mosaic_Index_v4_1_gpkg.gpkg
+    ArcticDEM_Mosaic_Index_v4_1_gpkg.gpkg#/data/arcticdem/v4.1
+    -> BASE/10m/60_42/60_42_10m_v4.1_dem.tif, BASE/2m/60_42/60_42_2_2_2m_v4.1_datamask.tif, ...
+"""
+
+import io
+import logging
+import re
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import shapely
+from odc.geo.geom import BoundingBox
+from shapely.geometry.base import BaseGeometry
+
+from darts_assets.cubes.mosaic import CRS, MosaicTile
+from darts_assets.errors import CubeError
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".gpkg", ".parquet", ".shp", ".zip")
+BASE = "s3://pgc-opendata-dems/arcticdem/mosaics/v4.1"
+
+_VERSION = "v4.1"
+_RESOLUTIONS = (2, 10, 32)
+_FINEST = 2
+_NAME = re.compile(r"\d\d_\d\d(_[12]_[12])?")
+_ORIGIN = -4_100_000  # metres: where row 0 and column 0 begin
+_SUPER_TILE = 100_000
+_QUARTERS = ((1, 1), (1, 2), (2, 1), (2, 2))
+
+
+def is_index(where: str) -> bool:
+    """Whether a place is that of an index: told by the file's suffix."""
+    return Path(where.partition("#")[0]).suffix.lower() in SUFFIXES
+
+
+class _Row(NamedTuple):
+    tile: str
+    resolution: float
+    footprint: BaseGeometry
+
+
+class TileIndex:
+    """The tiles of a published index; read, all of it, when the first one is asked for.
+
+    Args:
+        where: `FILE` or `FILE#BASE`, see above; a local file, where a `.zip` holds some of the others.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.file, _, base = where.partition("#")
+        self.base = (base or BASE).rstrip("/")
+        self._lock = threading.Lock()
+        self._rows: list[_Row] = []
+        self._tiles: dict[float, tuple[list[_Row], shapely.STRtree]] = {}
+
+    def under(self, box: BoundingBox, resolution: float) -> list[MosaicTile]:
+        """See `TileCatalog`."""
+        with self._lock:
+            self._rows = self._rows or self._read()
+            if resolution not in self._tiles:
+                rows = self._rows_of(resolution)
+                self._tiles[resolution] = rows, shapely.STRtree([row.footprint for row in rows])
+        rows, tree = self._tiles[resolution]
+        area = shapely.box(box.left, box.bottom, box.right, box.top)
+        hits = (rows[n] for n in tree.query(area, predicate="intersects"))
+        return [self._tile(row) for row in hits if not area.touches(row.footprint)]
+
+    def _tile(self, row: _Row) -> MosaicTile:
+        resolution = f"{row.resolution:g}m"
+        tile = f"{row.tile}_{resolution}_{_VERSION}"
+        path = f"{self.base}/{resolution}/{_super_tile(row.tile)}/{tile}"
+        left, bottom, right, top = row.footprint.bounds
+        bounds = BoundingBox(left, bottom, right, top, crs=CRS)
+        return MosaicTile(tile, row.resolution, bounds, dem=f"{path}_dem.tif", datamask=f"{path}_datamask.tif")
+
+    def _rows_of(self, resolution: float) -> list[_Row]:
+        """A row for each tile of a resolution."""
+        own = [row for row in self._rows if row.resolution == resolution]
+        rows = own or [row for row in self._rows if row.resolution == _FINEST]
+        if not rows or resolution not in _RESOLUTIONS:
+            known = ", ".join(f"{metres:g}" for metres in sorted({row.resolution for row in self._rows}))
+            raise CubeError(
+                f"{self.file} lists tiles of {known or 'no'} m, expected ArcticDEM tiles of {resolution:g} m"
+            )
+        if resolution == _FINEST:
+            return [tile for row in rows for tile in _fine_tiles(row)]
+        parts: dict[str, list[BaseGeometry]] = {}
+        for row in rows:
+            parts.setdefault(_super_tile(row.tile), []).append(row.footprint)
+        return [_Row(name, resolution, shapely.union_all(footprints)) for name, footprints in parts.items()]
+
+    def _read(self) -> list[_Row]:
+        if "://" in self.file:
+            raise CubeError(f"{self.file}: an index of tiles must be a local file; download it first")
+        try:
+            layers = list(_layers(Path(self.file).expanduser()))
+        # pyogrio, pyarrow and zipfile have no error in common.
+        except Exception as error:
+            raise CubeError(f"{self.file} cannot be read as an index of tiles: {error}") from error
+        return [row for layer in layers for row in self._rows_in(layer)]
+
+    def _rows_in(self, layer: "gpd.GeoDataFrame") -> Iterator[_Row]:
+        if layer.crs is None or layer.crs.to_epsg() != 3413:
+            raise CubeError(f"{self.file} is in {layer.crs and layer.crs.name}, expected an index of tiles in {CRS}")
+        columns = {str(name).lower(): list(layer[name]) for name in layer.columns}
+        tiles, resolutions = columns.get("tile"), columns.get("gsd", columns.get("resolution"))
+        if tiles is None or resolutions is None:
+            raise CubeError(
+                f"{self.file} has the columns {', '.join(map(str, layer.columns))}; an index of ArcticDEM tiles has "
+                "tile, and gsd or resolution"
+            )
+        versions = columns.get("dem_id", columns.get("name", [""]))
+        if not all(str(version).endswith(_VERSION) for version in versions):
+            logger.warning("%s is not an index of %s: areas mapped since are missing from it", self.file, _VERSION)
+        for tile, resolution, footprint in zip(tiles, resolutions, layer.geometry, strict=True):
+            if not _NAME.fullmatch(str(tile)):
+                raise CubeError(f"{self.file}: {tile!r} is not an ArcticDEM tile such as 60_42 or 60_42_2_2")
+            yield _Row(tile, float(resolution), footprint)
+
+
+def _layers(path: Path) -> Iterator["gpd.GeoDataFrame"]:
+    import geopandas as gpd
+    import pyogrio
+
+    suffix = path.suffix.lower()
+    if suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            members = [name for name in archive.namelist() if name.lower().endswith(SUFFIXES)]
+            if not members:
+                raise FileNotFoundError(f"it holds no file with one of {', '.join(SUFFIXES)}")
+            for member in members:
+                if member.lower().endswith(".parquet"):
+                    yield gpd.read_parquet(io.BytesIO(archive.read(member)))
+                else:
+                    yield gpd.read_file(f"/vsizip/{path.resolve()}/{member}", engine="pyogrio")
+    elif suffix == ".parquet":
+        yield gpd.read_parquet(path)
+    else:
+        for layer, _ in pyogrio.list_layers(path):
+            yield gpd.read_file(path, layer=layer, engine="pyogrio")
+
+
+def _super_tile(tile: str) -> str:
+    return tile[: len("60_42")]
+
+
+def _fine_tiles(row: _Row) -> Iterator[_Row]:
+    """A row as tiles of 2 m: itself, or those quarters of a super tile in which it has ground."""
+    if row.tile != _super_tile(row.tile):
+        yield row
+        return
+    half = _SUPER_TILE / 2
+    left, bottom = (_ORIGIN + int(part) * _SUPER_TILE for part in reversed(row.tile.split("_")))
+    for i, j in _QUARTERS:
+        west, south = left + (j - 1) * half, bottom + (i - 1) * half
+        part = row.footprint & shapely.box(west, south, west + half, south + half)
+        if part.area > 0:
+            yield _Row(f"{row.tile}_{i}_{j}", row.resolution, part)

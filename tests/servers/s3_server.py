@@ -1,0 +1,100 @@
+"""A moto S3 server in a process of its own, which keeps a list of the requests that it has answered.
+
+moto looks whether a conditional PUT may go on and then stores it, without a lock between the two: with many writers,
+sooner or later two win (seen: 2 of 400 contended keys, with threads that switch often). S3 decides each PUT on its own.
+So the server handles one request at a time, once its body has arrived whole; what a killed client has half sent is
+dropped, as S3 does.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from darts_assets.stores.location import StoreLocation
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+class S3Server:
+    """A running server.
+
+    Args:
+        folder: where it keeps its list of requests.
+        port: on loopback; any free one by default.
+    """
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self._log = folder / f"requests-{uuid.uuid4().hex[:8]}.txt"
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(port), str(self._log)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | CREDENTIALS,
+        )
+        assert self._process.stdout
+        self.port = int(self._process.stdout.readline())
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+
+    @property
+    def client(self) -> Any:
+        return boto3.client(
+            "s3", endpoint_url=self.endpoint, region_name="us-east-1",
+            aws_access_key_id="key", aws_secret_access_key="secret",
+        )  # fmt: skip
+
+    def location(self, *parts: str, bucket: str | None = None) -> StoreLocation:
+        """A place in a new bucket."""
+        bucket = bucket or f"bucket-{uuid.uuid4().hex[:12]}"
+        self.client.create_bucket(Bucket=bucket)
+        return StoreLocation("/".join((f"s3://{bucket}", *parts)), endpoint=self.endpoint, region="us-east-1")
+
+    def requests(self) -> list[str]:
+        """What was answered since the last call, in order: `GET /bucket/key 200`, without queries."""
+        lines = self._log.read_text().splitlines()
+        self._log.write_text("")
+        return lines
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.communicate()
+
+
+def _serve(port: int, log: Path) -> None:
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from werkzeug.serving import make_server
+
+    moto = DomainDispatcherApplication(create_backend_app)
+    one_at_a_time = threading.Lock()
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if not environ.get("wsgi.input_terminated"):  # not sent in pieces
+            expected = int(environ.get("CONTENT_LENGTH") or 0)
+            environ["wsgi.input"] = BytesIO(environ["wsgi.input"].read(expected))
+            if len(environ["wsgi.input"].getbuffer()) != expected:
+                raise ConnectionAbortedError("the client is gone")
+
+        def start(status: str, *arguments: Any) -> Any:
+            with log.open("a") as lines:
+                lines.write(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']} {status[:3]}\n")
+            return start_response(status, *arguments)
+
+        with one_at_a_time:
+            return list(moto(environ, start))
+
+    server = make_server("127.0.0.1", port, application, threaded=True, request_handler=MotoRequestHandler)
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]), Path(sys.argv[2]))
