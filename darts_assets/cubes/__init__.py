@@ -4,6 +4,7 @@ from darts_assets.cubes.arcticdem import ArcticDemTiles, arcticdem_spec
 from darts_assets.cubes.cube import ChunkStatus, Coverage, Cube
 from darts_assets.cubes.fill import FilledChunk, ensure
 from darts_assets.cubes.grid import CHUNK, CubeGrid
+from darts_assets.cubes.history import ExpiredHistory
 from darts_assets.cubes.spec import ChunkData, CubeSpec
 from darts_assets.cubes.tcvis import TcvisRasters, tcvis_spec, vintage_for
 from darts_assets.cubes.tcvis_earth_engine import EarthEngineTcvis
@@ -18,6 +19,7 @@ __all__ = [
     "CubeGrid",
     "CubeSpec",
     "EarthEngineTcvis",
+    "ExpiredHistory",
     "FilledChunk",
     "TcvisRasters",
     "arcticdem_spec",

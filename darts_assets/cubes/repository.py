@@ -7,24 +7,29 @@ beside the repository, which the operating system releases when its holder dies.
 
 import atexit
 import shutil
+import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import icechunk
+import obstore
 from filelock import FileLock, Timeout
+from obstore.exceptions import AlreadyExistsError, BaseError
 
 from darts_assets.errors import StoreError
 from darts_assets.stores.location import StoreLocation
+from darts_assets.stores.preflight import FOLDER as PREFLIGHT
 from darts_assets.stores.preflight import ensure_safe
 
 BRANCH = "main"
 
-_REPOSITORY_ENTRIES = {"refs", "snapshots", "transactions", "manifests", "chunks", "config.yaml"}
-_CREATE_ATTEMPTS = 7  # six seconds in all
+_ERRORS = (icechunk.IcechunkError, icechunk.ConflictError, icechunk.RebaseFailedError, BaseError)
+_REPOSITORY_ENTRIES = {"refs", "snapshots", "transactions", "manifests", "chunks", "config.yaml", PREFLIGHT}
 
 _MANIFEST_CHUNKS = 64
 """Side of the square of chunks that share a manifest: a commit rewrites one of at most 4096 entries (about 150 kB),
@@ -62,6 +67,11 @@ class CubeRepository:
                     self._repository = icechunk.Repository.open(storage)
         return self._repository
 
+    def reopen(self) -> icechunk.Repository | None:
+        """The same, with nothing remembered of its history, which another process may have shortened meanwhile."""
+        self._repository = None
+        return self.open()
+
     def open_or_create(self) -> icechunk.Repository:
         """The repository, created if there is none; any number of processes may do so at once.
 
@@ -73,43 +83,39 @@ class CubeRepository:
         repository = self.open()
         if repository is not None:
             return repository
-        with self.exclusive():
+        with self.exclusive(), self.errors():
             self._repository = self.open() or self._create()
         return self._repository
 
     def _create(self) -> icechunk.Repository:
         if self.location.is_local:
-            self._remove_remains()
-        for attempt in range(_CREATE_ATTEMPTS):
-            try:
-                return icechunk.Repository.create(_storage(self.location), _config())
-            except icechunk.IcechunkError as error:
-                # On an object store another process may be at it: its snapshot is there before its branch.
-                failure = error
-            repository = self.open()
-            if repository is not None:
-                return repository
-            time.sleep(0.1 * 2**attempt)
-        raise StoreError(
-            f"{self.location}: the cube cannot be created ({_words(failure)}); if an earlier attempt was interrupted, "
-            "remove what it has left there"
-        ) from failure
+            path = self.location.path
+            self._refuse_foreign(entry.name for entry in path.glob("*"))
+            shutil.rmtree(path, ignore_errors=True)  # what a process left that died here; we have the lock
+            return icechunk.Repository.create(_storage(self.location), _config())
+        # Icechunk creates only where nothing is: not where another process has died at it, or is at it. An empty
+        # repository is the same whoever makes it (but for its time), so each object is put if it is not there yet.
+        store = self.location.objects()
+        found = obstore.list_with_delimiter(store)
+        self._refuse_foreign([*found["common_prefixes"], *(entry["path"] for entry in found["objects"])])
+        with tempfile.TemporaryDirectory() as folder:
+            icechunk.Repository.create(icechunk.local_filesystem_storage(folder), _config())
+            for path in sorted((p for p in Path(folder).rglob("*") if p.is_file()), key=_is_branch):
+                with suppress(AlreadyExistsError):
+                    obstore.put(store, path.relative_to(folder).as_posix(), path.read_bytes(), mode="create")
+        return icechunk.Repository.open(_storage(self.location))
 
-    def _remove_remains(self) -> None:
-        """Remove what a process left that died while it created the repository; needs the lock."""
-        path = self.location.path
-        if not path.exists():
-            return
-        foreign = {entry.name for entry in path.iterdir()} - _REPOSITORY_ENTRIES
+    def _refuse_foreign(self, entries: Iterable[str]) -> None:
+        foreign = set(entries) - _REPOSITORY_ENTRIES
         if foreign:
             raise StoreError(f"{self.location}: cannot hold a cube, it holds {', '.join(sorted(foreign)[:3])}")
-        shutil.rmtree(path)
 
     def commit(self, session: icechunk.Session, message: str, metadata: dict[str, Any]) -> str | None:
         """Commit on top of whatever others have committed meanwhile.
 
         Returns:
-            The snapshot's id; None if another writer has committed one of the same chunks first.
+            The snapshot's id. None if the changes must be made again on a fresh session: another writer has committed
+            one of the same chunks first, or the snapshot that they were made on has expired.
 
         Raises:
             StoreError: if the store fails, or the lock cannot be had in time.
@@ -118,18 +124,25 @@ class CubeRepository:
         with self.exclusive(), self.errors():
             try:
                 return str(session.commit(message, metadata | {"attempt": attempt}, icechunk.ConflictDetector()))
-            except icechunk.RebaseFailedError:
-                return self._committed(attempt, since=base)
+            except _ERRORS as error:
+                own, has_base = self._since(base, attempt)
+                # Without the base Icechunk cannot say what others have changed since; it ends with a missing object.
+                if own is None and has_base and not isinstance(error, icechunk.RebaseFailedError):
+                    raise
+                return own
 
-    def _committed(self, attempt: str, since: str) -> str | None:
-        """The snapshot of an attempt that is in conflict with itself: it was repeated after its answer got lost."""
-        repository = self.open()
+    def _since(self, base: str, attempt: str) -> tuple[str | None, bool]:
+        """The snapshot of an attempt, if there is one, and whether the history still has the attempt's base.
+
+        An attempt can be in conflict with itself: it was repeated after its answer got lost.
+        """
+        repository = self.reopen()
         for snapshot in repository.ancestry(branch=BRANCH) if repository is not None else ():
             if snapshot.metadata.get("attempt") == attempt:
-                return str(snapshot.id)
-            if snapshot.id == since:
-                break
-        return None
+                return str(snapshot.id), True
+            if snapshot.id == base:
+                return None, True
+        return None, False
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -157,14 +170,14 @@ class CubeRepository:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn the library's errors into ours, which name the location.
+        """Turn the libraries' errors into ours, which name the location.
 
         Raises:
-            StoreError: for any of Icechunk's errors.
+            StoreError: for any error of Icechunk or obstore.
         """
         try:
             yield
-        except icechunk.IcechunkError as error:
+        except _ERRORS as error:
             raise StoreError(f"{self.location}: {_words(error)}") from error
 
 
@@ -194,6 +207,10 @@ def _config() -> icechunk.RepositoryConfig:
         {icechunk.ManifestSplitCondition.AnyArray(): {icechunk.ManifestSplitDimCondition.Any(): _MANIFEST_CHUNKS}}
     )
     return icechunk.RepositoryConfig(manifest=icechunk.ManifestConfig(splitting=splitting))
+
+
+def _is_branch(path: Path) -> bool:
+    return path.name == "ref.json"
 
 
 def _words(error: Exception) -> str:

@@ -7,7 +7,6 @@ dropped, as S3 does.
 """
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -36,6 +35,7 @@ class S3Server:
         self._log = folder / f"requests-{uuid.uuid4().hex[:8]}.txt"
         self._process = subprocess.Popen(
             [sys.executable, __file__, str(port), str(self._log)],
+            stdin=subprocess.PIPE,  # the server ends when nobody holds it any more
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -65,7 +65,7 @@ class S3Server:
         return lines
 
     def stop(self) -> None:
-        self._process.send_signal(signal.SIGKILL)
+        self._process.kill()
         self._process.communicate()
 
 
@@ -91,6 +91,7 @@ def _serve(port: int, log: Path) -> None:
         with one_at_a_time:
             return list(moto(environ, start))
 
+    threading.Thread(target=lambda: os._exit(len(sys.stdin.read())), daemon=True).start()
     server = make_server("127.0.0.1", port, application, threaded=True, request_handler=MotoRequestHandler)
     print(server.server_port, flush=True)
     server.serve_forever()

@@ -1,17 +1,23 @@
 """The same code on S3: publishing on a store that honours conditional writes, refusal of one that does not."""
 
+import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
-import boto3
 import numpy as np
+import obstore
 import pytest
-from moto.server import ThreadedMotoServer
 from odc.geo.geobox import GeoBox
+from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.errors import StoreError, UnsafeStoreError
 from darts_assets.stores.location import StoreLocation
@@ -25,29 +31,36 @@ GRID = GeoBox.from_bbox((500_000, 7_700_000, 506_000, 7_706_000), crs="EPSG:3260
 
 @pytest.fixture(autouse=True)
 def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret"), ("DEFAULT_REGION", "us-east-1")):
-        monkeypatch.setenv(f"AWS_{name}", value)
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    yield server
     server.stop()
 
 
 @pytest.fixture
-def bucket(moto: str, request: pytest.FixtureRequest) -> StoreLocation:
-    name = f"b{abs(hash(request.node.name))}"
-    boto3.client("s3", endpoint_url=moto).create_bucket(Bucket=name)
-    return StoreLocation(f"s3://{name}/root", endpoint=moto)
+def bucket(server: S3Server) -> StoreLocation:
+    return server.location("root")
+
+
+@dataclass
+class Rclone:
+    """An S3 service that ignores If-None-Match and If-Match."""
+
+    location: StoreLocation
+    folder: Path
+    process: "subprocess.Popen[bytes]"
+
+    def files(self) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if path.is_file()]
 
 
 @pytest.fixture
-def rclone(tmp_path: Path) -> Iterator[StoreLocation]:
-    """An S3 service that ignores If-None-Match and If-Match."""
+def rclone(tmp_path: Path) -> Iterator[Rclone]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -64,7 +77,8 @@ def rclone(tmp_path: Path) -> Iterator[StoreLocation]:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 break
         time.sleep(0.05)
-    yield StoreLocation("s3://bucket/root", endpoint=f"http://127.0.0.1:{port}", region="us-east-1")
+    location = StoreLocation("s3://bucket/root", endpoint=f"http://127.0.0.1:{port}", region="us-east-1")
+    yield Rclone(location, tmp_path / "served", process)
     process.kill()
     process.wait()
 
@@ -98,14 +112,138 @@ def test_a_failed_write_leaves_nothing(bucket: StoreLocation) -> None:
     assert list(place.location.keys()) == []
 
 
-def test_a_store_that_honours_conditional_writes_passes(bucket: StoreLocation) -> None:
+def in_another_process(location: StoreLocation) -> None:
+    code = (
+        "import sys; from darts_assets.stores.location import StoreLocation; "
+        "from darts_assets.stores.preflight import ensure_safe; ensure_safe(StoreLocation(*sys.argv[1:]))"
+    )
+    arguments = [location.url, location.endpoint or "", location.region or ""]
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, env=os.environ | CREDENTIALS)
+
+
+def record_of(location: StoreLocation) -> str:
+    (key,) = location.keys()
+    return key
+
+
+def was_tested(requests: list[str]) -> bool:
+    """Whether two writers were refused: one that would create, one that would replace."""
+    return sum(request.startswith("PUT") and request.endswith("412") for request in requests) == 2
+
+
+def test_a_store_that_honours_conditional_writes_is_tested_once_and_remembers(
+    bucket: StoreLocation, server: S3Server
+) -> None:
+    server.requests()
     ensure_safe(bucket)
-    assert list(bucket.keys()) == [], "the proof leaves nothing"
+    assert was_tested(server.requests())
+    record = record_of(bucket)
+    assert record.startswith(".preflight/passed-")
+    server.requests()
+    ensure_safe(bucket)
+    assert server.requests() == []
+    in_another_process(bucket)
+    assert server.requests() == [f"GET /{bucket.bucket}/root/{record} 200"]
+    facts = json.loads(bytes(obstore.get(bucket.objects(), record).bytes()))
+    assert (facts["endpoint"], facts["bucket"], facts["prefix"]) == (server.endpoint, bucket.bucket, "root")
+    assert "If-None-Match" in facts["proven"]
+    assert "If-Match" in facts["proven"]
+    assert facts["by"].startswith("darts_assets ")
+    assert abs(datetime.fromisoformat(facts["tested"]).timestamp() - time.time()) < 60
 
 
-def test_a_store_that_ignores_conditional_writes_is_refused(rclone: StoreLocation) -> None:
-    with pytest.raises(UnsafeStoreError, match="ignores conditional writes"):
-        ensure_safe(rclone)
+def test_what_a_store_remembers_does_not_hold_for_another_place(
+    bucket: StoreLocation, server: S3Server, tmp_path: Path
+) -> None:
+    ensure_safe(bucket)
+    record = record_of(bucket)
+    body = bytes(obstore.get(bucket.objects(), record).bytes())
+    other = S3Server(tmp_path)
+    try:
+        copied = other.location("root", bucket=bucket.bucket)
+        obstore.put(copied.objects(), record, body)
+        other.requests()
+        ensure_safe(copied)
+        assert was_tested(other.requests())
+    finally:
+        other.stop()
+    server.requests()
+    ensure_safe(replace(bucket, url=f"{bucket.url}/deeper"))
+    assert was_tested(server.requests())
+
+
+def earlier(facts: dict[str, str]) -> dict[str, str]:
+    return facts | {"tested": (datetime.fromisoformat(facts["tested"]) - timedelta(hours=1)).isoformat()}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda facts: facts | {"endpoint": "http://elsewhere:9000"},
+        lambda facts: facts | {"bucket": "another"},
+        lambda facts: facts | {"proven": "something less"},
+        earlier,  # as it is when the bucket's content was put into another one behind the same address
+        lambda facts: {},
+        lambda facts: [facts],
+    ],
+    ids=["endpoint", "bucket", "test", "copy", "empty", "list"],
+)
+def test_a_record_that_does_not_fit_is_not_believed(
+    bucket: StoreLocation, server: S3Server, change: Callable[[dict[str, str]], object]
+) -> None:
+    ensure_safe(bucket)
+    record = record_of(bucket)
+    facts = json.loads(bytes(obstore.get(bucket.objects(), record).bytes()))
+    obstore.put(bucket.objects(), record, json.dumps(change(facts)).encode())
+    server.requests()
+    in_another_process(bucket)
+    assert was_tested(server.requests())
+    assert record_of(bucket) == record
+    in_another_process(bucket)  # what the last one wrote is believed
+    assert not was_tested(server.requests())
+
+
+def test_many_may_test_at_once(bucket: StoreLocation) -> None:
+    together, errors = threading.Barrier(8), []
+
+    def test() -> None:
+        together.wait()
+        try:
+            ensure_safe(bucket)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=test) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert record_of(bucket)
+
+
+def test_a_store_that_ignores_conditional_writes_is_refused_until_it_is_repaired(
+    rclone: Rclone, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        with pytest.raises(UnsafeStoreError, match=r"s3://bucket/root: the object store ignores conditional writes"):
+            ensure_safe(rclone.location)
+        assert rclone.files() == []
+    rclone.process.kill()
+    rclone.process.wait()
+    repaired = S3Server(tmp_path, int(str(rclone.location.endpoint).rpartition(":")[2]))
+    try:
+        assert repaired.location("root", bucket="bucket") == rclone.location
+        ensure_safe(rclone.location)
+        assert record_of(rclone.location)
+    finally:
+        repaired.stop()
+
+
+def test_a_store_that_does_not_let_us_write_is_a_clear_error(server: S3Server) -> None:
+    absent = StoreLocation("s3://no-such-bucket/root", endpoint=server.endpoint, region="us-east-1")
+    with pytest.raises(StoreError, match=r"s3://no-such-bucket/root: it cannot be tested whether commits are safe"):
+        ensure_safe(absent)
 
 
 def test_a_local_path_needs_no_proof(tmp_path: Path) -> None:
