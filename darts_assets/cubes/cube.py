@@ -41,6 +41,7 @@ from darts_assets.stores.location import StoreLocation
 from darts_assets.tiles import on_grid
 
 _STATUS = "status"
+_MANY = 1000  # keys; listing a whole cube is faster than asking for more of them one by one
 _COMMIT_ATTEMPTS = 5  # beyond one for each chunk that another writer may take: for a history that expires meanwhile
 _ELEVATIONS = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle")
 _BYTES = BloscCodec(cname="zstd", clevel=3, shuffle="noshuffle")
@@ -178,8 +179,9 @@ class Cube:
     def coverage(self) -> Coverage:
         """Which chunks are filled, from the manifests alone."""
         session = self._reader()
-        if session is None:
-            return Coverage(_NO_CHUNKS, _NO_CHUNKS)
+        return Coverage(_NO_CHUNKS, _NO_CHUNKS) if session is None else self._coverage(session)
+
+    def _coverage(self, session: icechunk.Session) -> Coverage:
         with self._repository.errors():
             filled = sync(_coordinates(session, _STATUS))
             # A variable stores no chunk that is nothing but fill; an empty chunk has none at all.
@@ -264,12 +266,20 @@ class Cube:
         index = {key: self.spec.grid.parse(key) for key in keys}
         if session is None:
             return dict.fromkeys(index, ChunkStatus.MISSING)
+        if len(index) > _MANY:
+            return self._listed_status(session, index)
         with self._repository.errors():
             states = sync(fetch(session.store, [f"{_STATUS}/c/{row}/{col}" for row, col in index.values()]))
         return {
             key: ChunkStatus.MISSING if state is None else ChunkStatus(int(state[0]))
             for key, state in zip(index, states, strict=True)
         }
+
+    def _listed_status(self, session: icechunk.Session, index: Mapping[str, tuple[int, int]]) -> dict[str, ChunkStatus]:
+        coverage = self._coverage(session)
+        known = {tuple(chunk): ChunkStatus.DATA for chunk in coverage.data.tolist()}
+        known |= {tuple(chunk): ChunkStatus.EMPTY for chunk in coverage.empty.tolist()}
+        return {key: known.get(chunk, ChunkStatus.MISSING) for key, chunk in index.items()}
 
     def _create_arrays(self, session: icechunk.Session) -> None:
         group = zarr.create_group(session.store, attributes={

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from darts_assets.bands import auxiliary_layers
+from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
 from darts_assets.orchestration.metadata import as_metadata, domain_call
 from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.resources import AuxiliaryCubes, Models, Store
+from darts_assets.orchestration.resources import Models, Store
 
 if TYPE_CHECKING:
     from darts_assets.stores.publish import Manifest

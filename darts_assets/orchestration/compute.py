@@ -4,8 +4,16 @@ from typing import Any, Literal
 
 import dagster as dg
 
-ARCTICDEM_POOL = "arcticdem"
-"""Pool of steps that read ArcticDEM tiles from their provider."""
+from darts_assets.bands import AuxiliaryLayer
+
+POOLS: dict[AuxiliaryLayer, str] = {"arcticdem": "arcticdem", "tcvis": "earth_engine"}
+"""Pools of the steps that fetch a layer's chunks from their provider."""
+
+SCENE_POOL = "cdse"
+"""Pool of the steps that fetch scenes; CDSE grants a user four connections, and a step has one."""
+
+CHUNKS_PER_RUN = 64
+"""Chunks that one run or one step fills: some minutes of work, which starting it must not outweigh."""
 
 MAX_SOURCE_RETRIES = 3
 SOURCE_RETRY_SECONDS = 60

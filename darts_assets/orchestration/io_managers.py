@@ -1,14 +1,18 @@
 """IO managers: tiles as Zarr and tables as GeoParquet, published atomically, the same on a path and on S3."""
 
+import json
+import shutil
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import obstore
 from dagster import ResourceDependency
 
 from darts_assets.orchestration.metadata import domain_call
 from darts_assets.orchestration.resources import Store
+from darts_assets.stores.location import StoreLocation
 from darts_assets.tiles import TileStream
 
 if TYPE_CHECKING:
@@ -99,3 +103,35 @@ class VectorIOManager(_PlaceIOManager):
         for table in tables.values():
             table.attrs["provenance"] = facts
         return tables
+
+
+class StepValueIOManager(dg.ConfigurableIOManager):
+    """Small JSON values that the steps of a job hand on, so that they may be in pods: `steps/<run>/...json`."""
+
+    store: ResourceDependency[Store]
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Keep a value."""
+        folder, name = _value_place(self.store, context)
+        obstore.put(folder.objects(), name, json.dumps(obj).encode())
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """The value of an earlier step, also of the run that this one goes on with."""
+        folder, name = _value_place(self.store, context)
+        return json.loads(bytes(obstore.get(folder.objects(), name).bytes()))
+
+
+def forget_values(store: Store, run_id: str) -> None:
+    """Remove what the steps of a run have handed on."""
+    folder = store.root.child("steps", run_id)
+    keys = list(folder.keys())
+    if keys:
+        obstore.delete(folder.objects(), keys)
+    if folder.is_local:
+        shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def _value_place(store: Store, context: dg.OutputContext | dg.InputContext) -> tuple[StoreLocation, str]:
+    run_id, *parts = context.get_identifier()
+    name = ".".join(parts).translate(str.maketrans("[]", "()"))
+    return store.root.child("steps", run_id), f"{name}.json"

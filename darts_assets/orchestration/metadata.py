@@ -8,11 +8,11 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
-from darts_assets.errors import DartsError, SourceUnavailableError
+from darts_assets.errors import ChunksFailedError, DartsError, SourceUnavailableError
 from darts_assets.orchestration.compute import MAX_SOURCE_RETRIES, SOURCE_RETRY_SECONDS
 
 if TYPE_CHECKING:
@@ -58,9 +58,20 @@ def picture(image: "Image", side: int = 256) -> dg.MetadataValue[Any]:
     """A small picture for the UI; it is kept in the event log, so it must stay small."""
     small = image.convert("RGB")
     small.thumbnail((side, side))
+    return dg.MetadataValue.md(image_link(small, optimize=True))
+
+
+def image_link(image: "Image", kind: Literal["png", "webp"] = "png", **options: Any) -> str:
+    """Markdown that carries the image itself; the UI shows it in place up to 1000 characters, else on a click.
+
+    Args:
+        image: RGB.
+        kind: WebP is a fifth of PNG's size for maps (`lossless=True`) and terrain (`quality`).
+        options: of the format.
+    """
     buffer = io.BytesIO()
-    small.save(buffer, format="PNG", optimize=True)
-    return dg.MetadataValue.md(f"![](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})")
+    image.save(buffer, format=kind, **options)
+    return f"![](data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()})"
 
 
 @contextmanager
@@ -79,9 +90,9 @@ def domain_call(log: logging.Logger) -> Iterator[None]:
     domain.addHandler(forward)
     try:
         yield
-    except SourceUnavailableError as error:
-        raise dg.RetryRequested(MAX_SOURCE_RETRIES, SOURCE_RETRY_SECONDS) from error
     except DartsError as error:
+        if isinstance(error, SourceUnavailableError) or (isinstance(error, ChunksFailedError) and error.may_pass):
+            raise dg.RetryRequested(MAX_SOURCE_RETRIES, SOURCE_RETRY_SECONDS) from error
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
     finally:
         domain.removeHandler(forward)

@@ -6,13 +6,20 @@ from typing import TYPE_CHECKING, TypedDict, cast
 
 import dagster as dg
 
+from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
+
 if TYPE_CHECKING:
     from darts_assets.sources import SceneSource
 
 OWNER = "team:darts"
 
-arcticdem_chunks = dg.DynamicPartitionsDefinition(name="arcticdem_chunk")
-tcvis_chunks = dg.DynamicPartitionsDefinition(name="tcvis_chunk")
+CHUNK_PARTITIONS: dict[AuxiliaryLayer, dg.DynamicPartitionsDefinition] = {
+    layer: dg.DynamicPartitionsDefinition(name=f"{layer}_chunk") for layer in AUXILIARY_LAYERS
+}
+CHUNK_KEYS: dict[AuxiliaryLayer, dg.AssetKey] = {
+    layer: dg.AssetKey(["aux", f"{layer}_chunk"]) for layer in AUXILIARY_LAYERS
+}
+"""The assets whose partitions are the chunks of a layer's cubes, all of them: `10m-r0123-c0456`, `2m-r0615-c2280`."""
 
 
 class AssetArguments(TypedDict):
@@ -62,5 +69,5 @@ SENTINEL2 = SceneFamily(
     name="sentinel2",
     partitions=dg.DynamicPartitionsDefinition(name="sentinel2_scene"),
     arcticdem_resolution=10,
-    source="darts_assets.sources:STAC_SCENES",
+    source="darts_assets.sources:ANY_SCENES",
 )

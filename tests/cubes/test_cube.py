@@ -109,6 +109,15 @@ def test_coverage_tells_chunks_with_data_from_empty_ones(cube: Cube, read_surfac
     coverage = Cube(cube.location, cube.spec).coverage()
     assert coverage.data.tolist() == [[199, 301], [200, 300], [700, 10]]
     assert coverage.empty.tolist() == [[200, 301]]
+    many = [cube.spec.grid.key(row, col) for row in range(190, 230) for col in range(290, 330)]
+    one_by_one = {
+        key: cube.status([key])[key]
+        for key in many[::7] + many[410:412] + [f"10m-r0200-c{c:04d}" for c in range(299, 303)]
+    }
+    listed = cube.status(many)
+    assert list(listed) == many
+    assert {key: listed[key] for key in one_by_one} == one_by_one
+    assert sorted(key for key in many if listed[key]) == ["10m-r0199-c0301", "10m-r0200-c0300", "10m-r0200-c0301"]
 
 
 def test_a_window_spans_chunks_with_its_buffer(cube: Cube, read_surface: Read, make_surface) -> None:

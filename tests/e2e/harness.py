@@ -7,9 +7,10 @@ from typing import Any
 
 import dagster as dg
 
+from darts_assets.bands import AuxiliaryLayer
 from darts_assets.definitions import build_defs
 from darts_assets.orchestration.jobs import STEPS, register_items
-from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.partitions import CHUNK_KEYS, SENTINEL2
 from darts_assets.settings import Settings
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -62,11 +63,47 @@ class Site:
             instance=self.instance, partition_key=scene, run_config={**QUIET, "ops": ops}, raise_on_error=False
         )
 
+    def run_job(self, name: str, op: str, **config: Any) -> dg.ExecuteInProcessResult:
+        """Run a job; `config` is that of its first op."""
+        return self.defs.resolve_job_def(name).execute_in_process(
+            instance=self.instance, run_config={**QUIET, "ops": {op: {"config": config}}}, raise_on_error=False
+        )
+
+    def prepare(self, **config: Any) -> dg.ExecuteInProcessResult:
+        """Run `prepare_auxiliary`."""
+        return self.run_job("prepare_auxiliary", "choose_chunks", **config)
+
+    def materialize_chunks(
+        self, layer: AuxiliaryLayer, first: str, last: str | None = None
+    ) -> dg.ExecuteInProcessResult:
+        """Materialize a chunk, or the chunks registered from the first to the last of a range in one run."""
+        (asset,) = [a for a in self.defs.assets or [] if CHUNK_KEYS[layer] in a.keys]
+        ends = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        return dg.materialize(
+            [asset], instance=self.instance, resources=self.defs.resources, run_config=QUIET, raise_on_error=False,
+            **({"tags": ends} if last else {"partition_key": first}),
+        )  # fmt: skip
+
     def materialized(self, step: str) -> set[str]:
         return self.instance.get_materialized_partitions(SENTINEL2.key(step))
 
+    def chunks(self, layer: AuxiliaryLayer) -> set[str]:
+        """The chunks that Dagster calls materialized."""
+        return self.instance.get_materialized_partitions(CHUNK_KEYS[layer])
+
+    def recorded(self, result: dg.ExecuteInProcessResult, layer: AuxiliaryLayer) -> dict[str, dict[str, Any]]:
+        """Metadata of the chunks that a run has recorded, by their keys; also of a run that failed then."""
+        logs = self.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+        events = [log.dagster_event for log in logs if log.dagster_event.asset_key == CHUNK_KEYS[layer]]
+        return {e.partition: {name: v.value for name, v in e.materialization.metadata.items()} for e in events}
+
     def load(self, step: str, scene: str) -> Any:
         return self.defs.load_asset_value(SENTINEL2.key(step), partition_key=scene, instance=self.instance)
+
+
+def prepare_auxiliary() -> dg.JobDefinition:
+    """The job at the site that the environment names, as Dagster loads it for re-execution."""
+    return build_defs(Settings()).resolve_job_def("prepare_auxiliary")
 
 
 def reason(result: dg.ExecuteInProcessResult) -> str:
@@ -80,3 +117,13 @@ def metadata_of(result: dg.ExecuteInProcessResult, step: str) -> dict[str, Any]:
     """Metadata of the materialization of a step."""
     (event,) = [e for e in result.get_asset_materialization_events() if e.asset_key == SENTINEL2.key(step)]
     return {name: value.value for name, value in event.materialization.metadata.items()}
+
+
+def summary(result: dg.ExecuteInProcessResult, op: str = "sum_up") -> dict[str, dict[str, Any]]:
+    """The rows of the table that a step of `prepare_auxiliary` ends with, by cube."""
+    (table,) = [
+        event.step_output_data.metadata["chunks"]
+        for event in result.all_events
+        if event.is_successful_output and event.step_key == op and "chunks" in event.step_output_data.metadata
+    ]
+    return {record.data["cube"]: dict(record.data) for record in table.records}

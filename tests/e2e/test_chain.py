@@ -14,9 +14,8 @@ from harness import SMALL_PATCHES, Site, metadata_of, reason
 from darts_assets.bands import FEATURES, TCVIS
 from darts_assets.demo import World
 from darts_assets.errors import NotReadableError
-from darts_assets.orchestration.assets.auxiliary import CHUNK_KEYS
 from darts_assets.orchestration.jobs import STEPS
-from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.partitions import CHUNK_KEYS, SENTINEL2
 from darts_assets.stores.tiles import read_tile
 
 DEFAULT_FILES = {
@@ -91,23 +90,6 @@ def test_chunks_filled_but_never_recorded_are_recorded_by_the_next_scene(
     assert said["arcticdem"]["filled"] == 0
     chunks = set(said["arcticdem"]["chunks"])
     assert other.instance.get_materialized_partitions(CHUNK_KEYS["arcticdem"]) == chunks
-
-
-def test_a_chunk_is_materialized_by_itself(site: Site, world: World) -> None:
-    (scene,) = site.register(world.items[0])
-    site.run(scene, "raw_scene")
-    cube = site.resource("cubes").arcticdem_cube(10)
-    geobox = site.resource("raw").geobox(*_family_and_scene(site, scene))
-    key = cube.spec.grid.chunks_for(geobox)[0]
-    site.instance.add_dynamic_partitions("arcticdem_chunk", [key, "10m-rxx-c1"])
-    chunk = next(a for a in site.defs.assets or [] if CHUNK_KEYS["arcticdem"] in a.keys)
-    resources = site.defs.resources
-    assert dg.materialize([chunk], instance=site.instance, partition_key=key, resources=resources).success
-    assert cube.missing([key]) == []
-    result = dg.materialize(
-        [chunk], instance=site.instance, partition_key="10m-rxx-c1", resources=resources, raise_on_error=False
-    )
-    assert "10m-r" in reason(result)
 
 
 def _family_and_scene(site: Site, scene: str):
@@ -185,7 +167,7 @@ def test_the_raw_store_can_be_switched_off(site: Site, new_site: Callable[..., S
 
 
 def test_without_auxiliary_layers(new_site: Callable[..., Site], world: World) -> None:
-    site = new_site(auxiliary=(), arcticdem=None, tcvis=None)
+    site = new_site(auxiliary=(), arcticdem="no-such-catalog.json", tcvis="no-such-raster-{vintage}.tif")
     (scene,) = site.register(world.items[0])
     result = site.run(scene)
     assert result.success
@@ -196,22 +178,6 @@ def test_without_auxiliary_layers(new_site: Callable[..., Site], world: World) -
     (check,) = [e for e in result.get_asset_check_evaluations() if e.check_name == "auxiliary_coverage"]
     assert not check.passed
     assert "switched off" in (check.description or "")
-
-
-def test_no_source_for_a_layer_is_said_plainly(new_site: Callable[..., Site], world: World) -> None:
-    site = new_site(arcticdem=None)
-    (scene,) = site.register(world.items[0])
-    assert "set DARTS_ARCTICDEM" in reason(site.run(scene, "raw_scene", "auxiliary"))
-
-
-def test_offline_missing_chunks_fail_with_their_keys(new_site: Callable[..., Site], world: World) -> None:
-    site = new_site(offline=True)
-    (scene,) = site.register(world.items[0])
-    said = reason(site.run(scene, "raw_scene", "auxiliary"))
-    assert "10m-r" in said
-    assert "dagster asset materialize" in said
-    assert site.using(offline=False).run(scene, "auxiliary").success
-    assert site.run(scene).success, "with its chunks filled, a scene runs offline"
 
 
 def test_a_changed_parameter_changes_the_data_version(site: Site, world: World) -> None:
@@ -309,7 +275,7 @@ def test_an_ensemble_of_both_checkpoint_formats_keeps_each_model_apart(
 
 
 def test_only_layers_that_the_models_need_are_filled(new_site: Callable[..., Site], world: World, shared: Path) -> None:
-    site = new_site(models=(str(shared / "reference" / "small_notcvis_lightning.ckpt"),), tcvis=None)
+    site = new_site(models=(str(shared / "reference" / "small_notcvis_lightning.ckpt"),), tcvis="nowhere")
     (scene,) = site.register(world.items[0])
     result = site.run(scene)
     assert result.success, reason(result)

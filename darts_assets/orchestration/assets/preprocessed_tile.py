@@ -4,9 +4,10 @@ from typing import Literal
 
 import dagster as dg
 
+from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
 from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
 from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.resources import AuxiliaryCubes, Models, RawScenes, SceneRegistry
+from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry
 from darts_assets.tiles import TileStream, geobox_of
 
 CODE_VERSION = "1"

@@ -1,14 +1,16 @@
 """`raw_scene`: the digital numbers of a scene, fetched once, band by band as they are asked for."""
 
-from collections.abc import Collection
-from typing import Literal
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import dagster as dg
 
 from darts_assets.bands import OPTICAL, VISIBLE_NIR
+from darts_assets.orchestration.compute import SCENE_POOL
 from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
 from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry
+from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry, quality_bands
 from darts_assets.scene import Scene
 
 CODE_VERSION = "1"
@@ -21,10 +23,64 @@ class RawSceneConfig(dg.Config):
     force: bool = False
 
     def wanted(self, scene: Scene, needed: Collection[str]) -> list[str]:
-        """Canonical names of the bands to keep: those that are needed, or all that the scene has; and its SCL."""
+        """Canonical names of the bands to keep: those that are needed, or all that the scene has; and its quality."""
         always = {*VISIBLE_NIR, *needed}
         optical = [n for n in OPTICAL if (n in always if self.bands == "needed" else n in scene.bands)]
-        return [*optical, *(["s2_scl"] if scene.has_scl else [])]
+        return [*optical, *quality_bands(scene)]
+
+
+@dataclass(frozen=True)
+class KeptScene:
+    """A raw scene that is in the store.
+
+    Attributes:
+        fetched: bands that were fetched for that.
+        metadata: of its materialization.
+        data_version: the same.
+    """
+
+    fetched: list[str]
+    metadata: dict[str, Any]
+    data_version: str
+
+
+def keep_raw_scene(
+    family: SceneFamily,
+    scene: Scene,
+    config: RawSceneConfig,
+    *,
+    raw: RawScenes,
+    needed: Collection[str],
+    log: Callable[[str], None],
+) -> KeptScene:
+    """Fetch those bands of a scene that are wanted and not yet kept.
+
+    Args:
+        family: of the scene.
+        scene: the scene.
+        config: which bands.
+        raw: where they are kept.
+        needed: canonical names of what the models need.
+        log: told what is done.
+
+    Raises:
+        SceneError, RasterError, SourceUnavailableError, SettingsError: from the scene's source.
+    """
+    wanted = config.wanted(scene, needed)
+    # Bands are not part of the version: more of them change nothing for those who use the others.
+    facts = provenance(CODE_VERSION, {}, item=scene.fingerprint)
+    metadata = {**scene.summary(), "bands": wanted, "provenance": facts}
+    if not raw.enabled:
+        grid = raw.grid_at_source(family, scene)
+        log(f"{scene.id}: the raw store is off; checked its files and kept nothing")
+        return KeptScene([], metadata | {"stored": False, "shape": str(tuple(grid.shape))}, facts["data_version"])
+    kept = {} if config.force else raw.kept(scene)
+    missing = [name for name in wanted if name not in kept]
+    log(f"{scene.id}: {len(missing)} of {len(wanted)} bands to fetch: {', '.join(missing)}")
+    metadata |= {"stored": True, "fetched": missing}
+    if missing:
+        metadata |= raw.fetch(family, scene, missing, {"provenance": facts}, log)
+    return KeptScene(missing, metadata, facts["data_version"])
 
 
 def build_raw_scene(family: SceneFamily) -> dg.AssetsDefinition:
@@ -34,6 +90,7 @@ def build_raw_scene(family: SceneFamily) -> dg.AssetsDefinition:
         **family.asset("raw_scene"),
         kinds={"zarr", "stac"},
         code_version=CODE_VERSION,
+        pool=SCENE_POOL,
         description="Digital numbers of the scene on its 10 m grid, as its provider gives them.",
     )
     def raw_scene(
@@ -46,21 +103,7 @@ def build_raw_scene(family: SceneFamily) -> dg.AssetsDefinition:
         with domain_call(context.log):
             needed = models.bands  # a checkpoint that cannot be used is refused before any scene is loaded
             scene = scenes.scene(family, context.partition_key)
-            wanted = config.wanted(scene, needed)
-            # Bands are not part of the version: more of them change nothing for those who use the others.
-            facts = provenance(CODE_VERSION, {}, item=scene.fingerprint)
-            metadata = {**scene.summary(), "bands": wanted, "provenance": facts}
-            if not raw.enabled:
-                grid = family.load_source().grid(scene, raw.access.options)
-                context.log.info(f"{scene.id}: the raw store is off; checked its files and kept nothing")
-                metadata |= {"stored": False, "shape": str(tuple(grid.shape))}
-            else:
-                kept = {} if config.force else raw.kept(scene)
-                missing = [name for name in wanted if name not in kept]
-                context.log.info(f"{scene.id}: {len(missing)} of {len(wanted)} bands to fetch: {', '.join(missing)}")
-                metadata |= {"stored": True, "fetched": missing}
-                if missing:
-                    metadata |= raw.fetch(family, scene, missing, {"provenance": facts}, context.log.info)
-        return dg.MaterializeResult(metadata=as_metadata(metadata), data_version=dg.DataVersion(facts["data_version"]))
+            kept = keep_raw_scene(family, scene, config, raw=raw, needed=needed, log=context.log.info)
+        return dg.MaterializeResult(metadata=as_metadata(kept.metadata), data_version=dg.DataVersion(kept.data_version))
 
     return raw_scene

@@ -1,0 +1,128 @@
+"""An area of interest from a vector file, in whatever shape users have it."""
+
+import io
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from darts_assets.errors import SettingsError
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+    from pyproj import CRS
+    from shapely.geometry.base import BaseGeometry
+
+    from darts_assets.sources import S3Options
+
+logger = logging.getLogger(__name__)
+
+_HALF_GLOBE = 180.0
+_GLOBE = 360.0
+_PARQUET = (".parquet", ".geoparquet")
+
+
+@dataclass(frozen=True)
+class AreaOfInterest:
+    """Where somebody wants to work.
+
+    Attributes:
+        geometry: valid, not empty; longitudes go on past 180 where it crosses the antimeridian.
+        crs: its CRS.
+        features: how many it comes from.
+    """
+
+    geometry: "BaseGeometry"
+    crs: "CRS"
+    features: int
+
+
+def read_aoi(href: str, s3: "S3Options") -> AreaOfInterest:
+    """All features of a vector file as one area.
+
+    Invalid geometries are repaired, and an edge of longitudes that spans more than half of the globe is taken as one
+    that crosses the antimeridian; warnings say so.
+
+    Args:
+        href: a path, `http(s)://...` or `s3://bucket/key` of any format that geopandas reads.
+        s3: how `s3://` is reached.
+
+    Raises:
+        SettingsError: if there is no such file, if it is not a vector file, if it has no CRS or no geometry.
+        SourceUnavailableError: if a service does not answer after bounded retries.
+    """
+    import numpy as np
+    import shapely
+    from pyproj import CRS
+
+    from darts_assets.sources.access import shown
+
+    table = _read(href, s3)
+    geometry = getattr(table, "geometry", None)  # tables without one have no such attribute
+    shapes = [] if geometry is None else geometry[geometry.notna() & ~geometry.is_empty].to_numpy()
+    if not len(shapes):
+        raise SettingsError(f"aoi {shown(href)} has {len(table)} features and no geometry")
+    if table.crs is None:
+        raise SettingsError(f"aoi {shown(href)} does not say its CRS")
+    crs = CRS.from_user_input(table.crs)
+    shapes = shapely.get_parts(shapely.get_parts(shapely.force_2d(shapes)))
+    crossing = [crs.is_geographic and _crosses_antimeridian(shape) for shape in shapes]
+    if any(crossing):
+        logger.warning(
+            "aoi %s: %d geometries have edges across more than 180 degrees of longitude and are taken as crossing the "
+            "antimeridian; split them there if that is wrong", shown(href), sum(crossing),
+        )  # fmt: skip
+        shapes = np.array(
+            [_continued(shape) if crosses else shape for shape, crosses in zip(shapes, crossing, strict=True)]
+        )
+    invalid = ~shapely.is_valid(shapes)
+    if invalid.any():
+        reason = shapely.is_valid_reason(shapes[invalid][0])
+        logger.warning("aoi %s: %d invalid geometries repaired, the first: %s", shown(href), invalid.sum(), reason)
+    return AreaOfInterest(shapely.union_all(shapely.make_valid(shapes)), crs, len(table))
+
+
+def _read(href: str, s3: "S3Options") -> "gpd.GeoDataFrame":
+    import geopandas as gpd
+
+    from darts_assets.sources.access import is_remote, local_path, read_bytes, shown
+
+    read = gpd.read_parquet if href.lower().endswith(_PARQUET) else gpd.read_file
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", UserWarning)  # such as: of several layers, this is the first
+            if is_remote(href):
+                table = read(io.BytesIO(read_bytes(href, s3)))
+            elif (path := local_path(href).expanduser()).exists():
+                table = read(path)
+            else:
+                raise FileNotFoundError(path)
+        for warning in said:
+            logger.warning("aoi %s: %s", shown(href), warning.message)
+        return table
+    except FileNotFoundError:
+        raise SettingsError(f"aoi {shown(href)}: there is no such file") from None
+    # What GDAL, pyarrow and geopandas raise has no common base.
+    except (RuntimeError, ValueError, OSError) as error:
+        raise SettingsError(f"aoi {shown(href)} cannot be read as a vector file: {error}") from error
+
+
+def _crosses_antimeridian(shape: Any) -> bool:
+    """Whether an edge spans more than half of the globe; one of a whole turn is the border of a map of the world."""
+    import numpy as np
+    import shapely
+
+    ring = shape.exterior if isinstance(shape, shapely.Polygon) else shape
+    steps = np.abs(np.diff(shapely.get_coordinates(ring)[:, 0]))
+    return bool(((steps > _HALF_GLOBE) & (steps < _GLOBE)).any())
+
+
+def _continued(shape: Any) -> Any:
+    """Western longitudes a turn further east."""
+    import numpy as np
+    import shapely
+
+    def turn(points: Any) -> Any:
+        return points + np.stack([np.where(points[:, 0] < 0, _GLOBE, 0), np.zeros(len(points))], axis=1)
+
+    return shapely.transform(shape, turn)

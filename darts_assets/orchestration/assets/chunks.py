@@ -1,0 +1,73 @@
+"""The chunks of the auxiliary cubes, one partition each; a run takes one, a range, or a batch of a backfill."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
+from darts_assets.errors import CubeError
+from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
+from darts_assets.orchestration.chunk_records import CODE_VERSION, fill_and_record
+from darts_assets.orchestration.compute import CHUNKS_PER_RUN, POOLS
+from darts_assets.orchestration.metadata import domain_call
+from darts_assets.orchestration.partitions import CHUNK_KEYS, CHUNK_PARTITIONS, OWNER
+
+_DESCRIPTIONS: dict[AuxiliaryLayer, str] = {
+    "arcticdem": "One chunk of an ArcticDEM cube, such as `10m-r0123-c0456`: elevation and data mask, EPSG:3413.",
+    "tcvis": "One chunk of a TCVIS cube, such as `2024-r0123-c0456`: tasselled cap trends, EPSG:4326.",
+}
+
+
+def build_chunks() -> list[dg.AssetsDefinition]:
+    """The chunk assets, one for each layer."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # backfill policies: tried, and pinned with Dagster 1.13
+        return [_build(layer) for layer in AUXILIARY_LAYERS]
+
+
+def _build(layer: AuxiliaryLayer) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=CHUNK_KEYS[layer],
+        partitions_def=CHUNK_PARTITIONS[layer],
+        group_name="auxiliary_chunks",
+        kinds={"icechunk"},
+        owners=[OWNER],
+        code_version=CODE_VERSION,
+        pool=POOLS[layer],
+        # A run for each of hundreds of chunks would spend its time on starting. Dagster's command line takes ranges
+        # only of assets whose backfill is always one run, which would be no good for a country.
+        backfill_policy=dg.BackfillPolicy.multi_run(CHUNKS_PER_RUN),
+        output_required=False,
+        description=_DESCRIPTIONS[layer],
+    )
+    def chunk(context: dg.AssetExecutionContext, cubes: AuxiliaryCubes) -> Iterator[Any]:
+        yield from ()  # each chunk is recorded by itself, so that one that fails does not take its neighbours with it
+        with domain_call(context.log):
+            _materialize(context, cubes, layer)
+
+    return chunk
+
+
+def _materialize(context: dg.AssetExecutionContext, cubes: AuxiliaryCubes, layer: AuxiliaryLayer) -> None:
+    """Fill and record the partitions of the run; raises, at the end, what went wrong."""
+    by_cube: dict[str, list[str]] = {}
+    problems: list[CubeError] = []
+    for key in context.partition_keys:
+        try:
+            by_cube.setdefault(cubes.cube_of_chunk(layer, key).spec.name, []).append(key)
+        except CubeError as error:
+            problems.append(error)
+    for name, keys in by_cube.items():
+        try:
+            # A repeated attempt must not say of its own chunks that they were there.
+            always = context.retry_number == 0
+            filled = fill_and_record(context, cubes, layer, cubes.cube_named(name), keys, always=always)
+            context.log.info(f"{name}: {len(filled)} of {len(keys)} chunks filled, the rest was there")
+        except CubeError as error:
+            problems.append(error)
+    for problem in problems[1:]:
+        context.log.error(str(problem))
+    if problems:
+        raise problems[0]

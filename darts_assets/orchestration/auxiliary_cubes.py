@@ -1,0 +1,237 @@
+"""The resource of the auxiliary datacubes: which cube and which chunks serve whom, and where chunks come from."""
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import obstore
+from dagster import ResourceDependency
+
+from darts_assets.bands import AuxiliaryLayer, auxiliary_layers
+from darts_assets.errors import CubeError, MissingChunksError
+from darts_assets.orchestration.resources import Store
+from darts_assets.orchestration.source_access import earth_engine_options
+from darts_assets.stores.location import StoreLocation
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from odc.geo.geobox import GeoBox
+
+    from darts_assets.cubes import ArcticDemTiles, ChunkData, Cube, EarthEngineTcvis, FilledChunk, TcvisRasters
+    from darts_assets.orchestration.partitions import SceneFamily
+    from darts_assets.scene import Scene
+
+_CUBIC_REACH = 4
+"""Pixels around a scene that cubic resampling may reach, with room for curved edges."""
+
+_SUFFIX = ".icechunk"
+_SHOWN = 10  # chunks in a command that people copy
+
+
+def prepare_command(config: Mapping[str, Any]) -> str:
+    """The command that fills chunks, for messages; `config` is that of the job's first step."""
+    run_config = json.dumps({"ops": {"choose_chunks": {"config": dict(config)}}})
+    return f"echo {shlex.quote(run_config)} | dagster job execute -m darts_assets -j prepare_auxiliary -c /dev/stdin"
+
+
+class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The auxiliary datacubes and where their chunks come from: `aux/<cube>.icechunk`."""
+
+    store: ResourceDependency[Store]
+    layers: list[str] = []  # noqa: RUF012 - pydantic copies defaults
+    arcticdem: str
+    arcticdem_resolution: int | None = None
+    tcvis: str | None = None
+    earth_engine_project: str | None = None
+    earth_engine_url: str | None = None
+    earth_engine_key_file: str | None = None
+    offline: bool = False
+
+    def layers_for(self, bands: Sequence[str]) -> tuple[AuxiliaryLayer, ...]:
+        """The layers in use that `bands` are computed from."""
+        return tuple(layer for layer in auxiliary_layers(bands) if layer in self.layers)
+
+    def resolution(self, family: "SceneFamily") -> int:
+        """Metres of the ArcticDEM cube that a family uses."""
+        return self.arcticdem_resolution or family.arcticdem_resolution
+
+    def arcticdem_cube(self, resolution: int) -> "Cube":
+        """The ArcticDEM cube of a resolution.
+
+        Raises:
+            CubeError: if there is no such resolution.
+        """
+        from darts_assets.cubes import Cube, arcticdem_spec
+
+        return Cube(self._location(f"arcticdem_{resolution}m"), arcticdem_spec(resolution))
+
+    def tcvis_cube(self, vintage: int) -> "Cube":
+        """The TCVIS cube of a vintage.
+
+        Raises:
+            CubeError: if there is no such vintage.
+        """
+        from darts_assets.cubes import Cube, tcvis_spec
+
+        return Cube(self._location(f"tcvis_{vintage}"), tcvis_spec(vintage))
+
+    def cube_named(self, name: str) -> "Cube":
+        """A cube by its name, such as `arcticdem_10m` or `tcvis_2024`.
+
+        Raises:
+            CubeError: if there can be no such cube.
+        """
+        if name not in self._by_name:
+            raise CubeError(f"there is no cube {name!r}; cubes are {', '.join(self._by_name)}")
+        return self._by_name[name]()
+
+    def cube_of_chunk(self, layer: AuxiliaryLayer, key: str) -> "Cube":
+        """The cube that a chunk's partition key names.
+
+        Raises:
+            CubeError: if the key is malformed.
+        """
+        name = f"{layer}_{key.partition('-')[0]}"
+        if name not in self._by_name:
+            example = "10m-r0123-c0456" if layer == "arcticdem" else "2024-r0123-c0456"
+            raise CubeError(f"{key!r} is not a chunk of {layer}; expected a key such as {example}")
+        cube = self.cube_named(name)
+        cube.spec.grid.parse(key)
+        return cube
+
+    def existing(self) -> "list[Cube]":
+        """The cubes that are in the store."""
+        folder = self.store.root.child("aux")
+        if folder.is_local and not folder.path.exists():
+            return []  # asking must not create the folder
+        present = obstore.list_with_delimiter(folder.objects())["common_prefixes"]
+        return [open_cube() for name, open_cube in self._by_name.items() if name + _SUFFIX in present]
+
+    def cube_for(self, layer: AuxiliaryLayer, family: "SceneFamily", scene: "Scene") -> "Cube":
+        """The cube that serves a scene: by the family's resolution, or the vintage of the scene's year."""
+        if layer == "arcticdem":
+            return self.arcticdem_cube(self.resolution(family))
+        from darts_assets.cubes import vintage_for
+
+        return self.tcvis_cube(vintage_for(scene.datetime.year))
+
+    def buffer(self, layer: AuxiliaryLayer, resolution: int, tpi_outer_radius: float) -> int:
+        """Cube pixels around a scene that its features reach for; metres of ArcticDEM's resolution and of the radius.
+
+        Raises:
+            SettingsError: if the radius makes no sense.
+        """
+        if layer == "tcvis":
+            return _CUBIC_REACH
+        from darts_assets.features import PreprocessParameters, dem_buffer
+
+        return dem_buffer(PreprocessParameters(tpi_outer_radius=tpi_outer_radius), resolution)
+
+    def chunks_under(
+        self, layer: AuxiliaryLayer, family: "SceneFamily", scene: "Scene", geobox: "GeoBox", tpi_outer_radius: float
+    ) -> "tuple[Cube, list[str]]":
+        """The cube that serves a scene, and the chunks of it that the scene needs: none beyond its coverage."""
+        cube = self.cube_for(layer, family, scene)
+        buffer = self.buffer(layer, self.resolution(family), tpi_outer_radius)
+        grid = cube.spec.grid
+        return cube, grid.chunks_for(geobox, buffer) if grid.overlaps(geobox, buffer) else []
+
+    def windows(
+        self,
+        family: "SceneFamily",
+        scene: "Scene",
+        geobox: "GeoBox",
+        bands: Sequence[str],
+        tpi_outer_radius: float,
+    ) -> "dict[AuxiliaryLayer, xr.Dataset]":
+        """The layers that `bands` need around a scene, lazily; one that does not cover the scene is left out.
+
+        Raises:
+            MissingChunksError: if chunks under the scene are not filled.
+        """
+        windows: dict[AuxiliaryLayer, xr.Dataset] = {}
+        for layer in self.layers_for(bands):
+            cube, chunks = self.chunks_under(layer, family, scene, geobox, tpi_outer_radius)
+            if not chunks:
+                continue
+            try:
+                windows[layer] = cube.window(geobox, self.buffer(layer, self.resolution(family), tpi_outer_radius))
+            except MissingChunksError as error:
+                advice = f"Materialize auxiliary of this scene first, with tpi_outer_radius {tpi_outer_radius:g}."
+                raise MissingChunksError(error.cube, error.chunks, advice) from None
+        return windows
+
+    def fill(
+        self,
+        layer: AuxiliaryLayer,
+        cube: "Cube",
+        keys: Sequence[str],
+        run_id: str,
+        choice: Mapping[str, Any] | None = None,
+    ) -> "list[FilledChunk]":
+        """Fill those of `keys` that are missing.
+
+        Args:
+            layer: of the cube.
+            cube: which.
+            keys: partition keys of chunks.
+            run_id: kept in the cube's history.
+            choice: config of `prepare_auxiliary` that chooses these chunks, for the advice; by default their keys.
+
+        Returns:
+            What this call has filled.
+
+        Raises:
+            MissingChunksError: offline, with the command that fetches them.
+            ChunksFailedError: if chunks could not be read; the others are filled.
+            SettingsError: if there are no credentials for the layer's source.
+        """
+        from darts_assets.cubes import ensure
+
+        missing = cube.missing(keys)
+        if not missing:
+            return []
+        if self.offline:
+            command = prepare_command(choice or {"chunks": missing[:_SHOWN]})
+            advice = f"Offline, nothing is fetched; with a network, this fetches them: {command}"
+            raise MissingChunksError(cube.spec.name, missing, advice)
+        # Chunks from files share their blocks; those of a service that is asked for each one have nothing to share.
+        block = 1 if layer == "tcvis" and not self.tcvis else 4
+        return ensure(cube, missing, self._reader(layer, cube), message=f"created by run {run_id}", block=block)
+
+    @cached_property
+    def _by_name(self) -> "Mapping[str, Callable[[], Cube]]":
+        from darts_assets.cubes.arcticdem import RESOLUTIONS
+        from darts_assets.cubes.tcvis import VINTAGES
+
+        return {f"arcticdem_{resolution}m": partial(self.arcticdem_cube, resolution) for resolution in RESOLUTIONS} | {
+            f"tcvis_{vintage}": partial(self.tcvis_cube, vintage) for vintage in VINTAGES
+        }
+
+    def _reader(self, layer: AuxiliaryLayer, cube: "Cube") -> "Callable[[GeoBox], ChunkData]":
+        if layer == "arcticdem":
+            return self._arcticdem_tiles.read_chunk
+        return partial(self._trends.read_chunk, int(cube.spec.grid.prefix))
+
+    # Kept for the run: what they have learned of their source serves all batches.
+
+    @cached_property
+    def _arcticdem_tiles(self) -> "ArcticDemTiles":
+        from darts_assets.cubes import ArcticDemTiles
+
+        return ArcticDemTiles(self.arcticdem)
+
+    @cached_property
+    def _trends(self) -> "TcvisRasters | EarthEngineTcvis":
+        from darts_assets.cubes import EarthEngineTcvis, TcvisRasters
+
+        if self.tcvis:
+            return TcvisRasters(self.tcvis)
+        options = earth_engine_options(self.earth_engine_project, self.earth_engine_url, self.earth_engine_key_file)
+        return EarthEngineTcvis(options)
+
+    def _location(self, cube: str) -> StoreLocation:
+        return self.store.root.child("aux", cube + _SUFFIX)
