@@ -1,3 +1,4 @@
+# ruff: noqa: A002, A006 -- arguments have the names that they have in Earth Engine
 """Evaluates the expressions that Earth Engine's clients send, for the algorithms that the tests use.
 
 An expression is a graph of values by name. Images are functions of places until pixels are wanted, and tables are
@@ -69,12 +70,12 @@ def evaluate(expression: Mapping[str, Any], collections: Collections) -> Any:
 
 
 def _algorithms(collections: Collections) -> dict[str, Callable[..., Any]]:
-    def load_collection(id: str) -> tuple[Image, ...]:  # noqa: A002 -- Earth Engine's name
+    def load_collection(id: str) -> tuple[Image, ...]:
         if id not in collections:
             raise _not_found("ImageCollection", id)
         return collections[id]
 
-    def load_image(id: str) -> Image:  # noqa: A002
+    def load_image(id: str) -> Image:
         collection, _, index = id.rpartition("/")
         found = [image for image in collections.get(collection, ()) if image.properties.get("system:index") == index]
         if not found:
@@ -93,12 +94,12 @@ def _algorithms(collections: Collections) -> dict[str, Callable[..., Any]]:
         "Image.toByte": lambda value: cast(value, "uint8"),
         "Image.toUint16": lambda value: cast(value, "uint16"),
         "Image.unmask": unmask,
-        "Collection.filter": lambda collection, filter: [one for one in collection if filter(one)],  # noqa: A002
+        "Collection.filter": lambda collection, filter: [one for one in collection if filter(one)],
         "Collection.map": Table,
         "Describe": described,
-        "Dictionary": dict,
+        "Dictionary": lambda input: input,
         "Dictionary.get": lambda dictionary, key: dictionary[key],
-        "List.get": lambda list, index: list[index],  # noqa: A002
+        "List.get": lambda list, index: list[index],
     }
 
 

@@ -1,7 +1,8 @@
+# ruff: noqa: A002 -- arguments have the names that they have in Earth Engine
 """Images of the local Earth Engine: values and masks of bands as functions of places."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 from pyproj import Transformer
 
-Layers = dict[str, tuple[np.ndarray, np.ndarray]]
-"""Values and masks by the names of bands."""
+Layers = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""Values and masks by the names of bands; may compute them when they are looked up."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,34 @@ class Image:
     def at(self, points: Points) -> Layers:
         """Values and masks of each band; nothing outside the footprint."""
         where = (points,) if self.crs is None else points.to(self.crs)
-        inside = self.footprint(*where)
-        return {name: (values, mask & inside) for name, (values, mask) in self.pixels(*where).items()}
+        inside, layers = self.footprint(*where), self.pixels(*where)
+
+        def layer(name: str) -> tuple[np.ndarray, np.ndarray]:
+            values, mask = layers[name]
+            return values, mask & inside
+
+        return Lazy(self.bands, layer)
 
     def inside(self, points: Points) -> np.ndarray:
         """Where the image is."""
         return self.footprint(*((points,) if self.crs is None else points.to(self.crs)))
+
+
+class Lazy(Mapping[str, tuple[np.ndarray, np.ndarray]]):
+    """Layers that are computed when they are looked up."""
+
+    def __init__(self, names: Iterable[str], layer: Callable[[str], tuple[np.ndarray, np.ndarray]]) -> None:
+        self._names = tuple(names)
+        self._layer = layer
+
+    def __getitem__(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        return self._layer(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _derived(image: Image, dtypes: Mapping[str, str], at: Callable[[Points], Layers], inside: Any = None) -> Image:
@@ -106,7 +129,7 @@ def constant(value: int) -> Image:
     return Image(("constant",), "int32", at, lambda points: np.ones(points.x.shape, bool), None)
 
 
-def select(input: Image, bandSelectors: list[str], newNames: list[str] | None = None) -> Image:  # noqa: A002
+def select(input: Image, bandSelectors: list[str], newNames: list[str] | None = None) -> Image:
     """Some bands, perhaps under other names."""
     for selector in bandSelectors:
         if selector not in input.bands:
@@ -116,7 +139,7 @@ def select(input: Image, bandSelectors: list[str], newNames: list[str] | None = 
 
     def at(points: Points) -> Layers:
         found = input.at(points)
-        return {new: found[old] for new, old in names.items()}
+        return Lazy(names, lambda name: found[names[name]])
 
     return _derived(input, {new: input.dtypes[old] for new, old in names.items()}, at)
 
@@ -128,7 +151,7 @@ def add_bands(dstImg: Image, srcImg: Image) -> Image:
     )
 
 
-def unmask(input: Image, value: Image, sameFootprint: bool = True) -> Image:  # noqa: A002
+def unmask(input: Image, value: Image, sameFootprint: bool = True) -> Image:
     """Another image where this one is masked."""
 
     def at(points: Points) -> Layers:
@@ -158,7 +181,7 @@ def cast(image: Image, dtype: str) -> Image:
     return _derived(image, dict.fromkeys(image.bands, dtype), at)
 
 
-def described(input: Image) -> dict[str, Any]:  # noqa: A002
+def described(input: Image) -> dict[str, Any]:
     """What `getInfo` shows of an image."""
     bands = [{"id": name, "data_type": {"type": "PixelType"}, **input.grids[name]} for name in input.bands]
     return {"type": "Image", "bands": bands, "properties": json.loads(json.dumps(dict(input.properties)))}

@@ -16,14 +16,18 @@ from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import ee
 import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from earth_engine_expressions import Collections, ExpressionError, Pages, compute_pixels
 from google.auth import jwt
+
+from darts_assets.earth_engine import EarthEngineOptions
 
 PROJECT = "darts-test"
 SUBJECT_TOKEN = "token-of-a-pod"
@@ -199,6 +203,16 @@ def serving(collections: Collections) -> Iterator[EarthEngineServer]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def connected(collections: Collections, folder: Path) -> Iterator[tuple[EarthEngineServer, EarthEngineOptions]]:
+    """A server, and the options of its account, whose key lies in `folder`; afterwards the session is closed."""
+    with serving(collections) as server:
+        key = folder / "key.json"
+        key.write_text(json.dumps(server.key()))
+        yield server, EarthEngineOptions(url=server.url, key_file=str(key))
+    ee.Reset()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,3 +1,4 @@
+# ruff: noqa: A002, A006 -- arguments have the names that they have in Earth Engine
 """Tables of the local Earth Engine: elements with properties, filters, and functions that are mapped over them."""
 
 import datetime as dt
@@ -57,7 +58,7 @@ def _copied(destination: Element, source: Element, properties: list[str]) -> Fea
     return Feature({**destination.properties, **copied}, destination.geometry)
 
 
-def _set(object: Element, properties: Mapping[str, Any]) -> Feature:  # noqa: A002 -- Earth Engine's name
+def _set(object: Element, properties: Mapping[str, Any]) -> Feature:
     return Feature({**object.properties, **properties}, object.geometry)
 
 

@@ -1,0 +1,109 @@
+"""Areas and footprints as catalogs know them: longitudes from -180 to 180, cut at the antimeridian."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from pyproj import CRS, Transformer
+from shapely.affinity import translate
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
+
+from darts_assets.errors import SettingsError
+
+_TURN = 360.0
+_HALF_TURN = 180.0
+_STEP = 5_000.0  # metres between the points of an edge: between two it sags by half a metre
+_PIXEL = 1e-5  # degrees; what has no area becomes this wide, about a metre
+
+Points = npt.NDArray[np.float64]
+
+
+def lonlat_area(area: BaseGeometry, crs: CRS) -> shapely.MultiPolygon:
+    """An area in EPSG:4326, cut at the antimeridian; points and lines become polygons a metre wide.
+
+    Args:
+        area: any geometry; longitudes may go on past 180 degrees.
+        crs: its CRS. The edges of one that is projected are densified, and may go around a pole.
+
+    Raises:
+        SettingsError: if the area cannot be projected.
+    """
+    transform = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform
+
+    def project(points: Points) -> Points:
+        lon, lat = transform(*points.T)
+        if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+            raise SettingsError(f"the area cannot be projected from {crs.name} to longitudes and latitudes")
+        return np.stack([lon, lat], axis=1)
+
+    if not crs.is_geographic:
+        area = shapely.segmentize(area, _STEP / (crs.axis_info[0].unit_conversion_factor or 1.0))
+    elif crs.to_epsg() == 4326:
+        return _cut([area])
+    return _cut([_continued(shapely.transform(part, project)) for part in shapely.get_parts(shapely.get_parts(area))])
+
+
+def footprint(geometry: Mapping[str, Any] | None) -> BaseGeometry | None:
+    """The footprint of a STAC item as a valid geometry cut at the antimeridian, None where it has none.
+
+    Some items span the globe instead of crossing the antimeridian, and some are invalid: both are repaired.
+    """
+    try:
+        found = shape(dict(geometry)) if geometry else None
+    except (shapely.errors.ShapelyError, AttributeError, KeyError, TypeError, ValueError, IndexError):
+        return None
+    if found is None or found.is_empty:
+        return None
+    parts = shapely.get_parts(found)
+    if any(_torn(part) for part in parts):
+        return _cut([_continued(part) if _torn(part) else part for part in parts])
+    return found if found.is_valid else shapely.make_valid(found)
+
+
+def _torn(part: BaseGeometry) -> bool:
+    """Whether an edge spans more than half of the globe; one of a whole turn is the border of a map of the world."""
+    ring = part.exterior if isinstance(part, shapely.Polygon) else part
+    steps = np.abs(np.diff(shapely.get_coordinates(ring)[:, 0]))
+    return bool(((steps > _HALF_TURN) & (steps < _TURN)).any())
+
+
+def _continued(part: BaseGeometry) -> BaseGeometry:
+    """A point, line or polygon whose longitudes have no jumps, and go on past 180."""
+    if not isinstance(part, shapely.Polygon):
+        return shapely.transform(part, _without_jumps)
+    inside = _enclosed(part.exterior)
+    for hole in part.interiors:
+        # A hole may have been continued from another turn than what it is a hole of, and that the other way around.
+        hollow = _enclosed(hole)
+        inside = inside - shapely.union_all([translate(hollow, turn * _TURN) for turn in range(-2, 3)])
+    return inside
+
+
+def _enclosed(ring: BaseGeometry) -> BaseGeometry:
+    """What a ring encloses; one that goes once around encloses its pole, where it is closed."""
+    points = _without_jumps(shapely.get_coordinates(ring))
+    if abs(points[-1, 0] - points[0, 0]) > _HALF_TURN:
+        pole = np.copysign(90.0, points[:, 1].mean())
+        points = np.concatenate([points, [[points[-1, 0], pole], [points[0, 0], pole]]])
+    return shapely.make_valid(shapely.Polygon(points))
+
+
+def _without_jumps(points: Points) -> Points:
+    return np.stack([np.unwrap(points[:, 0], period=_TURN), points[:, 1]], axis=1)
+
+
+def _cut(shapes: list[BaseGeometry]) -> shapely.MultiPolygon:
+    """Geometries whose longitudes may go on past 180 as polygons between -180 and 180."""
+    whole = shapely.union_all([shapely.make_valid(geometry) for geometry in shapes])
+    parts = shapely.get_parts(shapely.get_parts(whole))
+    polygons = [part if part.geom_type == "Polygon" else part.buffer(_PIXEL) for part in parts]
+    turns = (-_TURN, 0, _TURN)
+    inside = [
+        translate(shapely.union_all(polygons) & shapely.box(turn - _HALF_TURN, -90, turn + _HALF_TURN, 90), -turn)
+        for turn in turns
+    ]
+    pieces = shapely.get_parts(shapely.get_parts(shapely.union_all(inside)))
+    return shapely.MultiPolygon([piece for piece in pieces if piece.geom_type == "Polygon"])

@@ -1,0 +1,235 @@
+"""A selection as requests to a STAC API, and as a test of what the API answers: some ignore what they do not know."""
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import shapely
+from pystac.utils import str_to_datetime
+from shapely.geometry.base import BaseGeometry
+
+from darts_assets.errors import SceneError, SettingsError
+from darts_assets.sources.acquisitions import sensing_time
+from darts_assets.sources.catalog import Interval, Selection
+from darts_assets.sources.lonlat import footprint
+from darts_assets.sources.radiometry import processing_baseline
+from darts_assets.sources.scene_ids import by_provider, listed, quarter_of_id, tile_of_id
+from darts_assets.sources.services import StacService
+
+Condition = tuple[str, str, Any]  # property, operator of CQL2, value
+
+_TILES = 5000  # in a request: some 70 kB
+_IDS = 1000  # in a request: some 70 kB
+_VERTICES = 1000  # of an area in a request: some 40 kB
+_OFF = 100.0
+_LEAST = dt.timedelta(milliseconds=1)
+_QUERY_OPERATORS = {"=": "eq", "<=": "lte", ">=": "gte", "in": "in"}
+_NEAR_ANTIMERIDIAN = 10.0  # degrees: a tile is no wider, up to 84 degrees
+_TILT = 0.2  # degrees of latitude between the two ends of a tile's upper edge
+
+
+@dataclass(frozen=True)
+class Query:
+    """A selection, as one service is asked for it.
+
+    Attributes:
+        service: who is asked.
+        selection: what for.
+        today: see `SceneFilter.intervals`.
+    """
+
+    service: StacService
+    selection: Selection
+    today: dt.date
+
+    def __post_init__(self) -> None:
+        wanted = self.selection.filter
+        if self.service.quarterly and (wanted.months or wanted.start or wanted.end or wanted.baseline):
+            raise SettingsError("mosaics are chosen by years and quarters: give no start, end, months and baseline")
+        if not self.service.quarterly and wanted.quarters:
+            raise SettingsError(f"quarters choose mosaics; {self.service} has scenes: give months instead")
+        for provider, ids in by_provider(self.selection.scene_ids).items():
+            if provider != self.service.provider:
+                raise SceneError(f"{listed(ids)}: ids of {provider}, which {self.service} does not have")
+
+    @property
+    def is_feed(self) -> bool:
+        """Whether items come by the time of their publication, the oldest first."""
+        return self.selection.filter.published_since is not None
+
+    @cached_property
+    def intervals(self) -> tuple[Interval, ...]:
+        """See `SceneFilter.intervals`."""
+        return self.selection.filter.intervals(self.today)
+
+    @property
+    def _envelope(self) -> Interval | None:
+        return (self.intervals[0][0], self.intervals[-1][1]) if self.intervals else None
+
+    @property
+    def _asked_intervals(self) -> Sequence[Interval]:
+        """What a service is asked for that knows no "or": a feed is one search, so it is asked for more."""
+        as_one = self.is_feed and self.service.language == "query"
+        return [self._envelope] if as_one and self._envelope else self.intervals
+
+    def bodies(self) -> Iterator[dict[str, Any]]:
+        """The bodies of as few requests as can be, each for the first page of an answer."""
+        common = {"collections": [self.service.collection], "limit": self.service.page}
+        if self.selection.scene_ids:
+            for ids in _batches(self.selection.scene_ids, min(_IDS, self.service.page)):
+                yield {**common, "ids": ids, "limit": len(ids)}
+            return
+        time, direction = (self.service.published, "asc") if self.is_feed else ("datetime", "desc")
+        common["sortby"] = [{"field": name, "direction": direction} for name in (f"properties.{time}", "id")]
+        if self.selection.area is not None:
+            common["intersects"] = shapely.geometry.mapping(asked_area(self.selection.area))
+        batches = _batches(self.selection.tiles, _TILES) if not self.is_feed else [self.selection.tiles]
+        for tiles in batches or [[]]:
+            yield from self._filtered(common, tiles)
+
+    def _filtered(self, common: Mapping[str, Any], tiles: Sequence[str]) -> Iterator[dict[str, Any]]:
+        conditions = self._conditions(tiles)
+        if self.service.language == "query":
+            written: dict[str, Any] = {
+                name: {_QUERY_OPERATORS[operator]: value} for name, operator, value in conditions
+            }
+            extra = {"query": written} if written else {}
+            for interval in reversed(self._asked_intervals) if self._asked_intervals else [None]:
+                yield {**common, **_datetime(interval), **extra}
+            return
+        filters = [{"op": op, "args": [{"property": name}, value]} for name, op, value in conditions]
+        if len(self.intervals) > 1 or (self.intervals and self.service.quarterly):  # a quarter touches the next one
+            filters.append({"op": "or", "args": [_within(interval) for interval in self.intervals]})
+        yield {**common, **_datetime(self._envelope), **_cql2(filters)}
+
+    def _conditions(self, tiles: Sequence[str]) -> list[Condition]:
+        wanted, service = self.selection.filter, self.service
+        found: list[Condition] = [(service.tile, "in", _tile_codes(tiles))] if tiles else []
+        found += [(name, "<=", limit) for name, limit in self._covers]
+        if service.baseline is not None and wanted.baseline is not None:
+            found.append((service.baseline, "=", wanted.baseline))
+        if wanted.published_since is not None:
+            # Not a timestamp of CQL2: where the property is not declared as a time, it is compared as text.
+            found.append((service.published, ">=", _text(wanted.published_since, "microseconds")))
+        return found
+
+    @property
+    def _covers(self) -> list[tuple[str, float]]:
+        """Properties and the most that they may be."""
+        wanted = self.selection.filter
+        limits = [(self.service.cloud_cover, wanted.max_cloud_cover), (self.service.snow_cover, wanted.max_snow_cover)]
+        return [(name, limit) for name, limit in limits if name is not None and limit < _OFF]
+
+    def mismatch(self, item: Mapping[str, Any]) -> str | None:
+        """What of an item is not as the service was asked, None if nothing is."""
+        wanted, properties = self.selection.filter, item["properties"]
+        if self.selection.scene_ids:
+            return None if item["id"] in self._ids else "its id"
+        if self.selection.tiles and tile_of_id(item["id"]) not in self._tiles:
+            return "its tile"
+        for name, limit in self._covers:
+            value = properties.get(name)
+            if not isinstance(value, int | float) or value > limit:
+                return f"{name} {value}"
+        if wanted.baseline is not None and processing_baseline(item) != wanted.baseline:
+            return f"processing baseline {processing_baseline(item)}"
+        try:
+            time = self._time(item)
+            published = str_to_datetime(properties[self.service.published]) if self.is_feed else None
+        except (KeyError, ValueError, TypeError):
+            return "a time that is missing or cannot be read"
+        if self.intervals and not any(_is_in(time, interval) for interval in self._asked_intervals):
+            return f"time {time}"
+        if wanted.published_since is not None and published is not None and published < wanted.published_since:
+            return f"{self.service.published} {published}"
+        return None
+
+    def is_meant(self, item: Mapping[str, Any]) -> bool:
+        """Whether an item without mismatch is one of the selection: services are asked for a little more."""
+        if self.intervals and not any(_is_in(self._time(item), interval) for interval in self.intervals):
+            return False
+        if self._area is None:
+            return True
+        found = footprint(item.get("geometry"))
+        return found is not None and bool(shapely.intersects(self._area, found))
+
+    def _time(self, item: Mapping[str, Any]) -> dt.datetime:
+        if not self.service.quarterly:
+            return sensing_time(item)
+        year, quarter = quarter_of_id(item["id"]) or (0, 0)
+        return dt.datetime(year, 3 * quarter - 2, 1, tzinfo=dt.UTC)
+
+    @cached_property
+    def _ids(self) -> frozenset[str]:
+        return frozenset(self.selection.scene_ids)
+
+    @cached_property
+    def _tiles(self) -> frozenset[str]:
+        return frozenset(self.selection.tiles)
+
+    @cached_property
+    def _area(self) -> BaseGeometry | None:
+        area = self.selection.area
+        if area is not None:
+            shapely.prepare(area)
+        return area
+
+
+def asked_area(area: BaseGeometry) -> BaseGeometry:
+    """What a service is asked for instead of an area: a little more, in few vertices."""
+    asked, tolerance = area, 0.001
+    while shapely.get_num_coordinates(asked) > _VERTICES:
+        # An octagon lies up to 8 % inside of its circle, and the simpler line within the tolerance.
+        asked = asked.buffer(2 * tolerance, quad_segs=2).simplify(tolerance) & shapely.box(-180, -90, 180, 90)
+        tolerance *= 2
+    near = asked - shapely.box(_NEAR_ANTIMERIDIAN - 180, -90, 180 - _NEAR_ANTIMERIDIAN, 90)
+    if near.is_empty:
+        return asked
+    # A footprint that crosses the antimeridian uncut spans the rest of the globe, as services understand it, and is
+    # found where it should not be: at Greenwich, where the Arctic is sea, of which there are no scenes.
+    south, north = max(near.bounds[1] - _TILT, -90), min(near.bounds[3] + _TILT, 90)
+    return asked | shapely.box(0, south, 1e-6, north)
+
+
+def _cql2(filters: list[dict[str, Any]]) -> dict[str, Any]:
+    if not filters:
+        return {}
+    return {"filter-lang": "cql2-json", "filter": {"op": "and", "args": filters} if len(filters) > 1 else filters[0]}
+
+
+def _within(interval: Interval) -> dict[str, Any]:
+    bounds = [
+        {"op": operator, "args": [{"property": "datetime"}, {"timestamp": _text(bound)}]}
+        for operator, bound in zip((">=", "<"), interval, strict=True)
+        if bound is not None
+    ]
+    return {"op": "and", "args": bounds}
+
+
+def _datetime(interval: Interval | None) -> dict[str, str]:
+    if interval is None:
+        return {}
+    start, end = interval
+    # The parameter's end is inclusive, ours is not; times of scenes are milliseconds.
+    return {"datetime": f"{_text(start) if start else '..'}/{_text(end - _LEAST, 'milliseconds') if end else '..'}"}
+
+
+def _is_in(time: dt.datetime, interval: Interval) -> bool:
+    start, end = interval
+    return (start is None or start <= time) and (end is None or time < end)
+
+
+def _tile_codes(tiles: Sequence[str]) -> list[str]:
+    """MGRS codes with and without the zero of zones below 10: catalogs write both."""
+    bare = [tile.removeprefix("0") for tile in tiles if tile.startswith("0")]
+    return [f"MGRS-{tile}" for tile in (*tiles, *bare)]
+
+
+def _text(time: dt.datetime, precision: str = "seconds") -> str:
+    return time.astimezone(dt.UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def _batches(names: Sequence[str], size: int) -> list[list[str]]:
+    return [list(names[first : first + size]) for first in range(0, len(names), size)]

@@ -1,0 +1,158 @@
+"""The ids of scenes: whose form one has, and what the names of Sentinel-2 products say of an acquisition."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from darts_assets.errors import SceneError
+
+_TILE = r"(?:0[1-9]|[1-5]\d|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]"
+_TIME = r"\d{8}T\d{6}"
+_SHOWN = 10
+
+_FORMS: dict[str, tuple[re.Pattern[str], str]] = {
+    "cdse": (
+        re.compile(rf"S2[A-Z]_MSIL2A_{_TIME}_N\d{{4}}_R\d{{3}}_T{_TILE}_{_TIME}"),
+        "S2A_MSIL2A_20230615T123456_N0509_R012_T33UUP_20230615T145312",
+    ),
+    "earth_search": (
+        # Element 84 writes zones below 10 with and without the zero.
+        re.compile(rf"S2[A-Z]_(?:{_TILE}|[1-9][C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])_\d{{8}}_\d+_L2A"),
+        "S2A_33UUP_20230615_0_L2A",
+    ),
+    "earth_engine": (re.compile(rf"{_TIME}_{_TIME}_T{_TILE}"), "20230701T194909_20230701T195350_T11XNA"),
+    "cdse_mosaic": (
+        re.compile(rf"Sentinel-2_mosaic_\d{{4}}_Q[1-4]_{_TILE}_\d+_\d+"),
+        "Sentinel-2_mosaic_2024_Q3_33UUP_0_0",
+    ),
+}
+
+_PRODUCT = re.compile(rf"(S2[A-Z])_MSIL2A_({_TIME})_N(\d{{2}})(\d{{2}})_R(\d{{3}})_T({_TILE})_({_TIME})")
+_DATASTRIP = re.compile(rf"_S({_TIME})_N")
+_MOSAIC = re.compile(r"Sentinel-2_mosaic_(\d{4})_Q([1-4])_")
+_TILE_IN_ID = re.compile(r"_T?(\d{1,2})([C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])(?=_|$)")
+_TILE_GIVEN = re.compile(r"(?:MGRS-|T)?(\d{1,2})([A-Z]{3})")
+
+
+class MalformedIdsError(SceneError):
+    """Ids that have no form that is known.
+
+    Attributes:
+        wrong: these ids.
+        understood: provider -> the other ids that were given.
+    """
+
+    def __init__(self, wrong: Sequence[str], understood: Mapping[str, Sequence[str]]) -> None:
+        self.wrong = tuple(wrong)
+        self.understood = {provider: tuple(ids) for provider, ids in understood.items()}
+        expected = ", ".join(f"{example} ({provider})" for provider, (_, example) in _FORMS.items())
+        super().__init__(
+            f"{len(wrong)} malformed scene id(s): {listed(wrong)}. Expected the form of one of: {expected}"
+        )
+
+
+class UnknownScenesError(SceneError):
+    """Well-formed ids that the service does not know.
+
+    Attributes:
+        scene_ids: these ids.
+    """
+
+    def __init__(self, scene_ids: Sequence[str], where: str) -> None:
+        self.scene_ids = tuple(scene_ids)
+        super().__init__(f"{where} does not know {len(scene_ids)} of the scene ids: {listed(scene_ids)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What a Sentinel-2 L2A product is of, and how new it is.
+
+    Attributes:
+        acquisition: satellite, sensing time of the datatake, relative orbit and tile.
+        baseline: processing baseline such as `05.09`.
+        datastrip: when the datastrip begins, "" where unknown. A datatake that was sent to Earth in two parts has two,
+            and where one ends inside a tile, two products of one acquisition complete each other.
+        made: product time; the later of two that agree in all else replaces the other.
+    """
+
+    acquisition: tuple[str, ...]
+    baseline: str
+    datastrip: str
+    made: str
+
+
+def provider_of_id(scene_id: str) -> str:
+    """Whose form an id has: `cdse`, `earth_search`, `earth_engine` or `cdse_mosaic`.
+
+    Raises:
+        MalformedIdsError: if it has none of them; the text shows the forms.
+    """
+    (provider,) = by_provider([scene_id])
+    return provider
+
+
+def by_provider(scene_ids: Iterable[str]) -> dict[str, list[str]]:
+    """Ids by whose form they have, in the order given and without repetitions.
+
+    Raises:
+        MalformedIdsError: naming all ids that have no form that is known; it carries the others.
+    """
+    known: dict[str, list[str]] = {}
+    wrong = []
+    for scene_id in dict.fromkeys(scene_ids):
+        provider = next((name for name, (form, _) in _FORMS.items() if form.fullmatch(str(scene_id))), None)
+        if provider is None:
+            wrong.append(str(scene_id))
+        else:
+            known.setdefault(provider, []).append(scene_id)
+    if wrong:
+        raise MalformedIdsError(wrong, known)
+    return known
+
+
+def tile_ids(given: Iterable[str]) -> tuple[str, ...]:
+    """MGRS tiles as `33UUP`, whether given so, as `T33UUP`, as `MGRS-33UUP` or in lower case; without repetitions.
+
+    Raises:
+        SceneError: naming all that are no tiles.
+    """
+    tiles: list[str] = []
+    wrong: list[str] = []
+    for text in given:
+        found = _TILE_GIVEN.fullmatch(str(text).strip().upper())
+        tile = f"{int(found[1]):02d}{found[2]}" if found else ""
+        (tiles if re.fullmatch(_TILE, tile) else wrong).append(tile or str(text))
+    if wrong:
+        raise SceneError(f"{len(wrong)} malformed tile id(s): {listed(wrong)}. Expected MGRS tiles such as 33UUP")
+    return tuple(dict.fromkeys(tiles))
+
+
+def tile_of_id(scene_id: str) -> str | None:
+    """The MGRS tile that an id of any provider names, such as `33UUP`."""
+    found = _TILE_IN_ID.search(scene_id)
+    return f"{int(found[1]):02d}{found[2]}" if found else None
+
+
+def quarter_of_id(mosaic_id: str) -> tuple[int, int] | None:
+    """Year and quarter (1 to 4) that a mosaic's id names."""
+    found = _MOSAIC.match(mosaic_id)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def product_of(item: Mapping[str, Any]) -> Product | None:
+    """The product behind a STAC item, None where neither its id nor a property has the product's name."""
+    properties = item["properties"]
+    for name in (item["id"], properties.get("s2:product_uri")):
+        if found := _PRODUCT.match(str(name)):
+            satellite, sensed, major, minor, orbit, tile, made = found.groups()
+            datastrip = _DATASTRIP.search(str(properties.get("eopf:datastrip_id") or properties.get("s2:datastrip_id")))
+            start = datastrip[1] if datastrip else ""
+            return Product((satellite, sensed, orbit, tile), f"{major}.{minor}", start, made)
+    return None
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names of a list, for messages."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(repr(name) for name in names[:_SHOWN]) + more

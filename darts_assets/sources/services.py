@@ -1,0 +1,67 @@
+"""The STAC APIs that scenes are found in: one table of how they differ, for one client."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class StacService:
+    """A collection of a STAC API.
+
+    Attributes:
+        provider: as in `Scene.source`.
+        url: the API's landing page.
+        collection: id of the collection.
+        language: how filters are written: CQL2 in JSON, or the older `query` extension, which knows no "or".
+        page: items asked for at a time.
+        pause: seconds between any two requests of this process to the service.
+        tile: property with the MGRS tile, such as `MGRS-33UUP`.
+        cloud_cover: property, percent; None where scenes have none.
+        snow_cover: the same.
+        baseline: property with the processing baseline; None where there is none.
+        published: property with the time since when the service has the item.
+        quarterly: whether the items are mosaics of a quarter, which tile and quarter of their ids choose.
+    """
+
+    provider: str
+    url: str
+    collection: str
+    language: Literal["cql2-json", "query"] = "cql2-json"
+    page: int = 1000
+    pause: float = 3.0
+    tile: str = "grid:code"
+    cloud_cover: str | None = "eo:cloud_cover"
+    snow_cover: str | None = "eo:snow_cover"
+    baseline: str | None = "processing:version"
+    published: str = "published"
+    quarterly: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.collection} at {self.url}"
+
+
+CDSE = StacService("cdse", "https://stac.dataspace.copernicus.eu/v1/", "sentinel-2-l2a")
+
+CDSE_MOSAIC = replace(
+    CDSE,
+    provider="cdse_mosaic",
+    collection="sentinel-2-global-mosaics",
+    cloud_cover=None,
+    snow_cover=None,
+    baseline=None,
+    quarterly=True,
+)
+
+EARTH_SEARCH = StacService(
+    "earth_search",
+    "https://earth-search.aws.element84.com/v1",
+    "sentinel-2-l2a",
+    language="query",  # it does not declare the filter extension
+    page=200,  # it fails with status 500 above 267 (Element84/earth-search issue 60)
+    pause=0.5,
+    snow_cover="s2:snow_ice_percentage",
+    baseline="s2:processing_baseline",
+    published="created",
+)
+
+SERVICES = {service.provider: service for service in (CDSE, CDSE_MOSAIC, EARTH_SEARCH)}
