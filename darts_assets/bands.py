@@ -137,6 +137,7 @@ _TABLE: dict[str, Band] = {
         _plain("arcticdem_data_mask", "uint8", "bool", (0, 1), "ArcticDEM data mask"),
         _plain("quality_data_mask", "uint8", "uint8", (0, 2), "Quality: 0 invalid, 1 low, 2 high"),
         _plain("s2_scl", "uint8", "uint8", (0, 11), "Sentinel-2 scene classification"),
+        _plain("observations", "uint16", "uint16", (0, 65535), "Valid observations in a mosaic"),
         _plain("planet_udm", "uint8", "uint8", (0, 8), "PlanetScope usable data mask"),
         _scaled("probabilities", "uint8", (0, 1), 0.01, 0, 255, long_name="Probability of a thaw slump", units="1"),
         _plain("binarized_segmentation", "bool", "bool", (0, 1), "Thaw slump"),

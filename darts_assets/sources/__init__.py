@@ -5,15 +5,17 @@ from darts_assets.sources.calibrate import S2_QUALITY, calibrate
 from darts_assets.sources.integrity import Header, check_files
 from darts_assets.sources.items import read_item
 from darts_assets.sources.reader import fetch, open_raw, scene_grid
-from darts_assets.sources.source import STAC_SCENES, SceneSource
+from darts_assets.sources.source import ANY_SCENES, STAC_SCENES, SceneSource, SourceOptions
 from darts_assets.sources.stac import parse_item
 
 __all__ = [
+    "ANY_SCENES",
     "S2_QUALITY",
     "STAC_SCENES",
     "Header",
     "S3Options",
     "SceneSource",
+    "SourceOptions",
     "calibrate",
     "check_files",
     "fetch",

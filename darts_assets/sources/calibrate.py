@@ -1,6 +1,8 @@
 """Digital numbers to reflectance and quality."""
 
+import functools
 import logging
+import operator
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -9,7 +11,7 @@ import xarray as xr
 
 from darts_assets.bands import OPTICAL
 from darts_assets.bands import band as codec
-from darts_assets.sources.layouts import SCL
+from darts_assets.sources.layouts import OBSERVATIONS, SCL
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +45,10 @@ def calibrate(raw: xr.Dataset, quality: Mapping[int, int] = S2_QUALITY) -> xr.Da
     Raises:
         ValueError: if there is no optical band, one lacks its attributes, or a quality is not 0, 1 or 2.
     """
-    optical = [name for name in OPTICAL if name in raw]
-    if not optical:
-        raise ValueError(f"no optical band in {', '.join(map(str, raw.data_vars))}")
     if not set(quality.values()) <= {0, 1, 2}:
         raise ValueError(f"quality must be 0, 1 or 2, not {sorted(set(quality.values()))}")
-    has_data = _has_data(raw, optical)
-    valid, mask, attributes = has_data, has_data.astype(np.uint8) * np.uint8(2), dict(raw.attrs)
+    has_data = data_mask(raw)
+    valid, mask, attributes = has_data, has_data.astype(np.uint8) * np.uint8(2), {}
     if SCL in raw:
         valid = has_data & (raw[SCL] != 0)
         mask = xr.where(has_data, _looked_up(raw[SCL], quality), np.uint8(0))
@@ -59,18 +58,29 @@ def calibrate(raw: xr.Dataset, quality: Mapping[int, int] = S2_QUALITY) -> xr.Da
             "scene %s has no scene classification: every pixel with data counts as high quality, clouds too",
             raw.attrs.get("scene_id", "(unnamed)"),
         )
-    bands = {name: _reflectance(raw[name], valid) for name in optical}
-    bands[QUALITY] = mask.assign_attrs(long_name=codec(QUALITY).long_name, **_georeference(raw[optical[0]]))
-    if SCL in raw:
-        bands[SCL] = raw[SCL]
-    return xr.Dataset(bands, attrs=attributes)
+    return calibrated(raw, valid, mask).assign_attrs(attributes)
 
 
-def _has_data(raw: xr.Dataset, optical: list[str]) -> xr.DataArray:
-    has_data = raw[optical[0]] != _attribute(raw[optical[0]], "_FillValue")
-    for name in optical[1:]:
-        has_data = has_data & (raw[name] != _attribute(raw[name], "_FillValue"))
-    return has_data
+def data_mask(raw: xr.Dataset) -> xr.DataArray:
+    """Where every optical band of a dataset of digital numbers has data; raises ValueError as `calibrate`."""
+    has_data = [raw[name] != _attribute(raw[name], "_FillValue") for name in _optical(raw)]
+    return functools.reduce(operator.and_, has_data)
+
+
+def calibrated(raw: xr.Dataset, valid: xr.DataArray, quality: xr.DataArray) -> xr.Dataset:
+    """Reflectance where pixels are valid, NaN elsewhere, beside `quality` (uint8) and the other bands as they were."""
+    bands = {name: _reflectance(raw[name], valid) for name in _optical(raw)}
+    bands[QUALITY] = quality.assign_attrs(
+        long_name=codec(QUALITY).long_name, **_georeference(next(iter(bands.values())))
+    )
+    others = {name: raw[name] for name in (SCL, OBSERVATIONS) if name in raw}
+    return xr.Dataset({**bands, **others}, attrs=dict(raw.attrs))
+
+
+def _optical(raw: xr.Dataset) -> list[str]:
+    if optical := [name for name in OPTICAL if name in raw]:
+        return optical
+    raise ValueError(f"no optical band in {', '.join(map(str, raw.data_vars))}")
 
 
 def _reflectance(numbers: xr.DataArray, valid: xr.DataArray) -> xr.DataArray:

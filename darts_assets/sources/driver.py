@@ -1,22 +1,17 @@
 """The one place where pixels are read: odc-stac's rasterio driver, with our options, retries and error messages."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import rasterio
 from odc.loader import RasterSource, RioDriver, RioReader
-from rasterio.errors import RasterioError
-from rasterio.session import DummySession
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from darts_assets.errors import DartsError, RasterError, SourceUnavailableError
 from darts_assets.scene import Scene
-from darts_assets.sources.access import ByteSource, S3Options, gdal_options, gdal_path, is_remote, shown
-from darts_assets.sources.integrity import described, words_of
-
-_ATTEMPTS = 3
+from darts_assets.sources.access import S3Options, shown
+from darts_assets.sources.downloads import Copies
+from darts_assets.sources.gdal import GdalFiles, gdal_path
+from darts_assets.sources.integrity import described
 
 
 class _WithoutSecrets(logging.Filter):
@@ -35,61 +30,44 @@ class SceneDriver(RioDriver):
     """Reads the bands of one scene, and names band and file when it cannot.
 
     odc-stac's own configuration (`configure_rio`) is global to the process and keeps the first S3 session of a thread
-    for good, so that scenes from two services would mix. Here each load carries its own options, and GDAL itself takes
-    the keys from the environment.
+    for good, so that scenes from two services would mix. Here each read brings its own options and keys (see `gdal`).
+
+    Args:
+        scene: the scene.
+        bands: canonical names of the bands to read.
+        copies: those of its files that were copied; they are kept as long as the driver is.
+        s3: how `s3://` is reached.
     """
 
-    def __init__(self, scene: Scene, s3: S3Options) -> None:
+    def __init__(self, scene: Scene, bands: Iterable[str], copies: Copies, s3: S3Options) -> None:
         super().__init__()
-        self._s3 = s3
-        self._files = {
-            (gdal_path(band.href), band.index): (band.href, described(scene, band)) for band in scene.bands.values()
-        }
+        self._copies = copies
+        places = [(scene.bands[name], copies.place(scene.bands[name].href)) for name in bands]
+        self._files = {(gdal_path(place), band.index): (place, described(scene, band)) for band, place in places}
+        self._gdal = GdalFiles((place for _, place in places), s3)
 
     def capture_env(self) -> dict[str, Any]:
-        """GDAL options; they travel with the load to the threads that do it."""
-        return gdal_options(self._s3)
+        """Nothing: each read brings its own."""
+        return {}
 
     @contextmanager
     def restore_env(self, env: dict[str, Any], load_state: Any) -> Iterator[Any]:
-        """Do a part of a load under its options."""
-        with rasterio.Env(DummySession(), **env), super().restore_env({}, load_state) as context:
-            yield context
+        """Nothing: see `capture_env`."""
+        yield None
 
     def open(self, src: RasterSource, ctx: Any) -> RioReader:
         """A reader of one band."""
-        href, where = self._files[src.uri, src.band]
-        return _Reader(src, ctx, href, where, self._s3)
+        return _Reader(src, ctx, self._gdal, *self._files[src.uri, src.band])
 
 
 class _Reader(RioReader):
-    def __init__(self, src: RasterSource, ctx: Any, href: str, where: str, s3: S3Options) -> None:
+    def __init__(self, src: RasterSource, ctx: Any, gdal: GdalFiles, place: str, where: str) -> None:
         super().__init__(src, ctx)
-        self._href = href
+        self._gdal = gdal
+        self._place = place
         self._where = where
-        self._s3 = s3
 
     def read(self, *args: Any, **kwargs: Any) -> Any:
-        """odc-stac's read; over a network with retries of whatever GDAL's own retries of requests did not heal."""
-        attempts = Retrying(
-            retry=retry_if_exception_type(RasterioError),
-            stop=stop_after_attempt(_ATTEMPTS if is_remote(self._href) else 1),
-            wait=wait_exponential_jitter(initial=0.5, max=10),
-            reraise=True,
-        )
-        try:
-            return attempts(super().read, *args, **kwargs)
-        except RasterioError as error:
-            # Not chained: the original text carries the URL with its signature.
-            raise self._failure(error) from None
-
-    def _failure(self, error: RasterioError) -> DartsError:
-        if is_remote(self._href):
-            # GDAL does not tell a service that is down from a file that is corrupt: ask the service for a byte.
-            try:
-                ByteSource(self._href, self._s3).read(0, 1)
-            except FileNotFoundError:
-                return RasterError(f"{self._where}: there is no such file any more")
-            except SourceUnavailableError as unavailable:
-                return SourceUnavailableError(f"{self._where}: {unavailable}")
-        return RasterError(f"{self._where} cannot be read: {words_of(error)}")
+        """odc-stac's read, with patience."""
+        read = super().read
+        return self._gdal.read(self._place, self._where, lambda: read(*args, **kwargs))

@@ -1,33 +1,28 @@
 """What is asked of a scene's files before any of their pixels is trusted."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
+from types import MappingProxyType
 
-import numpy as np
 import rasterio
 from odc.geo.geobox import GeoBox
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
-from rasterio.session import DummySession
 
-from darts_assets.errors import RasterError
+from darts_assets.errors import RasterError, SourceUnavailableError
 from darts_assets.scene import Scene, SceneBand
-from darts_assets.sources.access import (
-    MAX_CONNECTIONS,
-    ByteSource,
-    S3Options,
-    gdal_options,
-    gdal_path,
-    shown,
-)
+from darts_assets.sources.access import MAX_CONNECTIONS, ByteSource, S3Options, is_remote, local_path, shown
+from darts_assets.sources.checksums import Checksum
+from darts_assets.sources.gdal import GdalFiles, gdal_path
 from darts_assets.sources.jpeg2000 import is_jpeg2000, missing_part
-from darts_assets.sources.layouts import SCL
+from darts_assets.sources.layouts import digital_numbers
 
 logger = logging.getLogger(__name__)
+
+_NONE: Mapping[str, ByteSource] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +39,25 @@ class Header:
 
 
 def check_files(
-    scene: Scene, bands: Iterable[str], s3: S3Options | None = None, *, area: GeoBox | None = None
+    scene: Scene,
+    bands: Iterable[str],
+    s3: S3Options | None = None,
+    *,
+    area: GeoBox | None = None,
+    opened: Mapping[str, ByteSource] = _NONE,
 ) -> dict[str, Header]:
     """Check the files of some bands, and read their headers.
 
     Each file must exist, have the size that the item promises, be complete (JPEG 2000 and GeoTIFF), open, and have the
-    band; each band must have the dtype of its kind (uint16 digital numbers, uint8 scene classification), the scene's
-    CRS, and cover the same area as the others. A grid other than the item promises is logged as a warning: the file is
-    right about its own pixels.
+    band; each band must have the dtype that its provider gives it, the scene's CRS, and cover the same area as the
+    others. A grid other than the item promises is logged as a warning: the file is right about its own pixels.
 
     Args:
         scene: the scene.
         bands: canonical names of bands that the scene has.
         s3: how `s3://` is reached.
         area: a grid whose area all files must cover; that of the finest file if None.
+        opened: href -> the file, or a copy of it, where it has been looked up already.
 
     Returns:
         Canonical name -> header, in the order of `bands`.
@@ -65,12 +65,13 @@ def check_files(
     Raises:
         RasterError: if one is not as it must be; the text names scene, band and file.
         SourceUnavailableError: if a service does not answer after bounded retries.
+        SettingsError: if there are no keys for S3, or the service refuses them.
     """
     order = list(bands)
-    by_file = sorted((scene.bands[name] for name in order), key=lambda band: band.href)
-    files = [list(group) for _, group in groupby(by_file, key=lambda band: band.href)]
+    files = by_file(scene, order)
+    s3 = s3 or S3Options()
     with ThreadPoolExecutor(MAX_CONNECTIONS) as pool:
-        checked = list(pool.map(lambda file: _check_file(scene, file, s3 or S3Options()), files))
+        checked = list(pool.map(lambda file: _check_file(scene, file, opened, s3), files))
     headers = {name: header for file in checked for name, header in file.items()}
     headers = {name: headers[name] for name in order}
     _check_same_area(scene, headers, area)
@@ -78,52 +79,97 @@ def check_files(
     return headers
 
 
-def described(scene: Scene, band: SceneBand) -> str:
-    """Scene, band and file, for messages."""
-    return f"scene {scene.id}, band {band.name}, file {shown(band.href)}"
+def check_checksums(scene: Scene, bands: Iterable[str], opened: Mapping[str, ByteSource] = _NONE) -> dict[str, str]:
+    """Check the contents of local files, and of copies of remote ones, where the item gives checksums.
+
+    Args:
+        scene: the scene.
+        bands: canonical names of bands that the scene has.
+        opened: as for `check_files`.
+
+    Returns:
+        Canonical name -> multihash of those bands whose file was checked.
+
+    Raises:
+        RasterError: if a file has another checksum than the item promises.
+    """
+    files = [file for file in by_file(scene, bands) if file[0].checksum is not None]
+    places = [(file, opened[file[0].href].href if file[0].href in opened else file[0].href) for file in files]
+    with ThreadPoolExecutor(MAX_CONNECTIONS) as pool:
+        checked = list(
+            pool.map(lambda pair: _check_checksum(scene, *pair), [pair for pair in places if not is_remote(pair[1])])
+        )
+    found = {name: checksum for file in checked for name, checksum in file.items()}
+    return {name: found[name] for name in scene.bands if name in found}
 
 
-def words_of(error: BaseException) -> str:
-    """What GDAL said, over the chain of an error's causes, safe to show."""
-    said: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        if str(cause) and str(cause) not in said:
-            said.append(str(cause))
-        cause = cause.__cause__
-    return shown("; ".join(said))
+def by_file(scene: Scene, bands: Iterable[str]) -> list[list[SceneBand]]:
+    """Bands, those together that share a file."""
+    ordered = sorted((scene.bands[name] for name in bands), key=lambda band: band.href)
+    return [list(group) for _, group in groupby(ordered, key=lambda band: band.href)]
 
 
-def _check_file(scene: Scene, bands: list[SceneBand], s3: S3Options) -> dict[str, Header]:
+def look_up(scene: Scene, bands: list[SceneBand], s3: S3Options) -> ByteSource:
+    """The file of some bands, if there is one and it has the size that the item promises; raises as `check_files`."""
     where = described(scene, bands[0])
     try:
         source = ByteSource(bands[0].href, s3)
     except FileNotFoundError:
         raise RasterError(f"{where}: there is no such file") from None
+    except SourceUnavailableError as error:
+        raise SourceUnavailableError(f"{where}: {error}") from None
     for band in bands:
         if band.size is not None and band.size != source.size:
             kind = "is truncated" if source.size < band.size else "is not the promised one"
-            raise RasterError(f"{where} {kind}: it has {source.size} bytes, the item promises {band.size}")
-    if is_jpeg2000(source) and (missing := missing_part(source)):
-        raise RasterError(f"{where} is truncated or damaged: {missing}")
+            raise RasterError(
+                f"{described(scene, band)} {kind}: it has {source.size} bytes, the item promises {band.size}"
+            )
+    return source
+
+
+def described(scene: Scene, band: SceneBand) -> str:
+    """Scene, band and file, for messages."""
+    return f"scene {scene.id}, band {band.name}, file {shown(band.href)}"
+
+
+def _check_file(
+    scene: Scene, bands: list[SceneBand], opened: Mapping[str, ByteSource], s3: S3Options
+) -> dict[str, Header]:
+    where = described(scene, bands[0])
+    source = opened[bands[0].href] if bands[0].href in opened else look_up(scene, bands, s3)
     try:
-        with (
-            rasterio.Env(DummySession(), **gdal_options(s3)),
-            rasterio.open(gdal_path(source.href), sharing=False) as dataset,
-        ):
+        if is_jpeg2000(source) and (missing := missing_part(source)):
+            raise RasterError(f"{where} is truncated or damaged: {missing}")
+    except SourceUnavailableError as error:
+        raise SourceUnavailableError(f"{where}: {error}") from None
+
+    def headers() -> dict[str, Header]:
+        with rasterio.open(gdal_path(source.href), sharing=False) as dataset:
             if dataset.driver == "GTiff":
                 _check_blocks_within(dataset, source.size, where)
             return {band.name: _check_band(scene, band, dataset) for band in bands}
-    except RasterioError as error:
-        # Not chained: the original text carries the URL with its signature.
-        raise RasterError(f"{where} cannot be opened as a raster: {words_of(error)}") from None
+
+    return GdalFiles([source.href], s3).read(source.href, where, headers, "cannot be opened as a raster")
+
+
+def _check_checksum(scene: Scene, bands: list[SceneBand], place: str) -> dict[str, str]:
+    where, promised = described(scene, bands[0]), str(bands[0].checksum)
+    checksum = Checksum.parse(promised)
+    if checksum is None:
+        logger.warning("%s: its checksum %s is of no kind that is known, and was not verified", where, promised)
+        return {}
+    if (found := checksum.of(local_path(place))) != checksum.digest:
+        raise RasterError(
+            f"{where} is damaged: its {checksum.function} is {found}, the item promises {checksum.digest}"
+        )
+    return {band.name: promised for band in bands}
 
 
 def _check_band(scene: Scene, band: SceneBand, dataset: DatasetReader) -> Header:
     where = described(scene, band)
     if band.index > dataset.count:
         raise RasterError(f"{where} has {dataset.count} band(s), band {band.index} was expected")
-    expected = np.dtype("uint8" if band.name == SCL else "uint16").name
+    expected = digital_numbers(scene.source, band.name).dtype
     if (actual := dataset.dtypes[band.index - 1]) != expected:
         raise RasterError(f"{where} has values of type {actual}, {expected} was expected")
     if dataset.crs is None or dataset.crs != CRS.from_epsg(scene.epsg):

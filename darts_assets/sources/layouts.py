@@ -1,7 +1,8 @@
 """The one table of where providers keep which band.
 
-A provider is recognized by the asset keys of the four bands that every scene has. Items of other providers work too
-when their bands carry the common names of STAC; several bands may then share one file.
+A provider is recognized by the asset keys of the four bands that every scene has; quarterly mosaics share theirs with
+others, but nobody else counts observations. Items of other providers work too when their bands carry the common names
+of STAC; several bands may then share one file.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,24 +13,28 @@ from darts_assets.bands import OPTICAL, VISIBLE_NIR
 from darts_assets.errors import SceneError
 
 SCL = "s2_scl"
+OBSERVATIONS = "observations"
 COMMON_NAMES = "common_names"
-PROVIDERS = ("cdse", "earth_search", "sentinel2_bands")
+MOSAIC = "cdse_mosaic"
+PROVIDERS = ("cdse", "earth_search", "sentinel2_bands", MOSAIC)
 
-_TABLE: dict[str, tuple[str, str, str]] = {
-    # band          cdse       earth_search  sentinel2_bands (Planetary Computer, Earth Search v0)
-    "blue":        ("B02_10m", "blue",       "B02"),
-    "green":       ("B03_10m", "green",      "B03"),
-    "red":         ("B04_10m", "red",        "B04"),
-    "nir":         ("B08_10m", "nir",        "B08"),
-    "coastal":     ("B01_20m", "coastal",    "B01"),
-    "rededge071":  ("B05_20m", "rededge1",   "B05"),
-    "rededge075":  ("B06_20m", "rededge2",   "B06"),
-    "rededge078":  ("B07_20m", "rededge3",   "B07"),
-    "nir08":       ("B8A_20m", "nir08",      "B8A"),
-    "nir09":       ("B09_60m", "nir09",      "B09"),
-    "swir16":      ("B11_20m", "swir16",     "B11"),
-    "swir22":      ("B12_20m", "swir22",     "B12"),
-    SCL:           ("SCL_20m", "scl",        "SCL"),
+_TABLE: dict[str, tuple[str, str, str, str]] = {
+    # band          cdse       earth_search  sentinel2_bands  cdse_mosaic
+    #                                        (Planetary Computer, Earth Search v0)
+    "blue":         ("B02_10m", "blue",       "B02",           "B02"),
+    "green":        ("B03_10m", "green",      "B03",           "B03"),
+    "red":          ("B04_10m", "red",        "B04",           "B04"),
+    "nir":          ("B08_10m", "nir",        "B08",           "B08"),
+    "coastal":      ("B01_20m", "coastal",    "B01",           ""),
+    "rededge071":   ("B05_20m", "rededge1",   "B05",           ""),
+    "rededge075":   ("B06_20m", "rededge2",   "B06",           ""),
+    "rededge078":   ("B07_20m", "rededge3",   "B07",           ""),
+    "nir08":        ("B8A_20m", "nir08",      "B8A",           ""),
+    "nir09":        ("B09_60m", "nir09",      "B09",           ""),
+    "swir16":       ("B11_20m", "swir16",     "B11",           ""),
+    "swir22":       ("B12_20m", "swir22",     "B12",           ""),
+    SCL:            ("SCL_20m", "scl",        "SCL",           ""),
+    OBSERVATIONS:   ("",        "",           "",              "observations"),
 }  # fmt: skip
 
 _FOR_EYES_ONLY = {"visual", "overview", "thumbnail"}
@@ -43,10 +48,27 @@ class Location:
     index: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class DigitalNumbers:
+    """The numbers in the files of a band: their dtype, and the one that means "no data"."""
+
+    dtype: str
+    nodata: int
+
+
+def digital_numbers(provider: str, band: str) -> DigitalNumbers:
+    """What the files of a band hold."""
+    if band == SCL:
+        return DigitalNumbers("uint8", 0)
+    if provider == MOSAIC and band != OBSERVATIONS:
+        return DigitalNumbers("int16", -32768)
+    return DigitalNumbers("uint16", 0)
+
+
 def asset_keys(provider: str) -> dict[str, str]:
-    """Canonical band name -> asset key of one of `PROVIDERS`."""
+    """Canonical band name -> asset key of one of `PROVIDERS`, of the bands that it has."""
     column = PROVIDERS.index(provider)
-    return {band: keys[column] for band, keys in _TABLE.items()}
+    return {band: keys[column] for band, keys in _TABLE.items() if keys[column]}
 
 
 def locate_bands(scene_id: str, assets: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str, Location]]:
@@ -59,7 +81,8 @@ def locate_bands(scene_id: str, assets: Mapping[str, Mapping[str, Any]]) -> tupl
     Raises:
         SceneError: if no layout or more than one fits, or one of the four bands that every scene has is missing.
     """
-    fitting = [p for p in PROVIDERS if any(asset_keys(p)[band] in assets for band in VISIBLE_NIR)]
+    possible = [p for p in PROVIDERS if (p == MOSAIC) == (OBSERVATIONS in assets)]
+    fitting = [p for p in possible if any(asset_keys(p)[band] in assets for band in VISIBLE_NIR)]
     if len(fitting) > 1:
         raise SceneError(f"scene {scene_id} fits several layouts ({', '.join(fitting)}); its assets: {_listed(assets)}")
     if fitting:
@@ -81,7 +104,7 @@ def locate_bands(scene_id: str, assets: Mapping[str, Mapping[str, Any]]) -> tupl
         raise SceneError(
             f"scene {scene_id}, layout {source}: band {', '.join(missing)} is missing; its assets: {_listed(assets)}"
         )
-    return source, {band: found[band] for band in (*OPTICAL, SCL) if band in found}
+    return source, {band: found[band] for band in (*OPTICAL, SCL, OBSERVATIONS) if band in found}
 
 
 def _by_common_name(scene_id: str, assets: Mapping[str, Mapping[str, Any]]) -> dict[str, Location]:

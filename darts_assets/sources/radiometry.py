@@ -46,15 +46,31 @@ def scale_and_offset(
     scale, offset = declared(asset, index, "scale"), declared(asset, index, "offset")
     if scale is None and baseline is None:
         raise SceneError("neither raster:scale and raster:offset nor a processing baseline tells its reflectance")
-    if scale is None:
-        scale = SENTINEL2_SCALE
-    elif not scale > 0:
-        raise SceneError(f"its scale is {scale}, a positive number was expected")
+    scale = _positive(SENTINEL2_SCALE if scale is None else scale)
     if offset is None:
         offset = -0.1 if baseline is not None and baseline >= _OFFSET_SINCE else 0.0
     if _offset_was_applied(properties):
         offset = 0.0
     return scale, offset
+
+
+def mosaic_scale_and_offset(asset: Mapping[str, Any], index: int) -> tuple[float, float]:
+    """Scale and offset of one band of a quarterly mosaic, whose items and files are silent about them.
+
+    Reflectance is DN / 10000: the offsets of the scenes were applied, so that numbers may be negative
+    (https://documentation.dataspace.copernicus.eu/Data/SentinelMissions/Sentinel2.html).
+
+    Raises:
+        SceneError: if the item gives other ones that make no sense.
+    """
+    scale, offset = declared(asset, index, "scale"), declared(asset, index, "offset")
+    return _positive(SENTINEL2_SCALE if scale is None else scale), 0.0 if offset is None else offset
+
+
+def _positive(scale: float) -> float:
+    if not scale > 0:
+        raise SceneError(f"its scale is {scale}, a positive number was expected")
+    return scale
 
 
 def _offset_was_applied(properties: Mapping[str, Any]) -> bool:

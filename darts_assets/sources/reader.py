@@ -15,10 +15,12 @@ from odc.geo.geobox import GeoBox
 from darts_assets.bands import band as codec
 from darts_assets.errors import SceneError
 from darts_assets.scene import Scene, SceneBand
-from darts_assets.sources.access import MAX_CONNECTIONS, S3Options, gdal_path
+from darts_assets.sources.access import MAX_CONNECTIONS, S3Options
+from darts_assets.sources.downloads import Copies
 from darts_assets.sources.driver import SceneDriver
-from darts_assets.sources.integrity import Header, check_files
-from darts_assets.sources.layouts import SCL
+from darts_assets.sources.gdal import gdal_path
+from darts_assets.sources.integrity import Header, check_checksums, check_files
+from darts_assets.sources.layouts import OBSERVATIONS, SCL, digital_numbers
 from darts_assets.tiles import WINDOW_ROWS, TileStream, on_grid, row_windows
 
 _MOST_ROWS = 2048
@@ -32,8 +34,10 @@ def scene_grid(scene: Scene, bands: Sequence[str], s3: S3Options | None = None) 
         SceneError: if the scene lacks a band.
         RasterError: if a file is not as it must be (see `check_files`).
         SourceUnavailableError: if a service does not answer after bounded retries.
+        SettingsError: if there are no keys for S3, or the service refuses them.
     """
-    return _finest(_checked(scene, bands, None, s3)).grid
+    _check_names(scene, bands)
+    return _finest(check_files(scene, bands, s3)).grid
 
 
 def open_raw(
@@ -46,7 +50,9 @@ def open_raw(
 ) -> xr.Dataset:
     """Digital numbers of some bands on one grid, lazily.
 
-    Files are checked first (see `check_files`), and read when the values are asked for.
+    Files are checked first (see `check_files`), and read when the values are asked for. Remote JPEG 2000 files are
+    copied for that, and the copies kept as long as the dataset is (see `downloads`). Where the item gives checksums,
+    those of all files that are at hand whole are verified; remote GeoTIFFs are read by ranges, and are not.
 
     Args:
         scene: the scene.
@@ -56,13 +62,21 @@ def open_raw(
         s3: how `s3://` is reached.
 
     Returns:
-        Dataset (y, x), dask-backed in chunks of full width: uint16 bands with `scale_factor`, `add_offset` and
-        `_FillValue` as attributes, `s2_scl` as uint8. Attributes of the dataset say what the scene is.
+        Dataset (y, x), dask-backed in chunks of full width: bands in the dtype that the provider gives them (uint16;
+        `s2_scl` uint8; int16 in mosaics) with `scale_factor`, `add_offset` and `_FillValue` as attributes. Attributes
+        of the dataset say what the scene is, and which checksums were verified (`checksums`: band -> multihash).
 
     Raises:
-        SceneError, RasterError, SourceUnavailableError: as `scene_grid`; reading the values raises the latter two.
+        SceneError, RasterError, SourceUnavailableError, SettingsError: as `scene_grid`, and if there is no room for
+            copies; reading the values raises them too.
     """
-    return _open(scene, _checked(scene, bands, grid, s3), grid, window_rows, s3)
+    _check_names(scene, bands)
+    s3 = s3 or S3Options()
+    copies = Copies.of(scene, bands, s3)
+    headers = check_files(scene, bands, s3, area=grid, opened=copies.opened)
+    checksums = check_checksums(scene, bands, copies.opened)
+    raw = _lazy(scene, headers, grid, window_rows, SceneDriver(scene, bands, copies, s3), copies)
+    return raw.assign_attrs(_scene_attributes(scene), **({"checksums": checksums} if checksums else {}))
 
 
 def fetch(
@@ -79,9 +93,9 @@ def fetch(
     window in memory (270 MB for all bands of a Sentinel-2 scene).
 
     Raises:
-        SceneError, RasterError, SourceUnavailableError: as `scene_grid`; the windows raise the latter two.
+        SceneError, RasterError, SourceUnavailableError, SettingsError: as `open_raw`; the windows raise them too.
     """
-    raw = _open(scene, _checked(scene, bands, grid, s3), grid, window_rows, s3)
+    raw = open_raw(scene, bands, grid=grid, window_rows=window_rows, s3=s3)
     return TileStream(raw.odc.geobox, tuple(map(str, raw.data_vars)), _read_windows(raw), dict(raw.attrs))
 
 
@@ -91,20 +105,24 @@ def _read_windows(raw: xr.Dataset) -> Iterator[xr.Dataset]:
         yield raw.isel(y=window).compute(scheduler="threads", num_workers=MAX_CONNECTIONS)
 
 
-def _checked(scene: Scene, bands: Sequence[str], grid: GeoBox | None, s3: S3Options | None) -> dict[str, Header]:
+def _check_names(scene: Scene, bands: Sequence[str]) -> None:
     if missing := [name for name in bands if name not in scene.bands]:
         raise SceneError(f"scene {scene.id} has no band {', '.join(missing)}; it has {', '.join(scene.bands)}")
     if not bands:
         raise SceneError(f"scene {scene.id}: no band was asked for; it has {', '.join(scene.bands)}")
-    return check_files(scene, bands, s3, area=grid)
 
 
 def _finest(headers: dict[str, Header]) -> Header:
     return min(headers.values(), key=lambda header: abs(header.grid.resolution.x))
 
 
-def _open(
-    scene: Scene, headers: dict[str, Header], grid: GeoBox | None, window_rows: int, s3: S3Options | None
+def _lazy(
+    scene: Scene,
+    headers: dict[str, Header],
+    grid: GeoBox | None,
+    window_rows: int,
+    driver: SceneDriver,
+    copies: Copies,
 ) -> xr.Dataset:
     finest = _finest(headers)
     grid = grid or finest.grid
@@ -114,22 +132,22 @@ def _open(
     rows = -(-window_rows // block_rows) * block_rows
     keys = {name: f"{name}.{scene.bands[name].index}" for name in headers}
     loaded = odc.stac.load(
-        [_as_stac(scene, headers)],
+        [_as_stac(scene, headers, copies)],
         bands=list(keys.values()),
         geobox=grid,
         chunks={"y": rows, "x": grid.shape.x},
         resampling="nearest",
         groupby="id",
         fail_on_error=True,
-        driver=SceneDriver(scene, s3 or S3Options()),
+        driver=driver,
     ).isel(time=0)
-    raw = on_grid({name: loaded[key].data for name, key in keys.items()}, grid, _scene_attributes(scene))
+    raw = on_grid({name: loaded[key].data for name, key in keys.items()}, grid)
     for name, values in raw.data_vars.items():
         values.attrs |= _band_attributes(scene.bands[str(name)])
     return raw
 
 
-def _as_stac(scene: Scene, headers: dict[str, Header]) -> pystac.Item:
+def _as_stac(scene: Scene, headers: dict[str, Header], copies: Copies) -> pystac.Item:
     """The scene as odc-stac wants it: one asset a band, with what the files (not the catalog) say."""
     # Without geometry and bbox odc-stac goes by the files' grids, which hold at the antimeridian too.
     item = pystac.Item(scene.id, geometry=None, bbox=None, datetime=scene.datetime, properties={})
@@ -139,14 +157,14 @@ def _as_stac(scene: Scene, headers: dict[str, Header]) -> pystac.Item:
     ]
     for name, header in headers.items():
         band = scene.bands[name]
-        values = {"data_type": "uint8" if name == SCL else "uint16", "nodata": band.nodata}
+        values = {"data_type": digital_numbers(scene.source, name).dtype, "nodata": band.nodata}
         fields = {
             "proj:code": f"EPSG:{scene.epsg}",
             "proj:shape": list(header.grid.shape),
             "proj:transform": list(header.grid.transform)[:6],
             "bands": [values] * band.index,
         }
-        item.add_asset(name, pystac.Asset(gdal_path(band.href), roles=["data"], extra_fields=fields))
+        item.add_asset(name, pystac.Asset(gdal_path(copies.place(band.href)), roles=["data"], extra_fields=fields))
     return item
 
 
@@ -159,17 +177,18 @@ def _scene_attributes(scene: Scene) -> dict[str, Any]:
         "sun_elevation": scene.sun_elevation,
         "tile": scene.tile,
         "processing_baseline": scene.processing_baseline,
+        "item_updated": scene.item.get("properties", {}).get("updated"),
     }
     return {key: value for key, value in attributes.items() if value is not None}
 
 
 def _band_attributes(band: SceneBand) -> dict[str, Any]:
-    if band.name == SCL:
+    if band.name in (SCL, OBSERVATIONS):
         return {"long_name": codec(band.name).long_name}
     return {
         "long_name": codec(band.name).long_name,
         "units": codec(band.name).units,
         "scale_factor": band.scale,
         "add_offset": band.offset,
-        "_FillValue": 0,
+        "_FillValue": band.nodata,
     }

@@ -13,8 +13,13 @@ from shapely.geometry import shape
 
 from darts_assets.errors import SceneError
 from darts_assets.scene import Scene, SceneBand
-from darts_assets.sources.layouts import SCL, Location, locate_bands
-from darts_assets.sources.radiometry import declared, processing_baseline, scale_and_offset
+from darts_assets.sources.layouts import MOSAIC, OBSERVATIONS, SCL, Location, digital_numbers, locate_bands
+from darts_assets.sources.radiometry import (
+    declared,
+    mosaic_scale_and_offset,
+    processing_baseline,
+    scale_and_offset,
+)
 
 _ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _TILE = re.compile(r"(?:MGRS-)?(\d{1,2})([C-HJ-NP-X][A-Z]{2})")
@@ -36,12 +41,13 @@ def parse_item(item: Mapping[str, Any]) -> Scene:
     if not isinstance(properties, Mapping) or not isinstance(assets, Mapping):
         raise SceneError(f"scene {scene_id} is not a STAC item: objects 'properties' and 'assets' were expected")
     source, locations = locate_bands(scene_id, assets)
-    baseline = processing_baseline({"id": scene_id, "properties": properties})
+    # A mosaic is made of scenes of many baselines.
+    baseline = None if source == MOSAIC else processing_baseline({"id": scene_id, "properties": properties})
     epsg = _one_crs(scene_id, properties, {loc.asset: assets[loc.asset] for loc in locations.values()})
     bands = {}
     for name, location in locations.items():
         try:
-            bands[name] = _band(name, location, assets[location.asset], properties, baseline, epsg)
+            bands[name] = _band(source, name, location, assets[location.asset], properties, baseline, epsg)
         except SceneError as error:
             raise SceneError(f"scene {scene_id}, band {name} (asset {location.asset}): {error}") from error
     zenith = _number(properties, "s2:mean_solar_zenith")
@@ -92,6 +98,7 @@ def _crs_code(holder: Mapping[str, Any]) -> str | None:
 
 
 def _band(
+    source: str,
     name: str,
     location: Location,
     asset: Mapping[str, Any],
@@ -102,11 +109,17 @@ def _band(
     href = asset.get("href")
     if not isinstance(href, str):
         raise SceneError("it has no href")
-    if nodata := declared(asset, location.index, "nodata"):
-        raise SceneError(f"its nodata value is {nodata}; 0 was expected")
+    nodata = digital_numbers(source, name).nodata
+    if (given := declared(asset, location.index, "nodata")) not in (None, nodata):
+        raise SceneError(f"its nodata value is {given:g}; {nodata} was expected")
     size = asset.get("file:size")
     checksum = asset.get("file:checksum")
-    scale, offset = (1.0, 0.0) if name == SCL else scale_and_offset(asset, location.index, properties, baseline)
+    if name in (SCL, OBSERVATIONS):
+        scale, offset = 1.0, 0.0
+    elif source == MOSAIC:
+        scale, offset = mosaic_scale_and_offset(asset, location.index)
+    else:
+        scale, offset = scale_and_offset(asset, location.index, properties, baseline)
     return SceneBand(
         name=name,
         asset=location.asset,
@@ -114,6 +127,7 @@ def _band(
         index=location.index,
         scale=scale,
         offset=offset,
+        nodata=nodata,
         grid=_promised_grid(asset, properties, epsg),
         size=None if size is None else int(size),
         checksum=None if checksum is None else str(checksum),

@@ -7,12 +7,19 @@ import boto3
 import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
+from tenacity import wait_none
 
 from darts_assets.errors import RasterError, SceneError, SourceUnavailableError
-from darts_assets.sources import S3Options, access, check_files, driver, fetch, open_raw, parse_item, read_item
-from darts_assets.sources.access import ByteSource, gdal_options, gdal_path, shown
+from darts_assets.sources import S3Options, check_files, fetch, gdal, open_raw, parse_item, read_item, transport
+from darts_assets.sources.access import ByteSource, shown
+from darts_assets.sources.gdal import gdal_options, gdal_path
 
 BANDS = ("blue", "rededge071", "s2_scl")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(transport, "_BACKOFF", wait_none())
 
 
 def assert_right(made, dataset) -> None:
@@ -50,7 +57,7 @@ def test_missing_is_not_retried(made, web, web_scene):
     web.requests.clear()
     with pytest.raises(RasterError, match=rf"band blue, file {web.url}/B02_10m\.tif: there is no such file"):
         check_files(web_scene, ["blue"])
-    assert web.requests == ["HEAD /B02_10m.tif"]
+    assert web.requests == ["GET /B02_10m.tif"]
 
 
 def test_refusal_is_not_retried(web, web_scene):
@@ -62,8 +69,8 @@ def test_refusal_is_not_retried(web, web_scene):
 
 
 def test_service_that_stays_down(web, web_scene, monkeypatch):
-    monkeypatch.setattr(access, "_RETRIES", 1)
-    monkeypatch.setattr(driver, "_ATTEMPTS", 2)
+    monkeypatch.setattr(transport, "_ATTEMPTS", 2)
+    monkeypatch.setattr(gdal, "_ATTEMPTS", 2)
     stream = fetch(web_scene, BANDS)
     web.failures["B02_10m"] = 503, 999
     web.requests.clear()

@@ -1,0 +1,172 @@
+"""Finding Sentinel-2 scenes in Earth Engine: filters are evaluated there, and matches come in pages."""
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import shapely
+from shapely.geometry import mapping, shape
+from shapely.geometry.base import BaseGeometry
+from tenacity.wait import wait_base
+
+from darts_assets.earth_engine import BACKOFF, EarthEngine, EarthEngineError, EarthEngineOptions
+from darts_assets.errors import SceneError, SettingsError
+from darts_assets.sources.acquisitions import newest
+from darts_assets.sources.catalog import Interval, Progress, Selection
+from darts_assets.sources.earth_engine_items import HARMONIZED, ORIGINAL, described, item_of
+from darts_assets.sources.queries import asked_area
+from darts_assets.sources.scene_ids import UnknownScenesError, by_provider
+
+_PAGE = 1000
+"""Matches of one request, as many as Earth Engine gives by default; and ids that one request asks for."""
+
+_FIRST, _LAST = dt.datetime(2015, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
+_DAY = dt.timedelta(days=1)
+
+Filters = Callable[[Any], Sequence[Any]]
+"""Makes filters from the initialized module `ee`."""
+
+Page = list[dict[str, Any]]
+
+
+class EarthEngineCatalog:
+    """Sentinel-2 scenes in one collection of Earth Engine; a `SceneCatalog`.
+
+    Args:
+        options: how to talk to Earth Engine.
+        collection: `COPERNICUS/S2_SR_HARMONIZED` or `COPERNICUS/S2_SR`.
+        wait: how long to wait before another attempt, where the service does not ask for longer.
+
+    Raises:
+        SettingsError: for another collection.
+    """
+
+    def __init__(self, options: EarthEngineOptions, collection: str = HARMONIZED, *, wait: wait_base = BACKOFF) -> None:
+        if collection not in (HARMONIZED, ORIGINAL):
+            raise SettingsError(f"Earth Engine: {collection!r} was asked for; {HARMONIZED} or {ORIGINAL} was expected")
+        self._collection = collection
+        self._engine = EarthEngine(options, wait=wait)
+
+    def search(self, selection: Selection, progress: Progress | None = None) -> Iterator[dict[str, Any]]:
+        """The STAC items of a selection, as they come: one request for a thousand of them.
+
+        Of tiles and areas, only the newest processing baseline of each acquisition is given.
+
+        Args:
+            selection: ids are those of images (`20230701T194909_20230701T195350_T11XNA`).
+            progress: told after each request.
+
+        Raises:
+            UnknownScenesError: after all items were given: naming the ids that the collection lacks.
+            SettingsError: if there are no credentials or no project, if the service refuses them, or if the filter asks
+                for quarters, or when a scene was published, which Earth Engine does not tell.
+            SceneError: if the service refuses the request itself.
+            SourceUnavailableError: if the service does not answer, or quotas stay exceeded.
+        """
+        wanted = selection.filter
+        if wanted.published_since is not None:
+            raise SettingsError("Earth Engine does not tell when a scene was published: look for new ones elsewhere")
+        if wanted.quarters:
+            raise SettingsError("quarters choose mosaics; Earth Engine has scenes: give months instead")
+        if selection.scene_ids:
+            return self._named(selection.scene_ids, progress)
+        return newest(self._matching(selection, progress))
+
+    def _named(self, scene_ids: Sequence[str], progress: Progress | None) -> Iterator[dict[str, Any]]:
+        unknown = dict.fromkeys(scene_ids)
+        for item in _received(self._pages_of(scene_ids), len(unknown), progress):
+            unknown.pop(item["id"], None)
+            yield item
+        if unknown:
+            raise UnknownScenesError(list(unknown), f"Earth Engine's {self._collection}")
+
+    def _pages_of(self, scene_ids: Sequence[str]) -> Iterator[Page]:
+        # In the order of time, so that a request looks through as few days as possible.
+        ids = sorted(name for name in by_provider(scene_ids).get("earth_engine", ()) if _day(name))
+        for start in range(0, len(ids), _PAGE):
+            yield from self._pages(partial(_with_ids, ids[start : start + _PAGE]))
+
+    def _matching(self, selection: Selection, progress: Progress | None) -> Iterator[dict[str, Any]]:
+        area = selection.area
+        asked = None if area is None else asked_area(area)
+        if area is not None:
+            shapely.prepare(area)
+        for item in _received(self._pages(partial(_chosen, selection, asked)), None, progress):
+            if area is None or _meets(item, area):
+                yield item
+
+    def _pages(self, filters: Filters) -> Iterator[Page]:
+        token: str | None = ""
+        while token is not None:
+            try:
+                page = self._engine.call(f"scenes of {self._collection}", partial(self._request, filters, token))
+                items = [item_of(self._collection, feature) for feature in page.get("features", ())]
+            except EarthEngineError as error:
+                raise SceneError(str(error)) from error
+            yield items
+            token = page.get("nextPageToken") or None
+
+    def _request(self, filters: Filters, token: str, ee: Any) -> dict[str, Any]:
+        # Of all ways to list images, only this one evaluates any filter, gives chosen properties, and has no limit to
+        # how many match (others end at 5000 elements or send 20 kB for each).
+        images = ee.ImageCollection(self._collection).filter(ee.Filter.And(*filters(ee)))
+        asked = {"expression": images.map(lambda image: described(ee, image)), "pageSize": _PAGE}
+        found: dict[str, Any] = ee.data.computeFeatures(asked | ({"pageToken": token} if token else {}))
+        return found
+
+
+def _received(pages: Iterable[Page], total: int | None, progress: Progress | None) -> Iterator[dict[str, Any]]:
+    received = 0
+    for page in pages:
+        received += len(page)
+        if progress:
+            progress(received, total)
+        yield from page
+
+
+def _meets(item: dict[str, Any], area: BaseGeometry) -> bool:
+    return item["geometry"] is not None and area.intersects(shape(item["geometry"]))
+
+
+def _chosen(selection: Selection, area: BaseGeometry | None, ee: Any) -> Sequence[Any]:
+    """The filters of a selection by tiles or by an area; `area` is what the service is asked for instead of it."""
+    wanted = selection.filter
+    if area is None:
+        filters = [ee.Filter.inList("MGRS_TILE", list(selection.tiles))]
+    else:
+        # With planar edges, as everywhere else; Earth Engine's own are great circles.
+        filters = [ee.Filter.bounds(ee.Geometry(mapping(area), None, False))]
+    covers = {"CLOUDY_PIXEL_PERCENTAGE": wanted.max_cloud_cover, "SNOW_ICE_PERCENTAGE": wanted.max_snow_cover}
+    for name, limit in covers.items():
+        if limit < 100:
+            # "At most" is "not more than" to Earth Engine, and an unknown cover is not more than any.
+            filters += [ee.Filter.notNull([name]), ee.Filter.lte(name, limit)]
+    if intervals := wanted.intervals(dt.datetime.now(dt.UTC).date()):
+        # Earth Engine has an index of times, for one stretch of it.
+        filters.append(_sensed(ee, (intervals[0][0], intervals[-1][1])))
+        filters.append(ee.Filter.Or(*(_sensed(ee, interval) for interval in intervals)))
+    if wanted.baseline:
+        filters.append(ee.Filter.eq("PROCESSING_BASELINE", wanted.baseline))
+    return filters
+
+
+def _with_ids(scene_ids: Sequence[str], ee: Any) -> Sequence[Any]:
+    """The filters of ids that are in order; ids alone would make Earth Engine look through all of its images."""
+    first, last = _day(scene_ids[0]), _day(scene_ids[-1])
+    # The time in the id is when the datatake began; the tile may follow on the next day.
+    interval = (first, last + 2 * _DAY if last else None)
+    return [_sensed(ee, interval), ee.Filter.inList("system:index", list(scene_ids))]
+
+
+def _sensed(ee: Any, interval: Interval) -> Any:
+    start, end = interval
+    return ee.Filter.date(*(f"{time or edge:%Y-%m-%dT%H:%M:%S}" for time, edge in ((start, _FIRST), (end, _LAST))))
+
+
+def _day(scene_id: str) -> dt.datetime | None:
+    """The day that an id names, None where there is no such day."""
+    try:
+        return dt.datetime.strptime(scene_id[:8], "%Y%m%d").replace(tzinfo=dt.UTC)
+    except ValueError:
+        return None
