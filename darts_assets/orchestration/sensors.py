@@ -1,0 +1,252 @@
+"""Sensors: new scenes of watched areas are registered, and their chains requested."""
+
+import datetime as dt
+import hashlib
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import dagster as dg
+from pydantic import ValidationError
+
+from darts_assets.errors import DartsError, SceneError
+from darts_assets.orchestration.jobs import STEPS
+from darts_assets.orchestration.partitions import SceneFamily
+from darts_assets.orchestration.registration import register_found
+from darts_assets.orchestration.resources import SceneRegistry
+from darts_assets.orchestration.source_access import SceneCatalogs, SourceAccess
+from darts_assets.orchestration.watched_areas import Position, Positions, Watch, WatchedArea, WatchedAreas
+
+if TYPE_CHECKING:
+    from darts_assets.sources.catalog import Selection
+
+AREA_TAG = "darts/area"
+PUBLISHED_TAG = "darts/published"
+
+_PARTITION_TAG = "dagster/partition"
+_INTERVAL = 15 * 60  # seconds
+_FIRST = dt.timedelta(days=7)
+_NEVER = dt.datetime.min.replace(tzinfo=dt.UTC)
+
+T = TypeVar("T")
+
+
+def build_sensors(family: SceneFamily, interval: int = _INTERVAL) -> list[dg.SensorDefinition]:
+    """The sensors of a family; between their ticks lie `interval` seconds at least."""
+
+    @dg.sensor(
+        name=f"new_{family.name}_scenes",
+        job_name=f"{family.name}_chain",
+        minimum_interval_seconds=interval,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Registers new scenes of the watched areas (DARTS_WATCH) and requests a run of the chain for each.",
+    )
+    def new_scenes(
+        context: dg.SensorEvaluationContext, scenes: SceneRegistry, catalogs: SceneCatalogs, watch: Watch
+    ) -> dg.SensorResult | dg.SkipReason:
+        """Request a run for each scene that was published in a watched area since the last tick.
+
+        A scene that has a run of its own, whoever started it, or products, is left alone: one that two areas share, one
+        that was seen before, one that was processed by hand. That it has a partition says nothing: partitions are added
+        before Dagster notes the requests, and it may be killed in between. (A scene that was registered by hand and
+        not processed is requested, then; and one that waits in a backfill may be processed twice, with one result.)
+        Run keys are the scenes' ids: another processing of an acquisition has another.
+        """
+        try:
+            watched = watch.read()
+        except DartsError as error:
+            return dg.SkipReason(str(error))
+        tick = _Tick(context, family, scenes.access, catalogs, watch, watched)
+        said = [*tick.look(), *(f"{name}: not watched: {reason}" for name, reason in watched.wrong.items())]
+        for sentence in said:
+            context.log.info(sentence)
+        registered = register_found(context.instance, scenes, family, [new.item for new in tick.found.values()])
+        found = [tick.found[scene_id].request for scene_id in registered.scene_ids]
+        return dg.SensorResult(
+            run_requests=found,
+            skip_reason=None if found else "; ".join(said) or f"{watch.path} has no areas",
+            cursor=tick.cursor(),
+        )
+
+    return [new_scenes]
+
+
+@dataclass(frozen=True)
+class _New:
+    """A scene, and the run that it needs."""
+
+    item: dict[str, Any]
+    request: dg.RunRequest
+
+
+@dataclass
+class _Tick:
+    """One look at the areas.
+
+    Attributes:
+        found: scenes to request, by their ids.
+    """
+
+    context: dg.SensorEvaluationContext
+    family: SceneFamily
+    access: SourceAccess
+    catalogs: SceneCatalogs
+    watch: Watch
+    watched: WatchedAreas
+    found: dict[str, _New] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._now = dt.datetime.now(dt.UTC)
+        self._positions = Positions()
+        try:
+            self._positions = Positions.model_validate_json(self.context.cursor or "{}")
+        except ValidationError:
+            self.context.log.warning(f"all areas begin anew: the cursor is none of this sensor: {self.context.cursor}")
+
+    def cursor(self) -> str:
+        """Positions of the areas of the file, also of those that make no sense now."""
+        names = {area.name for area in self.watched.areas} | self.watched.wrong.keys()
+        return self._positions.only(names).model_dump_json()
+
+    def look(self) -> list[str]:
+        """What was seen in each area, those first that have waited the longest."""
+        said = []
+        areas = sorted(self.watched.areas, key=lambda area: self._positions.asked.get(area.name, _NEVER))
+        with _in_time(self.watch.seconds) as call:
+            for number, area in enumerate(areas):
+                share = math.ceil((self.watch.runs - len(self.found)) / (len(areas) - number))
+                try:
+                    seen = self._look_at(area, share, call) if share else "no runs were left; it comes first next time"
+                except TimeoutError:
+                    seen = f"{self.watch.seconds:g} s were too short; it is tried again in the next tick"
+                except DartsError as error:
+                    seen = f"{error}; it is tried again in the next tick"
+                said.append(f"{area.name}: {seen}")
+        return said
+
+    def _look_at(self, area: WatchedArea, share: int, call: "_Call") -> str:
+        selection = call(lambda: self._selection(area))
+        position = self._position(area, selection)
+        items = self._items(area, selection, position.start)
+        reached, rest = position.start, ""
+        known = new = 0
+        wrong: list[str] = []
+        while True:
+            try:
+                item = call(lambda: next(items, None))
+            except TimeoutError:
+                if not (known or new or wrong):
+                    raise
+                rest = "; the time is up, and the next tick goes on"
+                break
+            if item is None:
+                break
+            published = _published(item, area)
+            if item["id"] in self.found or item["id"] in self._taken:
+                known += 1
+            elif new == share:
+                rest = "; the next tick goes on"
+                break
+            else:
+                try:
+                    self.found[item["id"]] = self._wanted(item, area, published)
+                    new += 1
+                except SceneError as error:
+                    wrong.append(str(error))
+            reached = published
+        self._positions.areas[area.name] = position.after(reached, self._now, self.watched.overlap, ended=not rest)
+        unusable = f", {len(wrong)} unusable, such as {wrong[0]}" if wrong else ""
+        return (
+            f"{known + new + len(wrong)} matched, published since {position.start:%Y-%m-%d %H:%M}: {known} known, "
+            f"{new} new and requested{unusable}{rest}"
+        )
+
+    def _position(self, area: WatchedArea, selection: "Selection") -> Position:
+        what = _fingerprint(area, selection)
+        position = self._positions.areas.get(area.name)
+        if position is not None and position.selection == what:
+            return position
+        since = dt.datetime.combine(area.since, dt.time(), dt.UTC) if area.since else self._now - _FIRST
+        if position is not None:  # what was read under another selection is done for that one only
+            since = min(since, position.since)
+        return Position(selection=what, since=since)
+
+    def _selection(self, area: WatchedArea) -> "Selection":
+        self._positions.asked[area.name] = self._now  # whatever comes, it has had its turn
+        return area.selection(self.watch.folder, self.access.options)
+
+    def _items(self, area: WatchedArea, selection: "Selection", since: dt.datetime) -> Iterator[dict[str, Any]]:
+        """Items of an area by the time of their publication; nothing is asked before the first is wanted."""
+        wanted = replace(selection, filter=replace(selection.filter, published_since=since))
+        yield from self.catalogs.open(area.source, earth_engine_collection="").search(wanted)
+
+    def _wanted(self, item: dict[str, Any], area: WatchedArea, published: dt.datetime) -> _New:
+        scene = self.family.load_source().parse(item)
+        tags = {AREA_TAG: area.name, PUBLISHED_TAG: published.isoformat()}
+        return _New(item, dg.RunRequest(run_key=scene.id, partition_key=scene.id, tags=tags))
+
+    @cached_property
+    def _taken(self) -> set[str]:
+        """Scenes that have a run of their own, or products."""
+        instance = self.context.instance
+        runs = dict(instance.get_run_tags([_PARTITION_TAG])).get(_PARTITION_TAG, set())
+        return runs | instance.get_materialized_partitions(self.family.key(STEPS[-1]))
+
+
+def _published(item: dict[str, Any], area: WatchedArea) -> dt.datetime:
+    from pystac.utils import str_to_datetime
+
+    from darts_assets.sources.services import SERVICES
+
+    return str_to_datetime(item["properties"][SERVICES[area.source].published]).astimezone(dt.UTC)
+
+
+def _fingerprint(area: WatchedArea, selection: "Selection") -> str:
+    shape = selection.area.wkb_hex if selection.area is not None else ""
+    said = repr((area.source, area.since, selection.tiles, shape, selection.filter))
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+class _Call(Protocol):
+    """Calls a function, and raises TimeoutError when the time is up."""
+
+    def __call__(self, function: Callable[[], T], /) -> T: ...
+
+
+@contextmanager
+def _in_time(seconds: float) -> Iterator[_Call]:
+    """Calls, one after the other, that together take no longer than some seconds.
+
+    They are made in a thread: a service that does not answer holds a call for minutes. The thread ends with the call.
+    """
+    deadline = time.monotonic() + seconds
+    calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        while (wanted := calls.get()) is not None:
+            future, function = wanted
+            try:
+                future.set_result(function())
+            except BaseException as error:  # it is raised where the result is wanted
+                future.set_exception(error)
+
+    def call(function: Callable[[], T]) -> T:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        future: Future[T] = Future()
+        calls.put((future, function))
+        return future.result(left)
+
+    threading.Thread(target=work, name="watched areas", daemon=True).start()
+    try:
+        yield call
+    finally:
+        calls.put(None)
