@@ -1,15 +1,20 @@
 """The front door: everything Dagster needs to know, put together from settings."""
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from darts_assets.orchestration import checks, compute, jobs
 from darts_assets.orchestration.assets import build_chain
-from darts_assets.orchestration.assets.auxiliary import arcticdem_chunk, tcvis_chunk
-from darts_assets.orchestration.io_managers import TileIOManager, VectorIOManager
+from darts_assets.orchestration.assets.chunks import build_chunks
+from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
+from darts_assets.orchestration.io_managers import StepValueIOManager, TileIOManager, VectorIOManager
 from darts_assets.orchestration.partitions import SENTINEL2
-from darts_assets.orchestration.resources import AuxiliaryCubes, Models, RawScenes, SceneRegistry, SourceAccess, Store
+from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry, Store
+from darts_assets.orchestration.sensors import build_sensors
+from darts_assets.orchestration.source_access import SceneCatalogs, SourceAccess
+from darts_assets.orchestration.watched_areas import Watch
 from darts_assets.settings import Settings, settings
 
 
@@ -18,29 +23,50 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
     current = current or settings()
     store = Store(url=current.root.url, endpoint=current.store_endpoint, region=current.store_region)
     access = SourceAccess(
-        endpoint=current.source_endpoint, region=current.source_region, anonymous=current.source_anonymous
+        endpoint=current.source_endpoint,
+        region=current.source_region,
+        anonymous=current.source_anonymous,
+        profile=current.source_profile,
+        connections=current.source_connections,
+        earth_engine_project=current.earth_engine_project,
+        earth_engine_url=current.earth_engine_url,
+        earth_engine_key_file=current.earth_engine_key_file,
     )
     sentinel2 = build_chain(SENTINEL2)
     defaults: dict[str, Any] = {
         "store": store,
         "scenes": SceneRegistry(store=store, access=access),
-        "raw": RawScenes(store=store, access=access, enabled=current.raw_store),
+        "catalogs": SceneCatalogs(
+            access=access,
+            cdse_url=current.cdse_url,
+            earth_search_url=current.earth_search_url,
+            pause=current.catalog_pause,
+            keys_are_of_store=not current.root.is_local,
+            offline=current.offline,
+        ),
+        "raw": RawScenes(store=store, access=access, enabled=current.raw_store, offline=current.offline),
         "cubes": AuxiliaryCubes(
             store=store,
             layers=list(current.auxiliary),
             arcticdem=current.arcticdem,
             arcticdem_resolution=current.arcticdem_resolution,
             tcvis=current.tcvis,
+            earth_engine_project=current.earth_engine_project,
+            earth_engine_url=current.earth_engine_url,
+            earth_engine_key_file=current.earth_engine_key_file,
             offline=current.offline,
         ),
         "models": Models(checkpoints=list(current.models)),
         "tiles": TileIOManager(store=store),
         "vectors": VectorIOManager(store=store),
+        "step_values": StepValueIOManager(store=store),
+        "watch": Watch(path=current.watch and str(Path(current.watch).expanduser().resolve())),
     }
     return dg.Definitions(
-        assets=[arcticdem_chunk, tcvis_chunk, *sentinel2],
+        assets=[*build_chunks(), *sentinel2],
         asset_checks=checks.build_checks(SENTINEL2),
         jobs=jobs.build_jobs(SENTINEL2),
+        sensors=build_sensors(SENTINEL2),
         resources={**defaults, **resources},
         executor=compute.executor(current.executor),
     )

@@ -30,17 +30,44 @@ class Settings(BaseSettings):
     auxiliary: Annotated[tuple[AuxiliaryLayer, ...], NoDecode] = Field(
         default=AUXILIARY_LAYERS, description="Auxiliary layers in use, comma-separated; 'none' runs without."
     )
-    arcticdem: str | None = Field(
-        default=None, description="ArcticDEM mosaic tiles: a static STAC catalog, item collection or folder of items."
+    arcticdem: str = Field(
+        default="https://stac.pgc.umn.edu/api/v1/",
+        description="ArcticDEM mosaic tiles: a STAC API, a static catalog, item collection or folder of items, or an "
+        "index of tiles. Default: the Polar Geospatial Center's API, which needs no account.",
     )
     arcticdem_resolution: Literal[2, 10, 32] | None = Field(
         default=None, description="Metres; default: what suits the scenes (10 for Sentinel-2)."
     )
-    tcvis: str | None = Field(default=None, description="TCVIS rasters: a path with {vintage} in it.")
+    tcvis: str | None = Field(
+        default=None, description="TCVIS rasters: a path with {vintage} in it. Default: Earth Engine."
+    )
+    earth_engine_project: str | None = Field(
+        default=None, description="Google Cloud project that Earth Engine charges; default: the credentials'."
+    )
+    earth_engine_url: str | None = Field(
+        default=None, description="URL of Earth Engine; default: its high-volume endpoint."
+    )
+    earth_engine_key_file: str | None = Field(
+        default=None, description="JSON key of a Google service account; default: Google's credentials as found."
+    )
     source_endpoint: str | None = Field(default=None, description="URL of the S3 service that scenes are read from.")
     source_region: str | None = Field(default=None, description="S3 region that scenes are read from.")
     source_anonymous: bool = Field(default=False, description="Read scenes from S3 without signing requests.")
-    offline: bool = Field(default=False, description="Never fetch auxiliary chunks; missing ones fail the scene.")
+    source_profile: str | None = Field(
+        default=None, description="AWS profile with the keys to scenes; default: the keys that the environment gives."
+    )
+    source_connections: int | None = Field(
+        default=None, ge=1, description="Connections of a process to a source; default: 1 to CDSE, 4 to others."
+    )
+    cdse_url: str | None = Field(default=None, description="STAC API of CDSE; default: the public one.")
+    earth_search_url: str | None = Field(default=None, description="STAC API of Earth Search; default: the public one.")
+    catalog_pause: float | None = Field(
+        default=None, ge=0, description="Seconds between requests to a catalog of scenes; default: what suits it."
+    )
+    watch: str | None = Field(
+        default=None, description="File (TOML) of the areas whose new scenes are mapped as they appear."
+    )
+    offline: bool = Field(default=False, description="Never fetch anything; what is missing fails the scene.")
     executor: Literal["in_process", "multiprocess", "k8s"] = Field(
         default="in_process", description="How the steps of a run execute."
     )

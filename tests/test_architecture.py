@@ -13,7 +13,7 @@ FLOORS = {
     "orchestration": 4,
     "settings": 3,
     **dict.fromkeys(("sources", "cubes", "features", "model", "detection", "training", "demo"), 2),
-    **dict.fromkeys(("stores", "earth_engine", "bands", "scene", "tiles", "errors"), 1),
+    **dict.fromkeys(("stores", "earth_engine", "bands", "lonlat", "scene", "tiles", "errors"), 1),
 }
 MAY_USE_NEIGHBOURS = {"training", "demo"}
 USES_TORCH = {"model", "training", "demo"}

@@ -4,15 +4,16 @@ import math
 import threading
 from collections.abc import Iterator
 
+import pyproj
 import pystac
 import shapely
 from odc.geo.geom import BoundingBox
 from pystac_client import Client
 
 from darts_assets.cubes._stac_io import stac_errors
-from darts_assets.cubes.lonlat import lonlat_area
 from darts_assets.cubes.mosaic import CRS, MosaicTile, tile_of
 from darts_assets.errors import CubeError
+from darts_assets.lonlat import lonlat_area
 
 COLLECTION = "arcticdem-mosaics-v4.1-{resolution:g}m"
 
@@ -57,7 +58,7 @@ class StacSearch:
     def _search(self, collection: str, row: int, col: int) -> list[MosaicTile]:
         left, bottom = _ORIGIN + col * _SQUARE - _MARGIN, _ORIGIN + row * _SQUARE - _MARGIN
         side = _SQUARE + 2 * _MARGIN
-        area = lonlat_area(BoundingBox(left, bottom, left + side, bottom + side, crs=CRS))
+        area = lonlat_area(shapely.box(left, bottom, left + side, bottom + side), pyproj.CRS(CRS))
         with stac_errors(self.where):
             # Searching a collection that does not exist finds nothing: chunks would be recorded as empty.
             if collection not in self._collections:

@@ -1,7 +1,5 @@
 """The resource of the auxiliary datacubes: which cube and which chunks serve whom, and where chunks come from."""
 
-import json
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +10,7 @@ from dagster import ResourceDependency
 
 from darts_assets.bands import AuxiliaryLayer, auxiliary_layers
 from darts_assets.errors import CubeError, MissingChunksError
+from darts_assets.orchestration.commands import job_command
 from darts_assets.orchestration.resources import Store
 from darts_assets.orchestration.source_access import earth_engine_options
 from darts_assets.stores.location import StoreLocation
@@ -33,8 +32,7 @@ _SHOWN = 10  # chunks in a command that people copy
 
 def prepare_command(config: Mapping[str, Any]) -> str:
     """The command that fills chunks, for messages; `config` is that of the job's first step."""
-    run_config = json.dumps({"ops": {"choose_chunks": {"config": dict(config)}}})
-    return f"echo {shlex.quote(run_config)} | dagster job execute -m darts_assets -j prepare_auxiliary -c /dev/stdin"
+    return job_command("prepare_auxiliary", "choose_chunks", config)
 
 
 class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -81,9 +81,9 @@ class WatchedArea(BaseModel):
         Raises:
             DartsError: if `aoi` cannot be read, or `tiles` are none.
         """
+        from darts_assets.lonlat import lonlat_area
         from darts_assets.sources.access import is_remote
         from darts_assets.sources.catalog import Selection
-        from darts_assets.sources.lonlat import lonlat_area
 
         if self.tiles:
             return Selection(tiles=self.tiles, filter=self.filter())

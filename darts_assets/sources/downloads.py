@@ -3,7 +3,7 @@
 JPEG 2000 files are copied: they are read whole anyway, by one request each instead of hundreds, can be checked whole,
 and GDAL cannot read them from S3 with keys (see `gdal`). GeoTIFFs stay where they are, and are read by ranges.
 
-Copies lie in a folder of their own among the system's temporary files (`TMPDIR`), not more of them than one scene has.
+Copies lie in a folder of their own among the system's temporary files (`TMPDIR`): those of one scene, up to 0.8 GB.
 Its lock is held as long as they are in use, and is let go by the system when a process dies: what killed processes have
 left behind is removed by the next one.
 """

@@ -11,8 +11,8 @@ from pyproj import CRS
 from pystac.utils import datetime_to_str
 
 from darts_assets.earth_engine import EarthEngineError
+from darts_assets.lonlat import footprint, lonlat_area
 from darts_assets.sources.layouts import SCL
-from darts_assets.sources.lonlat import footprint, lonlat_area
 from darts_assets.sources.radiometry import SENTINEL2_SCALE, processing_baseline, scale_and_offset
 
 HARMONIZED = "COPERNICUS/S2_SR_HARMONIZED"

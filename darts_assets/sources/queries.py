@@ -11,9 +11,9 @@ from pystac.utils import str_to_datetime
 from shapely.geometry.base import BaseGeometry
 
 from darts_assets.errors import SceneError, SettingsError
+from darts_assets.lonlat import footprint
 from darts_assets.sources.acquisitions import sensing_time
 from darts_assets.sources.catalog import Interval, Selection
-from darts_assets.sources.lonlat import footprint
 from darts_assets.sources.radiometry import processing_baseline
 from darts_assets.sources.scene_ids import by_provider, listed, quarter_of_id, tile_of_id
 from darts_assets.sources.services import StacService

@@ -15,9 +15,8 @@ from odc.geo.geobox import GeoBox
 
 from darts_assets.bands import TCVIS
 from darts_assets.demo.rasters import write_cog
-from darts_assets.orchestration.assets.auxiliary import CHUNK_KEYS
 from darts_assets.orchestration.jobs import STEPS
-from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.partitions import CHUNK_KEYS, SENTINEL2
 
 L2A = "data/rio_tiler_pds/tests/fixtures/sentinel-cogs/sentinel-s2-l2a-cogs/29/R/KH/2020/2/S2A_29RKH_20200219_0_L2A"
 PEEL = "data/rts_digitization_experiment"
@@ -115,7 +114,7 @@ def _run(site: Site, scene: str) -> Path:
 def test_a_real_l2a_scene_with_and_without_auxiliary_data(
     new_site: Callable[..., Site], l2a_item: Path, shared: Path, tmp_path: Path
 ) -> None:
-    site = new_site(auxiliary=(), arcticdem=None, tcvis=None)
+    site = new_site(auxiliary=())
     (scene,) = site.register(l2a_item)
     folder = _run(site, scene)
     tile = site.load("preprocessed_tile", scene)
@@ -146,7 +145,7 @@ def test_a_real_l2a_scene_with_and_without_auxiliary_data(
 def test_real_slumps_without_a_scene_classification(
     new_site: Callable[..., Site], peel_item: Path, shared: Path, tmp_path: Path
 ) -> None:
-    site = new_site(auxiliary=(), arcticdem=None, tcvis=None)
+    site = new_site(auxiliary=())
     (scene,) = site.register(peel_item)
     _run(site, scene)
     tile = site.load("preprocessed_tile", scene)

@@ -1,13 +1,15 @@
 """The code location as Dagster sees it, and the settings that shape it."""
 
+import warnings
+
 import dagster as dg
 import pytest
 
 from darts_assets.definitions import build_defs
-from darts_assets.errors import SettingsError
+from darts_assets.errors import ChunksFailedError, CubeError, SettingsError, SourceUnavailableError
 from darts_assets.orchestration.jobs import STEPS
 from darts_assets.orchestration.metadata import as_metadata, data_version, domain_call
-from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.partitions import CHUNK_KEYS, SENTINEL2
 from darts_assets.settings import Settings, settings
 
 
@@ -25,6 +27,25 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
         assert node.code_version
         assert node.group_name == ("auxiliary_chunks" if key.path[0] == "aux" else "sentinel2")
         assert node.partitions_def is not None
+
+
+def test_chunks_are_filled_many_in_a_run_and_within_the_quotas_of_their_services() -> None:
+    defs = build_defs(Settings())
+    graph = defs.resolve_asset_graph()
+    job = defs.resolve_job_def("prepare_auxiliary")
+    for layer, pool in {"arcticdem": "arcticdem", "tcvis": "earth_engine"}.items():
+        policy = graph.get(CHUNK_KEYS[layer]).backfill_policy
+        assert policy is not None
+        assert policy.max_partitions_per_run == 64
+        assert graph.get(CHUNK_KEYS[layer]).pools == {pool}
+        assert job.graph.node_dict[f"fill_{layer}_chunks"].definition.pool == pool
+
+
+def test_loading_says_nothing() -> None:
+    with warnings.catch_warnings():
+        for kind in (dg.BetaWarning, dg.PreviewWarning):
+            warnings.simplefilter("error", kind)
+        build_defs(Settings())
 
 
 def test_only_segmentation_asks_for_a_gpu() -> None:
@@ -50,10 +71,15 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("DARTS_MODELS", "a=/models/a.ckpt, /models/b.ckpt")
     monkeypatch.setenv("DARTS_AUXILIARY", "none")
     monkeypatch.setenv("DARTS_RAW_STORE", "false")
+    monkeypatch.setenv("DARTS_EARTH_ENGINE_PROJECT", "permafrost")
     current = Settings()
     assert current.models == ("a=/models/a.ckpt", "/models/b.ckpt")
     assert current.auxiliary == ()
     assert current.raw_store is False
+    assert current.earth_engine_project == "permafrost"
+    cubes = (build_defs(current).resources or {})["cubes"]
+    assert cubes.earth_engine_project == "permafrost"
+    assert (cubes.arcticdem, cubes.tcvis) == ("https://stac.pgc.umn.edu/api/v1/", None), "public, or with an account"
 
 
 def test_senseless_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +101,17 @@ def test_our_errors_become_failures_without_a_retry() -> None:
         raise SettingsError("DARTS_STORE is wrong")
     assert caught.value.description == "SettingsError: DARTS_STORE is wrong"
     assert caught.value.allow_retries is False
+
+
+def test_only_what_may_pass_is_tried_again() -> None:
+    down, corrupt = SourceUnavailableError("down"), CubeError("corrupt")
+    for error in (down, ChunksFailedError("cube", {"a": down, "b": corrupt}, [])):
+        with pytest.raises(dg.RetryRequested), domain_call(dg.get_dagster_logger()):
+            raise error
+    with pytest.raises(dg.Failure) as caught, domain_call(dg.get_dagster_logger()):
+        raise ChunksFailedError("cube", {"b": corrupt}, [])
+    assert caught.value.allow_retries is False
+    assert "b: corrupt" in str(caught.value.description)
 
 
 def test_metadata_keeps_types() -> None:

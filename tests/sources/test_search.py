@@ -22,9 +22,9 @@ from scene_archive import SceneArchive, make_archive, newest
 from stac_api import StacApi
 
 from darts_assets.errors import SceneError, SettingsError
+from darts_assets.lonlat import lonlat_area
 from darts_assets.sources import parse_item
 from darts_assets.sources.catalog import SceneFilter, Selection
-from darts_assets.sources.lonlat import lonlat_area
 from darts_assets.sources.scene_ids import UnknownScenesError
 from darts_assets.sources.search import StacCatalog
 from darts_assets.sources.services import CDSE, CDSE_MOSAIC, EARTH_SEARCH, StacService

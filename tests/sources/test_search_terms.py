@@ -13,9 +13,9 @@ import shapely
 from pyproj import CRS, Transformer
 
 from darts_assets.errors import SceneError, SettingsError
+from darts_assets.lonlat import footprint, lonlat_area
 from darts_assets.sources.acquisitions import newest
 from darts_assets.sources.catalog import Interval, SceneFilter, Selection
-from darts_assets.sources.lonlat import footprint, lonlat_area
 from darts_assets.sources.queries import asked_area
 from darts_assets.sources.scene_ids import MalformedIdsError, by_provider, provider_of_id, tile_ids
 

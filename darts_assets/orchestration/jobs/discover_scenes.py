@@ -4,9 +4,10 @@ import dagster as dg
 from pydantic import Field
 
 from darts_assets.orchestration.found_scenes import find_and_register
+from darts_assets.orchestration.id_files import write_ids
 from darts_assets.orchestration.metadata import domain_call
 from darts_assets.orchestration.resources import SceneRegistry
-from darts_assets.orchestration.scene_choice import SceneChoice, write_ids
+from darts_assets.orchestration.scene_choice import SceneChoice
 from darts_assets.orchestration.source_access import SceneCatalogs
 
 

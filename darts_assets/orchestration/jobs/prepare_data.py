@@ -7,67 +7,31 @@ its own. A scene or a chunk that cannot be had does not keep the others from bei
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
-from darts_assets.errors import SettingsError
 from darts_assets.orchestration.assets.raw_scene import RawSceneConfig
 from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
 from darts_assets.orchestration.chunk_choice import ChosenChunks, batches
 from darts_assets.orchestration.chunk_records import coverage_map, fill_and_record, register_chunks, unrecorded
-from darts_assets.orchestration.compute import CHUNKS_PER_RUN, MAX_SOURCE_RETRIES, POOLS, SCENE_POOL
-from darts_assets.orchestration.found_scenes import FoundScenes, find_and_register
+from darts_assets.orchestration.compute import MAX_SOURCE_RETRIES, POOLS, SCENE_POOL
+from darts_assets.orchestration.data_choice import PrepareDataConfig, find_for
 from darts_assets.orchestration.io_managers import forget_values
 from darts_assets.orchestration.metadata import as_metadata, domain_call
 from darts_assets.orchestration.partitions import SENTINEL2
 from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry, Store
-from darts_assets.orchestration.scene_choice import SceneChoice
 from darts_assets.orchestration.scene_records import fetch_and_record
 from darts_assets.orchestration.source_access import SceneCatalogs
 
 _VALUES = "step_values"
-_SCENES_PER_STEP = 4
 _Value = dict[str, Any]
 
 _CHUNK_OUTPUTS: dict[str, dg.Out] = {
     **{layer: dg.DynamicOut(dict, io_manager_key=_VALUES) for layer in AUXILIARY_LAYERS},
     "chunk_plan": dg.Out(dict, io_manager_key=_VALUES),
 }
-
-
-class PrepareDataConfig(SceneChoice):
-    """For which scenes, and which data."""
-
-    registered_tiles: list[str] = Field(
-        default=[], description="MGRS tiles: all their registered scenes, without a search and without filters."
-    )
-    optical: bool = Field(default=True, description="Fetch the scenes themselves.")
-    auxiliary: bool = Field(default=True, description="Fill the chunks under them that the models need.")
-    bands: Literal["needed", "all"] = Field(default="needed", description="Of scenes: what the models need, or all.")
-    force: bool = Field(default=False, description="Fetch scenes again that are kept already.")
-    tpi_outer_radius: float = Field(
-        default=100.0, description="Metres, the radius that `preprocessed_tile` will use: chunks must reach as far."
-    )
-    dry_run: bool = Field(default=False, description="Only say what matches; nothing is registered or fetched.")
-    scenes_per_step: int = Field(default=_SCENES_PER_STEP, description="Scenes that one step fetches.")
-    chunks_per_step: int = Field(default=CHUNKS_PER_RUN, description="Chunks that one step fills.")
-
-    @property
-    def ways(self) -> tuple[str, ...]:
-        """See `SceneChoice.ways`."""
-        return (*super().ways, "registered_tiles")
-
-    def check(self) -> str:
-        """See `SceneChoice.check`."""
-        if not (self.optical or self.auxiliary):
-            raise SettingsError("optical and auxiliary are both off: there is nothing to prepare")
-        for name in ("scenes_per_step", "chunks_per_step"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name}: {getattr(self, name)}; expected at least 1")
-        return super().check()
 
 
 @dg.op(
@@ -87,7 +51,7 @@ def choose_scenes(
     """The plan, and batches of neighbouring scenes."""
     with domain_call(context.log):
         _ = models.bands  # a checkpoint that cannot be used is refused before any scene is looked for
-        found = _found(context, config, scenes, catalogs)
+        found = find_for(context, config, scenes, catalogs)
         context.log.info(found.sentence)
     ids = [] if config.dry_run else found.registered.scene_ids
     size = config.scenes_per_step
@@ -263,30 +227,6 @@ def _recorded_now(context: dg.OpExecutionContext, scene_id: str) -> bool:
     wanted = dg.AssetRecordsFilter(asset_key=SENTINEL2.key("raw_scene"), asset_partitions=[scene_id])
     records = context.instance.fetch_materializations(wanted, limit=1).records
     return bool(records) and records[0].run_id == context.run_id
-
-
-def _found(
-    context: dg.OpExecutionContext, config: PrepareDataConfig, scenes: SceneRegistry, catalogs: SceneCatalogs
-) -> FoundScenes:
-    """The scenes of the choice."""
-    choice: SceneChoice = config
-    if config.check() == "registered_tiles":
-        from darts_assets.sources.scene_ids import tile_ids, tile_of_id
-
-        tiles = set(tile_ids(config.registered_tiles))
-        registered = context.instance.get_dynamic_partitions(str(SENTINEL2.partitions.name))
-        ids = [scene_id for scene_id in registered if tile_of_id(scene_id) in tiles]
-        if not ids:
-            return FoundScenes()
-        choice = SceneChoice(scene_ids=ids)
-    return find_and_register(
-        choice,
-        instance=context.instance,
-        scenes=scenes,
-        catalogs=catalogs,
-        dry_run=config.dry_run,
-        log=context.log.info,
-    )
 
 
 _FILL = {layer: _filling(layer) for layer in AUXILIARY_LAYERS}

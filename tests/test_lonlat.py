@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import shapely
 from odc.geo.geom import BoundingBox
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 
-from darts_assets.cubes.lonlat import lonlat_area
+from darts_assets.lonlat import lonlat_area
 
 TO_LONLAT = Transformer.from_crs("EPSG:3413", "EPSG:4326", always_xy=True)
 
@@ -26,7 +26,7 @@ TO_LONLAT = Transformer.from_crs("EPSG:3413", "EPSG:4326", always_xy=True)
 )
 def test_same_points(left: float, bottom: float) -> None:
     box = BoundingBox(left, bottom, left + 400_000, bottom + 400_000, crs="EPSG:3413")
-    area = lonlat_area(box)
+    area = lonlat_area(shapely.box(*box.bbox), CRS(3413))
     assert area.is_valid
     west, south, east, north = area.bounds
     assert (west, east) >= (-180, -180)

@@ -1,0 +1,76 @@
+"""For which scenes somebody wants data, and which: the config of the job `prepare_data`."""
+
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+from darts_assets.errors import SettingsError
+from darts_assets.orchestration.compute import CHUNKS_PER_RUN
+from darts_assets.orchestration.found_scenes import FoundScenes, find_and_register
+from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.resources import SceneRegistry
+from darts_assets.orchestration.scene_choice import SceneChoice
+from darts_assets.orchestration.source_access import SceneCatalogs
+
+_SCENES_PER_STEP = 4
+
+
+class PrepareDataConfig(SceneChoice):
+    """For which scenes, and which data."""
+
+    registered_tiles: list[str] = Field(
+        default=[], description="MGRS tiles: all their registered scenes, without a search and without filters."
+    )
+    optical: bool = Field(default=True, description="Fetch the scenes themselves.")
+    auxiliary: bool = Field(default=True, description="Fill the chunks under them that the models need.")
+    bands: Literal["needed", "all"] = Field(default="needed", description="Of scenes: what the models need, or all.")
+    force: bool = Field(default=False, description="Fetch scenes again that are kept already.")
+    tpi_outer_radius: float = Field(
+        default=100.0, description="Metres, the radius that `preprocessed_tile` will use: chunks must reach as far."
+    )
+    dry_run: bool = Field(default=False, description="Only say what matches; nothing is registered or fetched.")
+    scenes_per_step: int = Field(default=_SCENES_PER_STEP, description="Scenes that one step fetches.")
+    chunks_per_step: int = Field(default=CHUNKS_PER_RUN, description="Chunks that one step fills.")
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """See `SceneChoice.ways`."""
+        return (*super().ways, "registered_tiles")
+
+    def check(self) -> str:
+        """See `SceneChoice.check`."""
+        if not (self.optical or self.auxiliary):
+            raise SettingsError("optical and auxiliary are both off: there is nothing to prepare")
+        for name in ("scenes_per_step", "chunks_per_step"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name}: {getattr(self, name)}; expected at least 1")
+        return super().check()
+
+
+def find_for(
+    context: dg.OpExecutionContext, config: PrepareDataConfig, scenes: SceneRegistry, catalogs: SceneCatalogs
+) -> FoundScenes:
+    """The scenes of the choice; those that are new are registered, except in a dry run.
+
+    Raises:
+        SettingsError, SceneError, SourceUnavailableError: see `find_and_register`.
+    """
+    choice: SceneChoice = config
+    if config.check() == "registered_tiles":
+        from darts_assets.sources.scene_ids import tile_ids, tile_of_id
+
+        tiles = set(tile_ids(config.registered_tiles))
+        registered = context.instance.get_dynamic_partitions(str(SENTINEL2.partitions.name))
+        ids = [scene_id for scene_id in registered if tile_of_id(scene_id) in tiles]
+        if not ids:
+            return FoundScenes()
+        choice = SceneChoice(scene_ids=ids)
+    return find_and_register(
+        choice,
+        instance=context.instance,
+        scenes=scenes,
+        catalogs=catalogs,
+        dry_run=config.dry_run,
+        log=context.log.info,
+    )
