@@ -24,7 +24,7 @@ from darts_assets.errors import SceneError
 from darts_assets.scene import Scene
 from darts_assets.sources.earth_engine_items import SCHEME
 from darts_assets.sources.layouts import digital_numbers
-from darts_assets.sources.reader import _band_attributes, _check_names, _scene_attributes
+from darts_assets.sources.reader import band_attributes, check_names, scene_attributes
 from darts_assets.sources.source import calibrate_scene
 from darts_assets.sources.stac import parse_item
 from darts_assets.tiles import WINDOW_ROWS, TileStream, on_grid, row_windows
@@ -76,7 +76,7 @@ class EarthEngineScenes:
             SourceUnavailableError: when values are asked for and the service does not answer, or quotas stay exceeded.
             SettingsError: when values are asked for and there are no credentials or no project.
         """
-        _check_names(scene, bands)
+        check_names(scene, bands)
         engine, grid = EarthEngine(options, wait=self._wait), _grid(scene)
         at_once = threading.BoundedSemaphore(_AT_ONCE)
         raw = {}
@@ -97,10 +97,10 @@ class EarthEngineScenes:
             SourceUnavailableError: from the windows, if the service does not answer, or quotas stay exceeded.
             SettingsError: from the windows, if there are no credentials or no project.
         """
-        _check_names(scene, bands)
+        check_names(scene, bands)
         image = _Image(EarthEngine(options, wait=self._wait), scene, tuple(bands))
         grid = _grid(scene)
-        return TileStream(grid, tuple(bands), _windows(image, grid), _scene_attributes(scene))
+        return TileStream(grid, tuple(bands), _windows(image, grid), scene_attributes(scene))
 
     def calibrate(self, raw: xr.Dataset, quality: Mapping[int, int]) -> xr.Dataset:
         """See `calibrate.calibrate`: pixels that are masked in any band, wherever in the scene, are invalid."""
@@ -193,9 +193,9 @@ def _windows(image: _Image, grid: GeoBox) -> Iterator[xr.Dataset]:
 
 
 def _dataset(scene: Scene, values: Mapping[str, Any], grid: GeoBox) -> xr.Dataset:
-    raw = on_grid(values, grid, _scene_attributes(scene))
+    raw = on_grid(values, grid, scene_attributes(scene))
     for name, array in raw.data_vars.items():
-        array.attrs |= _band_attributes(scene.bands[str(name)])
+        array.attrs |= band_attributes(scene.bands[str(name)])
     return raw
 
 

@@ -36,7 +36,7 @@ def scene_grid(scene: Scene, bands: Sequence[str], s3: S3Options | None = None) 
         SourceUnavailableError: if a service does not answer after bounded retries.
         SettingsError: if there are no keys for S3, or the service refuses them.
     """
-    _check_names(scene, bands)
+    check_names(scene, bands)
     return _finest(check_files(scene, bands, s3)).grid
 
 
@@ -70,13 +70,13 @@ def open_raw(
         SceneError, RasterError, SourceUnavailableError, SettingsError: as `scene_grid`, and if there is no room for
             copies; reading the values raises them too.
     """
-    _check_names(scene, bands)
+    check_names(scene, bands)
     s3 = s3 or S3Options()
     copies = Copies.of(scene, bands, s3)
     headers = check_files(scene, bands, s3, area=grid, opened=copies.opened)
     checksums = check_checksums(scene, bands, copies.opened)
     raw = _lazy(scene, headers, grid, window_rows, SceneDriver(scene, bands, copies, s3), copies)
-    return raw.assign_attrs(_scene_attributes(scene), **({"checksums": checksums} if checksums else {}))
+    return raw.assign_attrs(scene_attributes(scene), **({"checksums": checksums} if checksums else {}))
 
 
 def fetch(
@@ -105,7 +105,8 @@ def _read_windows(raw: xr.Dataset) -> Iterator[xr.Dataset]:
         yield raw.isel(y=window).compute(scheduler="threads", num_workers=MAX_CONNECTIONS)
 
 
-def _check_names(scene: Scene, bands: Sequence[str]) -> None:
+def check_names(scene: Scene, bands: Sequence[str]) -> None:
+    """Raise SceneError unless the scene has all of `bands`, of which there must be one."""
     if missing := [name for name in bands if name not in scene.bands]:
         raise SceneError(f"scene {scene.id} has no band {', '.join(missing)}; it has {', '.join(scene.bands)}")
     if not bands:
@@ -143,7 +144,7 @@ def _lazy(
     ).isel(time=0)
     raw = on_grid({name: loaded[key].data for name, key in keys.items()}, grid)
     for name, values in raw.data_vars.items():
-        values.attrs |= _band_attributes(scene.bands[str(name)])
+        values.attrs |= band_attributes(scene.bands[str(name)])
     return raw
 
 
@@ -168,7 +169,8 @@ def _as_stac(scene: Scene, headers: dict[str, Header], copies: Copies) -> pystac
     return item
 
 
-def _scene_attributes(scene: Scene) -> dict[str, Any]:
+def scene_attributes(scene: Scene) -> dict[str, Any]:
+    """What a dataset of a scene's digital numbers says of the scene."""
     attributes = {
         "scene_id": scene.id,
         "source": scene.source,
@@ -182,7 +184,8 @@ def _scene_attributes(scene: Scene) -> dict[str, Any]:
     return {key: value for key, value in attributes.items() if value is not None}
 
 
-def _band_attributes(band: SceneBand) -> dict[str, Any]:
+def band_attributes(band: SceneBand) -> dict[str, Any]:
+    """What an array of a band's digital numbers says of the band, as CF has it."""
     if band.name in (SCL, OBSERVATIONS):
         return {"long_name": codec(band.name).long_name}
     return {

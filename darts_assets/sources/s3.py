@@ -80,8 +80,8 @@ class S3Keys(AuthBase):
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         """Add the signature's headers to a request without a body."""
-        from botocore.auth import S3SigV4Auth  # type: ignore[import-untyped]
-        from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
+        from botocore.auth import S3SigV4Auth
+        from botocore.awsrequest import AWSRequest
 
         unsigned = AWSRequest(request.method, request.url, headers=dict(request.headers))
         S3SigV4Auth(self._frozen(), "s3", self.region).add_auth(unsigned)
@@ -100,7 +100,7 @@ class S3Keys(AuthBase):
         }
 
     def _frozen(self) -> Any:
-        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+        from botocore.exceptions import BotoCoreError
 
         try:
             return self._credentials.get_frozen_credentials()
@@ -130,7 +130,7 @@ def refusal(href: str, s3: S3Options, keys: S3Keys | None, status: int, body: st
 @lru_cache(maxsize=4)
 def _find(profile: str | None, environment: frozenset[tuple[str, str]]) -> tuple[Any, str, str]:
     """Credentials, in words where they come from, and the region; `environment` makes a change of it seen."""
-    import botocore.session  # type: ignore[import-untyped]
+    import botocore.session
     from botocore.exceptions import BotoCoreError
 
     session = botocore.session.Session(profile=profile)

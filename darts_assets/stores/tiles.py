@@ -40,7 +40,7 @@ class WrittenTile:
 
     Attributes:
         size: bytes written (compressed).
-        coverage: per band the fraction of pixels that hold something: not NaN, or not 0 where a band knows no NaN.
+        coverage: per band the fraction of pixels that hold something: neither NaN nor the fill value (0 by default).
     """
 
     size: int
@@ -88,8 +88,10 @@ def write_tile(
         for part in windows.rechunked(CHUNK):
             rows = next(iter(part.values())).shape[0]
             for name, values in part.items():
-                valid[name] += int(np.count_nonzero(~np.isnan(values) if values.dtype.kind == "f" else values))
-                arrays[name][row : row + rows] = values if encoded else band(name).encode(values)
+                array = arrays[name]
+                known = ~np.isnan(values) if values.dtype.kind == "f" else values != array.fill_value
+                valid[name] += int(np.count_nonzero(known))
+                array[row : row + rows] = values if encoded else band(name).encode(values)
             row += rows
             if progress:
                 progress(row, height)

@@ -60,6 +60,15 @@ def test_round_trip_in_codec_precision_whatever_the_windows(place: Place) -> Non
     assert written.size == sum(f.stat().st_size for f in place.location.path.rglob("*/**/*") if f.is_file())
 
 
+def test_coverage_of_digital_numbers_knows_their_fill_value(place: Place) -> None:
+    numbers = np.zeros(GRID.shape, dtype="int16")
+    numbers[:325] = -32768
+    raw = on_grid({"red": numbers, "observations": numbers.clip(0).astype("uint16")}, GRID)
+    raw["red"].attrs["_FillValue"] = -32768
+    written = write_tile(place, stream(raw), metadata={}, encoded=True)
+    assert written.coverage == {"red": 0.75, "observations": 0}
+
+
 def test_any_cf_reader_opens_a_version(place: Place) -> None:
     source = tile()
     write_tile(place, stream(source), metadata={})
