@@ -59,6 +59,7 @@ def test_twenty_kills_at_random_moments(new_site: Callable[..., Site], larger_wo
         else:
             outcomes["complete"] += 1
             _assert_equal_to_source(place, larger_world)
+            duration *= 0.8  # this machine has become faster since it was measured
     assert in_the_middle >= KILLS // 2, f"most kills must hit the write itself: {in_the_middle}, {outcomes}"
 
     assert site.run(scene, "raw_scene").success
