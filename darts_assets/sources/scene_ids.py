@@ -82,18 +82,8 @@ class Product:
     made: str
 
 
-def provider_of_id(scene_id: str) -> str:
-    """Whose form an id has: `cdse`, `earth_search`, `earth_engine` or `cdse_mosaic`.
-
-    Raises:
-        MalformedIdsError: if it has none of them; the text shows the forms.
-    """
-    (provider,) = by_provider([scene_id])
-    return provider
-
-
 def by_provider(scene_ids: Iterable[str]) -> dict[str, list[str]]:
-    """Ids by whose form they have, in the order given and without repetitions.
+    """Ids by whose form they have (`cdse`, `earth_search`, ...), in the order given and without repetitions.
 
     Raises:
         MalformedIdsError: naming all ids that have no form that is known; it carries the others.
