@@ -18,7 +18,7 @@ import numpy.typing as npt
 import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from pyproj import CRS, Transformer
+from pyproj import CRS
 
 from darts_assets.cubes.area import GLOBE, in_pixels, without_jumps
 from darts_assets.errors import CubeError
@@ -186,7 +186,7 @@ class CubeGrid:
         one, zero = np.ones_like(t), np.zeros_like(t)
         across = np.concatenate([t, one, 1 - t, zero, [0.0]]) * width
         down = np.concatenate([zero, t, one, 1 - t, [0.0]]) * height
-        x, y = Transformer.from_crs(other.proj, own.proj, always_xy=True).transform(*geobox.pix2wld(across, down))
+        x, y = other.transformer(own, always_xy=True).transform(*geobox.pix2wld(across, down))
         if not (np.isfinite(x).all() and np.isfinite(y).all()):
             raise CubeError(f"the grid {_describe(geobox)} cannot be projected to {own}")
         if own.geographic:

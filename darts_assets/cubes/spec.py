@@ -10,7 +10,7 @@ import numpy.typing as npt
 from darts_assets.bands import Band
 from darts_assets.cubes.grid import CHUNK, CubeGrid
 
-_CACHED_ROWS = 64
+_CACHED_ROWS = 256
 """Rows of a chunk that are decoded at once: they stay in the processor's cache from one pass to the next."""
 
 
@@ -85,8 +85,7 @@ def decode_into(variable: Band, stored: npt.NDArray[Any], values: npt.NDArray[An
 
 def _scale_into(variable: Band, stored: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
     assert variable.scale is not None
-    np.copyto(values, stored, casting="unsafe")
-    values *= np.float32(variable.scale)
+    np.multiply(stored, np.float32(variable.scale), out=values, dtype=np.float32, casting="unsafe")
     if variable.offset:
         values += np.float32(variable.offset)
     # Nearly all blocks are within the limits and without holes, and looking costs less than clipping and comparing.
