@@ -5,15 +5,19 @@ zarr behind it) window by window, and *produce* a `TileStream`: the grid, and an
 bottom. Whoever consumes the stream sets the pace and reports progress.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import xarray as xr
 
 if TYPE_CHECKING:  # geography loads slowly, and definitions must not
     from odc.geo.geobox import GeoBox
+
+T = TypeVar("T")
 
 WINDOW_ROWS = 512
 """Rows of a window: 360 MB for 16 float32 bands of a full Sentinel-2 scene."""
@@ -23,6 +27,20 @@ def row_windows(height: int, rows: int = WINDOW_ROWS) -> Iterator[slice]:
     """Slices of `rows` rows that cover `range(height)`; the last one may be shorter."""
     for start in range(0, height, rows):
         yield slice(start, min(start + rows, height))
+
+
+def ahead(items: Generator[T, None, None]) -> Generator[T, None, None]:
+    """The same items, each computed in a thread while the consumer is busy with the one before.
+
+    No more than one item waits. What computing raises is raised where the item would have come. When the consumer
+    stops early, the item under way is finished, thrown away, and `items` is closed.
+    """
+    with closing(items), ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+        coming: Future[T | None] = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
+            del item  # not to be held while the next one is awaited
 
 
 def on_grid(bands: Mapping[str, Any], geobox: "GeoBox", attrs: Mapping[str, Any] | None = None) -> xr.Dataset:

@@ -70,15 +70,17 @@ def darts(
     horn, central = terrain.gradients(dem, cell)
     azimuth = (sun.azimuth - sun_turn) % 360
     if vintage == "darts-2025":
-        per_cell = terrain.Gradient(central.east * np.float32(cell), central.south * np.float32(cell))
-        hillshade = (terrain.illumination(per_cell, azimuth, sun.elevation) + 1) / 2
+        for component in central:
+            component *= np.float32(cell)
+        hillshade = terrain.illumination(central, azimuth, sun.elevation)
+        hillshade += 1
+        hillshade /= 2
     else:
-        hillshade = np.clip(terrain.illumination(central, azimuth, sun.elevation), 0, 1)
-    aspect = terrain.aspect(horn)
-    aspect += turn
+        hillshade = terrain.illumination(central, azimuth, sun.elevation)
+        np.clip(hillshade, 0, 1, out=hillshade)
     return {
         "slope": terrain.slope(horn),
-        "aspect": np.mod(aspect, np.float32(360), out=aspect),
+        "aspect": terrain.turned(terrain.aspect(horn), turn),
         "hillshade": hillshade,
         "curvature": terrain.curvature(dem, cell),
     }
@@ -99,9 +101,8 @@ def physical(dem: FloatArray, cell: float, sun: Sun, convergence: float | FloatA
     horn, _ = terrain.gradients(dem, cell)
     aspect = terrain.aspect(horn)
     flat = aspect == -1
-    aspect += convergence
-    np.mod(aspect, np.float32(360), out=aspect)
-    aspect[flat] = -1
+    terrain.turned(aspect, convergence)
+    np.copyto(aspect, -1, where=flat)
     return {
         "slope": terrain.slope(horn),
         "aspect": aspect,

@@ -3,7 +3,9 @@
 All angles are degrees to *add* to a direction clockwise from the top of the grid to make it one clockwise from north.
 """
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +25,10 @@ def darts_turn(grid: GeoBox) -> FloatArray:
     The formula is the one for EPSG:3413, but DARTS applies it to UTM coordinates; models are trained with that.
     """
     x, y = _cell_centres(grid)
-    return np.degrees(np.arctan2(x.astype(np.float32), y.astype(np.float32)[:, None])) + np.float32(90)
+    turn = np.arctan2(x.astype(np.float32), y.astype(np.float32)[:, None])
+    turn *= np.float32(180 / math.pi)
+    turn += np.float32(90)
+    return turn
 
 
 def darts_turn_at_centre(grid: GeoBox) -> float:
@@ -58,9 +63,17 @@ class MeridianConvergence:
 
     def over(self, rows: slice) -> FloatArray:
         """Convergence of every cell of a full-width window of rows, float32 (h, w)."""
-        across = _hats(np.arange(self.columns[-1] + 1), self.columns)
-        down = _hats(np.arange(rows.start, rows.stop, dtype=np.float64), self.rows)
-        return (down.astype(np.float32) @ (self.degrees @ across.T).astype(np.float32)).astype(np.float32)
+        place = np.interp(np.arange(rows.start, rows.stop), self.rows, np.arange(len(self.rows)))
+        above = np.minimum(place.astype(np.intp), len(self.rows) - 2)
+        part = (place - above).astype(np.float32)[:, None]
+        lines = self._across[above]
+        lines += (self._across[above + 1] - lines) * part
+        return lines
+
+    @cached_property
+    def _across(self) -> FloatArray:
+        """Convergence of every column at the nodes' rows."""
+        return (self.degrees @ _hats(np.arange(self.columns[-1] + 1), self.columns).T).astype(np.float32)
 
 
 def _hats(positions: FloatVector, nodes: FloatVector) -> npt.NDArray[np.float64]:

@@ -1,7 +1,8 @@
 """A scene and its auxiliary layers in, the stream of its features out."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,30 @@ from darts_assets.features.conventions import Sun
 from darts_assets.features.indices import ndvi
 from darts_assets.features.parameters import PreprocessParameters
 from darts_assets.features.reproject import reproject
-from darts_assets.tiles import WINDOW_ROWS, TileStream, geobox_of, on_grid, row_windows
+from darts_assets.tiles import WINDOW_ROWS, TileStream, ahead, geobox_of, on_grid, row_windows
 
 Arrays = dict[str, npt.NDArray[Any]]
+FloatArray = npt.NDArray[np.float32]
+
+_SHAPE = tuple(name for name in TERRAIN if name != "relative_elevation")
+"""The terrain features that come from a cell's direct neighbours."""
+
+_STRIP_PIXELS = 2**17
+"""Half a megabyte of float32: a strip and what is computed from it fit in the processor's cache."""
+
+
+class _Layers(NamedTuple):
+    """The auxiliary layers of a window.
+
+    Attributes:
+        rows: the window.
+        relief: `_Relief.under` it; None where there are no elevations.
+        trends: TCVIS on it; None where there is none.
+    """
+
+    rows: slice
+    relief: Arrays | None
+    trends: Arrays | None
 
 
 def preprocess(
@@ -28,6 +50,9 @@ def preprocess(
     window_rows: int = WINDOW_ROWS,
 ) -> TileStream:
     """The features of a scene, computed one window of rows at a time as the stream is consumed.
+
+    While a window is being consumed, the next one is computed, and the auxiliary layers of the one after it are brought
+    to the grid; no more is in memory. Closing the stream's windows ends that.
 
     Args:
         optical: the scene, lazy, on a north-up grid in metres: float32 reflectance `blue green red nir` (NaN where
@@ -56,13 +81,20 @@ def preprocess(
         _require(tcvis, TCVIS, "TCVIS window")
     bands = (*FEATURES, "dem", "arcticdem_data_mask", *masks)
 
-    def windows() -> Iterator[xr.Dataset]:
+    # Two stages, a window apart, which together keep two cores busy: GDAL, and numpy and OpenCV.
+    def layers() -> Generator[_Layers, None, None]:
         for rows in row_windows(tile.shape[0], window_rows):
-            grid = tile[rows, :]
-            arrays: Arrays = _optical(optical, rows, masks)
-            arrays |= _no_relief(grid) if relief is None else relief.over(rows)
-            arrays |= _no_trends(grid) if tcvis is None else reproject(tcvis, TCVIS, grid)
-            yield on_grid({name: arrays[name] for name in bands}, grid)
+            below = None if relief is None else relief.under(rows)
+            yield _Layers(rows, below, None if tcvis is None else reproject(tcvis, TCVIS, tile[rows, :]))
+
+    def windows() -> Generator[xr.Dataset, None, None]:
+        with closing(ahead(layers())) as reprojected:
+            for rows, below, trends in reprojected:
+                grid = tile[rows, :]
+                arrays: Arrays = _optical(optical, rows, masks)
+                arrays |= _no_relief(grid) if relief is None or below is None else relief.features(below, rows)
+                arrays |= _no_trends(grid) if trends is None else trends
+                yield on_grid({name: arrays[name] for name in bands}, grid)
 
     attrs = dict(optical.attrs) | {
         "terrain": parameters.terrain,
@@ -71,7 +103,7 @@ def preprocess(
     }
     if relief is not None:
         attrs |= {"hillshade_azimuth": relief.sun.azimuth, "hillshade_elevation": relief.sun.elevation}
-    return TileStream(tile, bands, windows(), attrs)
+    return TileStream(tile, bands, ahead(windows()), attrs)
 
 
 class _Relief:
@@ -87,9 +119,13 @@ class _Relief:
         self.sun_turn = orientation.darts_turn_at_centre(tile)
         self.convergence = orientation.MeridianConvergence.of(tile) if parameters.terrain == "physical" else None
 
-    def over(self, rows: slice) -> Arrays:
+    def under(self, rows: slice) -> Arrays:
+        """Elevations and their mask under a window of rows, and around it as far as the features need."""
         grown = self.grown[rows.start : rows.stop + 2 * self.rim, :]
-        layers = reproject(self.source, ("dem", "arcticdem_data_mask"), grown)
+        return {**reproject(self.source, ("dem", "arcticdem_data_mask"), grown)}
+
+    def features(self, layers: Arrays, rows: slice) -> Arrays:
+        """The features of a window of rows, from what lies `under` it."""
         dem = layers["dem"].astype(np.float32, copy=False)
         inside = _without_rim(self.rim)
         return {
@@ -99,13 +135,23 @@ class _Relief:
             "arcticdem_data_mask": layers["arcticdem_data_mask"][inside],
         }
 
-    def _shape(self, dem: npt.NDArray[np.float32], rows: slice) -> Arrays:
+    def _shape(self, dem: FloatArray, rows: slice) -> Arrays:
+        """Slope, aspect, hillshade and curvature, strip by strip: the steps in between stay in the cache."""
+        height, width = rows.stop - rows.start, self.tile.shape[1]
+        shape: Arrays = {name: np.empty((height, width), dtype=np.float32) for name in _SHAPE}
+        for strip in row_windows(height, max(1, _STRIP_PIXELS // width)):
+            own = slice(rows.start + strip.start, rows.start + strip.stop)
+            for name, values in self._strip(dem[strip.start : strip.stop + 2], own).items():
+                shape[name][strip] = values
+        return shape
+
+    def _strip(self, dem: FloatArray, rows: slice) -> dict[str, FloatArray]:
         if self.convergence is not None:
-            return {**conventions.physical(dem, self.cell, self.sun, self.convergence.over(rows))}
+            return conventions.physical(dem, self.cell, self.sun, self.convergence.over(rows))
         turn = orientation.darts_turn(self.tile[rows, :])
         vintage = self.parameters.terrain
         assert vintage != "physical"
-        return {**conventions.darts(dem, self.cell, self.sun, turn, self.sun_turn, vintage)}
+        return conventions.darts(dem, self.cell, self.sun, turn, self.sun_turn, vintage)
 
 
 def _optical(optical: xr.Dataset, rows: slice, masks: Sequence[str]) -> Arrays:

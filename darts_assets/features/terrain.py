@@ -17,6 +17,9 @@ from darts_assets.errors import SettingsError
 FloatArray = npt.NDArray[np.float32]
 
 
+_DEGREES = np.float32(180 / math.pi)
+
+
 class Gradient(NamedTuple):
     """Slope of the surface along the axes of the grid, metres of rise per unit of distance."""
 
@@ -39,26 +42,43 @@ def gradients(dem: FloatArray, cell: float) -> tuple[Gradient, Gradient]:
     # Differences come first: they are small, and float32 keeps their digits.
     east = dem[:, 2:] - dem[:, :-2]
     south = dem[2:, :] - dem[:-2, :]
-    central = Gradient(east[1:-1] / np.float32(2 * cell), south[:, 1:-1] / np.float32(2 * cell))
-    horn = Gradient(
-        (east[:-2] + 2 * east[1:-1] + east[2:]) / np.float32(8 * cell),
-        (south[:, :-2] + 2 * south[:, 1:-1] + south[:, 2:]) / np.float32(8 * cell),
-    )
-    return horn, central
+    across, down = east[1:-1], south[:, 1:-1]
+    horn = Gradient(east[:-2] + east[2:], south[:, :-2] + south[:, 2:])
+    for total, middle in zip(horn, (across, down), strict=True):
+        total += middle
+        total += middle
+        total *= np.float32(1 / (8 * cell))
+    return horn, Gradient(across * np.float32(1 / (2 * cell)), down * np.float32(1 / (2 * cell)))
 
 
 def slope(gradient: Gradient) -> FloatArray:
     """Inclination in degrees, 0 to 90."""
-    return np.degrees(np.arctan(np.hypot(gradient.east, gradient.south)))
+    angle = _squared(gradient)
+    np.sqrt(angle, out=angle)
+    np.arctan(angle, out=angle)
+    angle *= _DEGREES
+    return angle
 
 
 def aspect(gradient: Gradient) -> FloatArray:
     """Downhill direction in degrees clockwise from the top of the grid, [0, 360); -1 where flat."""
-    angle = np.degrees(np.arctan2(-gradient.east, gradient.south))
-    # `% 360` may round up to 360 itself for angles just below 0.
-    angle = np.where(angle < 0, angle + np.float32(360), angle)
-    angle[angle >= 360] = 0
-    angle[(gradient.east == 0) & (gradient.south == 0)] = -1
+    angle = np.arctan2(-gradient.east, gradient.south)
+    angle *= _DEGREES
+    turned(angle, 0)
+    # An angle a hair west of the top ends at 360 itself, for want of digits.
+    np.copyto(angle, 0, where=angle >= 360)
+    np.copyto(angle, -1, where=(gradient.east == 0) & (gradient.south == 0))
+    return angle
+
+
+def turned(angle: FloatArray, turn: float | FloatArray) -> FloatArray:
+    """Adds `turn` to an angle, in place: degrees, brought to [0, 360] (360 for want of digits just below 0)."""
+    angle += turn
+    # The same as `np.mod`, an order of magnitude faster.
+    rounds = angle / np.float32(360)
+    np.floor(rounds, out=rounds)
+    rounds *= np.float32(360)
+    angle -= rounds
     return angle
 
 
@@ -74,8 +94,21 @@ def illumination(gradient: Gradient, azimuth: float | FloatArray, elevation: flo
     """
     towards = np.radians(np.asarray(azimuth, dtype=np.float32))
     up, along = np.float32(math.sin(math.radians(elevation))), np.float32(math.cos(math.radians(elevation)))
-    facing = gradient.south * (along * np.cos(towards)) - gradient.east * (along * np.sin(towards))
-    return (facing + up) / np.sqrt(1 + gradient.east**2 + gradient.south**2)
+    facing: FloatArray = np.cos(towards) * gradient.south
+    facing -= np.sin(towards) * gradient.east
+    facing *= along
+    facing += up
+    length = _squared(gradient)
+    length += 1
+    facing /= np.sqrt(length, out=length)
+    return facing
+
+
+def _squared(gradient: Gradient) -> FloatArray:
+    """Square of the gradient's length; a new array."""
+    result = gradient.east * gradient.east
+    result += gradient.south * gradient.south
+    return result
 
 
 def curvature(dem: FloatArray, cell: float) -> FloatArray:
@@ -87,10 +120,13 @@ def curvature(dem: FloatArray, cell: float) -> FloatArray:
         dem: elevations with a rim of one cell.
         cell: size of a cell in metres.
     """
-    right = np.diff(dem[1:-1, :], axis=1)
-    down = np.diff(dem[:, 1:-1], axis=0)
-    bend = (right[:, 1:] - right[:, :-1]) + (down[1:] - down[:-1])
-    return bend * np.float32(-100 / cell**2)
+    right = dem[1:-1, 1:] - dem[1:-1, :-1]
+    down = dem[1:, 1:-1] - dem[:-1, 1:-1]
+    bend = right[:, 1:] - right[:, :-1]
+    bend += down[1:]
+    bend -= down[:-1]
+    bend *= np.float32(-100 / cell**2)
+    return bend
 
 
 def radius_in_cells(radius: float, cell: float) -> int:
@@ -141,8 +177,10 @@ def relative_elevation(dem: FloatArray, kernel: npt.NDArray[np.bool_]) -> FloatA
     weights = -kernel.astype(np.float64) / np.count_nonzero(kernel)
     weights[radius, radius] += 1
     missing = np.isnan(dem)
+    if not missing.any():
+        return np.ascontiguousarray(cv2.filter2D(dem, cv2.CV_32F, weights)[inside])
     known = np.where(missing, np.float32(0), dem)
     result: FloatArray = np.ascontiguousarray(cv2.filter2D(known, cv2.CV_32F, weights)[inside])
-    touched = cv2.dilate(missing.astype(np.uint8), np.ones(kernel.shape, dtype=np.uint8))[inside]
-    result[touched > 0] = np.nan
+    touched = cv2.dilate(missing.view(np.uint8), np.ones(kernel.shape, dtype=np.uint8))[inside]
+    np.copyto(result, np.nan, where=touched > 0)
     return result

@@ -1,3 +1,8 @@
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -206,3 +211,55 @@ def test_terrain_needs_square_metres(world, grid):
     scene = world.scene(grid)
     with pytest.raises(RasterError, match="expected a north-up grid of square cells in metres"):
         preprocess(scene, world.elevations(world.tile(20, 20)), None, PARAMETERS)
+
+
+@pytest.mark.parametrize("inner", [0.0, 60.0])
+def test_three_metre_pixels_with_a_neighbourhood_of_34(world, inner):
+    coarse = world.tile(100, 100)
+    grid = GeoBox((290, 310), Affine(3, 0, coarse.transform.c, 0, -3, coarse.transform.f), coarse.crs)
+    inputs = world.scene(grid), world.elevations(grid), world.trends(grid)
+    parameters = PreprocessParameters(tpi_inner_radius=inner)
+    whole, parts = (preprocess(*inputs, parameters, window_rows=rows).collect() for rows in (512, 60))
+    for name in whole.data_vars:
+        np.testing.assert_allclose(parts[name].values, whole[name].values, rtol=0, atol=1e-3, err_msg=name)
+    dem = whole["dem"].values.astype(np.float64)
+    offset = np.arange(-34, 35)
+    squared = offset[:, None] ** 2 + offset**2
+    counts = (squared <= 34**2) & ((squared > 20**2) | (inner == 0))
+    # At windows' edges and far from them.
+    for row, column in ((34, 34), (59, 100), (60, 200), (150, 275)):
+        mean = dem[row - 34 : row + 35, column - 34 : column + 35][counts].mean()
+        assert whole["relative_elevation"].values[row, column] == pytest.approx(dem[row, column] - mean, abs=1e-3)
+
+
+def test_an_unreadable_layer_stops_the_stream_where_it_is_needed(world):
+    grid = world.tile(600, 100)
+    source = world.elevations(grid)
+    damaged = Transformer.from_crs(32616, 3413, always_xy=True).transform(*(grid.affine @ (50, 590)))
+    column, row = ~source.odc.geobox.affine @ damaged
+
+    def read(block, block_info=None):
+        (top, bottom), (left, right) = block_info[0]["array-location"]
+        if top <= row < bottom and left <= column < right:
+            raise RasterError("tile 31_09 is damaged")
+        return block
+
+    meta = np.empty((0, 0), dtype=np.float32)
+    source["dem"] = source["dem"].copy(data=da.map_blocks(read, source["dem"].data.rechunk(20), meta=meta))
+    windows = preprocess(world.scene(grid), source, world.trends(grid), PARAMETERS, window_rows=50).windows
+    assert sum(window.sizes["y"] for window in itertools.islice(windows, 8)) == 400
+    with pytest.raises(RasterError, match="tile 31_09 is damaged"):
+        list(windows)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+
+
+# Two threads in rasterio at a time get in the way of each other's warning filters.
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_several_scenes_at_once(world):
+    grids = [world.tile(150, 200, latitude=70 + step) for step in range(3)]
+    worlds = [(world.scene(grid), world.elevations(grid), world.trends(grid)) for grid in grids]
+    alone = [preprocess(*inputs, PARAMETERS, window_rows=40).collect() for inputs in worlds]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda inputs: preprocess(*inputs, PARAMETERS, window_rows=40).collect(), worlds))
+    for one, other in zip(alone, together, strict=True):
+        xr.testing.assert_identical(one, other)

@@ -71,3 +71,38 @@ def test_a_source_elsewhere_gives_nothing(world):
     found = reproject(world.elevations(elsewhere), ("dem", "arcticdem_data_mask"), here)
     assert np.isnan(found["dem"]).all()
     assert (found["arcticdem_data_mask"] == 0).all()
+
+
+def test_a_hole_changes_nothing_where_it_does_not_reach(world):
+    grid = world.tile(300, 300)
+    source = world.elevations(grid).load()
+    before = reproject(source, ("dem",), grid)["dem"]
+    middle = tuple(slice(size // 2 - 10, size // 2 + 10) for size in source["dem"].shape)
+    source["dem"].values[middle] = np.nan
+    after = reproject(source, ("dem",), grid)["dem"]
+    hole = np.isnan(after)
+    assert 300 < hole.sum() < 500
+    # Cubic interpolation reaches two pixels of the source.
+    rows, columns = np.nonzero(hole)
+    after[rows.min() - 4 : rows.max() + 5, columns.min() - 4 : columns.max() + 5] = np.nan
+    untouched = np.isfinite(after)
+    assert untouched.sum() > 0.97 * after.size
+    np.testing.assert_array_equal(after[untouched], before[untouched])
+
+
+def test_a_constant_band_ends_where_the_source_ends(world):
+    grid = world.tile(100, 400)
+    half = world.elevations(world.tile(100, 200)).load()
+    found = reproject(half, ("arcticdem_data_mask", "dem"), grid)
+    np.testing.assert_array_equal(found["arcticdem_data_mask"] == 1, np.isfinite(found["dem"]))
+    assert (found["arcticdem_data_mask"] == 0).sum() > 5000
+
+
+def test_every_time_the_same_bits(world):
+    grid = world.tile(400, BLOCK_COLUMNS + 300)
+    source, trends = world.elevations(grid), world.trends(grid)
+    first = reproject(source, ("dem",), grid) | reproject(trends, ("tc_wetness",), grid)
+    for _ in range(3):
+        again = reproject(source, ("dem",), grid) | reproject(trends, ("tc_wetness",), grid)
+        for name, values in first.items():
+            np.testing.assert_array_equal(again[name], values)

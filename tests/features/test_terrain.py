@@ -28,6 +28,17 @@ def test_aspect_just_west_of_north_stays_below_360():
     assert terrain.aspect(gradient) == 0
 
 
+def test_turning_is_addition_modulo_360():
+    angle = np.linspace(-1, 360, 20_000, dtype=np.float32)
+    for turn in (0.0, 94.3, -90.0, 270.0, np.linspace(-90, 270, 20_000, dtype=np.float32)):
+        expected = np.mod(angle + np.float32(1) * turn, np.float32(360)).astype(np.float32)
+        found = terrain.turned(angle.copy(), turn)
+        assert found.dtype == np.float32
+        assert 0 <= found.min() <= found.max() <= 360
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    assert np.isnan(terrain.turned(np.full(3, np.nan, dtype=np.float32), 94.3)).all()
+
+
 def test_illumination_is_one_where_the_sun_stands_on_the_normal():
     # 45 degrees down to the east, the sun 45 degrees above the eastern horizon.
     _, central = terrain.gradients(plane(-1, 0), 10)

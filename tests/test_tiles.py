@@ -1,0 +1,92 @@
+import threading
+from collections.abc import Generator
+
+import pytest
+
+from darts_assets.tiles import ahead
+
+
+def numbers(stop: int, begun: list[int], done: list[str], fails_at: int | None = None) -> Generator[int, None, None]:
+    try:
+        for number in range(stop):
+            begun.append(number)
+            if number == fails_at:
+                raise ValueError(f"number {number} is damaged")
+            yield number
+    finally:
+        done.append(threading.current_thread().name)
+
+
+def settle(begun: list[int], count: int) -> None:
+    """Waits until so many items have been begun, and a little longer for one too many."""
+    reached = threading.Event()
+    for _ in range(500):
+        if len(begun) >= count:
+            break
+        reached.wait(0.01)
+    reached.wait(0.05)
+
+
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("ahead")}
+
+
+def test_items_come_in_order_and_no_more_than_one_waits():
+    begun: list[int] = []
+    items = ahead(numbers(5, begun, []))
+    settle(begun, 0)
+    assert begun == []  # nobody has asked yet
+    for expected in range(5):
+        assert next(items) == expected
+        settle(begun, min(expected + 2, 5))
+        assert begun == list(range(min(expected + 2, 5)))
+    assert next(items, "end") == "end"
+    assert threads() == set()
+
+
+def test_the_next_item_is_computed_while_the_consumer_is_busy():
+    consumer_is_busy, computed = threading.Event(), threading.Event()
+
+    def needs_a_busy_consumer() -> Generator[int, None, None]:
+        yield 0
+        assert consumer_is_busy.wait(10)
+        computed.set()
+        yield 1
+
+    items = ahead(needs_a_busy_consumer())
+    assert next(items) == 0
+    consumer_is_busy.set()
+    assert computed.wait(10)
+    assert list(items) == [1]
+
+
+def test_an_error_comes_in_the_place_of_its_item():
+    done: list[str] = []
+    items = ahead(numbers(5, [], done, fails_at=2))
+    assert [next(items), next(items)] == [0, 1]
+    with pytest.raises(ValueError, match="number 2 is damaged"):
+        next(items)
+    assert len(done) == 1
+    assert threads() == set()
+
+
+def test_a_consumer_that_stops_early_leaves_nothing_behind():
+    begun: list[int] = []
+    done: list[str] = []
+    items = ahead(numbers(100, begun, done))
+    assert next(items) == 0
+    items.close()
+    assert len(begun) <= 2
+    assert len(done) == 1
+    assert threads() == set()
+
+
+def test_one_ahead_of_another_closes_both():
+    begun: list[int] = []
+    done: list[str] = []
+    items = ahead(ahead(numbers(100, begun, done)))
+    assert [next(items), next(items)] == [0, 1]
+    items.close()
+    assert len(begun) <= 4
+    assert len(done) == 1
+    assert threads() == set()
