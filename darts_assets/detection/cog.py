@@ -16,6 +16,9 @@ from darts_assets.bands import Band
 
 BLOCK = 512
 
+LEVEL = 4
+"""Of DEFLATE: probabilities become 0.7 % larger than at 6, the default, in half of the time."""
+
 CACHE_MEGABYTES = 256
 """GDAL's block cache; its own default is a share of the machine's memory, not of the container's."""
 
@@ -77,16 +80,17 @@ def write_cog(
         raise ValueError(f"{path.name}: bands of one raster must share dtype and nodata value")
     kind = bands[0]
     height, width = geobox.shape
-    # The COG driver only copies: its overviews have to stand before the full resolution in the file.
+    # The COG driver only copies: its overviews have to stand before the full resolution in the file. Neither what it
+    # copies nor the overviews that it keeps aside are compressed twice.
     with (
         tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder,
-        rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES),
+        rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, COG_TMP_COMPRESSION="NONE"),
     ):
         plain = Path(folder) / "plain.tif"
         with rasterio.open(
             plain, "w", driver="GTiff", height=height, width=width, count=len(bands), dtype=kind.dtype,
             nodata=kind.nodata, crs=geobox.crs, transform=geobox.affine, tiled=True, blockxsize=BLOCK,
-            blockysize=BLOCK, compress="ZSTD", zstd_level=1, interleave="band", bigtiff="IF_SAFER",
+            blockysize=BLOCK, interleave="band", bigtiff="IF_SAFER",
         ) as target:  # fmt: skip
             target.update_tags(**tags)
             target.descriptions = [band.name for band in bands]
@@ -100,6 +104,6 @@ def write_cog(
         rasterio.shutil.copy(
             plain, path, driver="COG", compress="DEFLATE", predictor="YES" if kind.continuous else "NO",
             overview_resampling="AVERAGE" if kind.continuous else "NEAREST", blocksize=BLOCK, bigtiff="IF_SAFER",
-            num_threads="ALL_CPUS",
+            level=LEVEL, num_threads="ALL_CPUS",
         )  # fmt: skip
     return path

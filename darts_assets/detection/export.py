@@ -108,22 +108,19 @@ class _Writer:
 
     def probability_raster(self, suffix: str) -> Path:
         codec = band("probabilities")
+        extent = extent_from(self.vectors["extent"], self.geobox)
 
         def windows() -> Iterator[npt.NDArray[np.generic]]:
             for rows in row_windows(self.geobox.shape[0]):
-                values = self.probabilities[f"probabilities{suffix}"].isel(y=rows).values
-                extent = extent_from(self.vectors["extent"], self.geobox[rows, :])
-                yield codec.encode(np.where(extent, values, np.float32(np.nan)))[None]
+                stored = codec.encode(self.probabilities[f"probabilities{suffix}"].isel(y=rows).values)
+                stored[~extent[rows]] = codec.fill
+                yield stored[None]
 
         return self._cog(f"probabilities{suffix}", windows(), [PROBABILITY])
 
     def binarized_raster(self, suffix: str) -> Path:
-        segments = self.vectors[f"segments{suffix}"]
-        windows = (
-            binarized_from(segments, self.geobox[rows, :]).view(np.uint8)[None]
-            for rows in row_windows(self.geobox.shape[0])
-        )
-        return self._cog(f"binarized{suffix}", windows, [BINARIZED])
+        binarized = binarized_from(self.vectors[f"segments{suffix}"], self.geobox).view(np.uint8)
+        return self._cog(f"binarized{suffix}", iter([binarized[None]]), [BINARIZED])
 
     def feature_raster(self, product: str) -> Path:
         codecs = [band(name) for name in bands_of(product)]

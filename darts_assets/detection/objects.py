@@ -4,6 +4,7 @@ Everything here walks a raster in row windows, so that a full scene costs its la
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cc3d
 import cv2
@@ -20,10 +21,12 @@ class Objects:
     """The objects of a mask.
 
     Attributes:
+        mask: bool (height, width).
         labels: int32 (height, width); 0 is background, objects are 1..n.
         sizes: int64 (n + 1,); pixels per label, `sizes[0]` is the background's.
     """
 
+    mask: Mask
     labels: npt.NDArray[np.int32]
     sizes: npt.NDArray[np.int64]
 
@@ -36,13 +39,14 @@ class Objects:
         """Per label, bool (n + 1,): whether one of its pixels lies in `mask` (height, width)."""
         touched = np.zeros(self.count + 1, dtype=bool)
         for rows in row_windows(self.labels.shape[0]):
-            touched[self.labels[rows][mask[rows]]] = True
+            touched[self.labels[rows][self.mask[rows] & mask[rows]]] = True
         return touched
 
-    def mask_of(self, chosen: Mask, out: Mask) -> None:
-        """Write into `out` (height, width) the pixels of the labels that are `chosen` (n + 1,)."""
+    def keep(self, chosen: Mask) -> None:
+        """Remove from `mask`, in place, the pixels of the labels that are not `chosen` (n + 1,)."""
         for rows in row_windows(self.labels.shape[0]):
-            np.take(chosen, self.labels[rows], out=out[rows])
+            window = self.mask[rows]
+            window[window] = chosen[self.labels[rows][window]]
 
 
 def find_objects(mask: Mask) -> Objects:
@@ -52,9 +56,8 @@ def find_objects(mask: Mask) -> Objects:
     first = np.full(count + 1, -1, dtype=np.int64)
     # From the bottom up and from each window's end, so that the first pixel of a label is the last one written.
     for rows in reversed(list(row_windows(mask.shape[0]))):
-        window = labels[rows].ravel()
-        pixels = np.flatnonzero(window)[::-1]
-        of_pixels = window[pixels]
+        pixels = np.flatnonzero(mask[rows])[::-1]
+        of_pixels = labels[rows].ravel()[pixels]
         sizes += np.bincount(of_pixels, minlength=count + 1)
         first[of_pixels] = pixels + rows.start * mask.shape[1]
     sizes[0] = mask.size - sizes.sum()
@@ -64,12 +67,15 @@ def find_objects(mask: Mask) -> Objects:
         rank[order] = np.arange(count + 1, dtype=np.int32)
         for rows in row_windows(mask.shape[0]):
             labels[rows] = rank[labels[rows]]
-    return Objects(labels, sizes[order])
+    return Objects(mask, labels, sizes[order])
 
 
-def label(mask: Mask) -> tuple[npt.NDArray[np.int32], int]:
-    """Labels (int32, in no promised order) of the 8-connected components of a mask, and their number."""
-    labels, count = cc3d.connected_components(mask, connectivity=8, out_dtype=np.uint32, return_N=True)
+def label(mask: Mask, connectivity: Literal[4, 8] = 8) -> tuple[npt.NDArray[np.int32], int]:
+    """Labels (int32, 1..n in no promised order) of the connected components of a mask, and their number."""
+    # As integers: what cc3d 4.1 does for booleans labels pixels outside the mask where height and width are odd.
+    labels, count = cc3d.connected_components(
+        mask.view(np.uint8), connectivity=connectivity, out_dtype=np.uint32, return_N=True
+    )
     return labels.view(np.int32), int(count)
 
 
@@ -77,4 +83,4 @@ def beside_edge(extent: Mask) -> Mask:
     """Pixels (bool, shape of `extent`) with an 8-neighbour outside the valid area or outside the tile."""
     kernel = np.ones((3, 3), np.uint8)
     interior = cv2.erode(extent.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return np.asarray(interior) == 0
+    return np.bitwise_xor(interior, 1, out=interior).view(bool)

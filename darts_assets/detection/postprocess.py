@@ -94,8 +94,8 @@ def postprocess(
         values = np.empty((height, width), dtype=np.float32)
         binarized = np.empty((height, width), dtype=bool)
         for rows in row_windows(height):
-            window = np.asarray(probabilities[name].isel(y=rows).values, dtype=np.float32)
-            values[rows] = np.where(extent[rows], window, np.float32(np.nan))
+            values[rows] = probabilities[name].isel(y=rows).values
+            np.copyto(values[rows], np.nan, where=~extent[rows])
             np.greater(values[rows], np.float32(parameters.threshold), out=binarized[rows])
         filter_objects(binarized, extent, parameters)
         bands[name] = values
@@ -138,5 +138,4 @@ def filter_objects(binarized: Mask, extent: Mask, parameters: PostprocessParamet
     keep = objects.sizes >= parameters.min_object_size
     if parameters.drop_edge_objects:
         keep &= ~objects.touching(beside_edge(extent))
-    keep[0] = False
-    objects.mask_of(keep, out=binarized)
+    objects.keep(keep)

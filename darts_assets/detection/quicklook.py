@@ -34,9 +34,13 @@ def thumbnail(features: xr.Dataset, vectors: Mapping[str, gpd.GeoDataFrame], siz
     height, width = geobox.shape
     scale = min(1.0, size / max(height, width))
     shape = (max(1, round(height * scale)), max(1, round(width * scale)))
-    picture = np.stack([_decimated(features[name], shape) for name in ("red", "green", "blue")], axis=-1)
+    step = max(1, min(height // shape[0], width // shape[1]))
+    every = slice(step // 2, None, step)
+    # All bands in one go, so that the chunks of all are read and decoded side by side.
+    sampled = features[["red", "green", "blue"]].isel(y=every, x=every).compute()
+    picture = np.stack([_brightness(band.values, shape) for band in sampled.data_vars.values()], axis=-1)
     for name, color in (("extent", EXTENT_COLOR), ("segments", DETECTION_COLOR)):
-        rings = shapely.get_rings(vectors[name].geometry.to_numpy())
+        rings = shapely.get_rings(shapely.get_parts(vectors[name].geometry.to_numpy()))
         points, of_point = shapely.get_coordinates(rings, return_index=True)
         columns, rows = geobox.wld2pix(points[:, 0], points[:, 1])
         # OpenCV counts from the centre of the first pixel, grids from its corner.
@@ -47,11 +51,9 @@ def thumbnail(features: xr.Dataset, vectors: Mapping[str, gpd.GeoDataFrame], siz
     return Image.fromarray(picture)
 
 
-def _decimated(reflectance: xr.DataArray, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Every n-th pixel as brightness 0..255, NaN black, brought to `shape`."""
-    step = max(1, min(have // want for have, want in zip(reflectance.shape, shape, strict=True)))
-    sampled = reflectance.isel(y=slice(step // 2, None, step), x=slice(step // 2, None, step)).values
-    brightness = np.clip(np.nan_to_num(sampled) / BRIGHTEST, 0, 1) * 255
+def _brightness(reflectance: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Reflectance as brightness 0..255, NaN black, brought to `shape`."""
+    brightness = np.clip(np.nan_to_num(reflectance) / BRIGHTEST, 0, 1) * 255
     resized: npt.NDArray[np.uint8] = cv2.resize(
         np.rint(brightness).astype(np.uint8), shape[::-1], interpolation=cv2.INTER_AREA
     )

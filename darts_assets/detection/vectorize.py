@@ -3,13 +3,12 @@
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
-import rasterio.features
 import shapely
 import xarray as xr
 from odc.geo.geobox import GeoBox
-from shapely.geometry import shape
 
 from darts_assets.detection.objects import Mask, Objects, beside_edge, find_objects, label
+from darts_assets.detection.outlines import outlines
 from darts_assets.tiles import geobox_of, row_windows
 
 BLOCK_PIXELS = 1 << 22
@@ -63,30 +62,6 @@ def extent_polygons(detections: xr.Dataset) -> gpd.GeoDataFrame:
     return table.sort_values("npixel", ascending=False, kind="stable", ignore_index=True)
 
 
-def outlines(labels: npt.NDArray[np.int32], mask: Mask, geobox: GeoBox) -> npt.NDArray[np.object_]:
-    """One valid geometry per label, in the order of the labels, in the coordinates of the grid.
-
-    Tracing is 4-connected, which gives valid polygons; the parts of an 8-connected object meet at corners only, so that
-    together they are a valid MultiPolygon.
-    """
-    shapes, values = [], []
-    for geometry, value in rasterio.features.shapes(labels, mask=mask, connectivity=4, transform=geobox.affine):
-        shapes.append(shape(geometry))
-        values.append(value)
-    parts = np.empty(len(shapes), dtype=object)
-    parts[:] = shapes
-    of_part = np.array(values, dtype=np.int64)
-    order = np.argsort(of_part, kind="stable")
-    _, starts, rows, sizes = np.unique(of_part[order], return_index=True, return_inverse=True, return_counts=True)
-    parts = parts[order]
-    outlined = parts[starts]
-    several = sizes > 1
-    members = several[rows]
-    if several.any():
-        outlined[several] = shapely.multipolygons(parts[members], indices=(np.cumsum(several) - 1)[rows[members]])
-    return outlined
-
-
 def object_statistics(objects: Objects, probabilities: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float64]]:
     """`min max mean median std` of the probabilities (height, width) in each object, float64 (n,)."""
     sizes = objects.sizes[1:]
@@ -127,7 +102,7 @@ def _sorted_pairs(objects: Objects, probabilities: npt.NDArray[np.float32]) -> n
     pairs = np.empty((int(objects.sizes[1:].sum()), 2), dtype="<u4")
     done = 0
     for rows in row_windows(probabilities.shape[0]):
-        inside = objects.labels[rows] > 0
+        inside = objects.mask[rows]
         found = slice(done, done + int(np.count_nonzero(inside)))
         pairs[found, 0] = probabilities[rows][inside].view(np.uint32)
         pairs[found, 1] = objects.labels[rows][inside]

@@ -132,6 +132,28 @@ def test_rasters_are_valid_cogs_on_the_scenes_grid(exported, features):
             }
 
 
+def test_overviews_stand_before_the_full_resolution(exported):
+    for path in exported[0].glob("*.tif"):
+        with rasterio.open(path) as raster:
+            # Where GDAL's own validator looks: directories at the front, then the pixels, coarsest first.
+            assert int(raster.get_tag_item("IFD_OFFSET", "TIFF", bidx=1)) < 300
+            directory = int(raster.get_tag_item("IFD_OFFSET", "TIFF", bidx=1, ovr=0))
+            overview = int(raster.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1, ovr=0))
+            assert directory < overview < int(raster.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1))
+
+
+def test_overviews_average_what_is_known_but_not_classes(exported):
+    with rasterio.open(exported[0] / "probabilities.tif") as raster:
+        percent, coarse = raster.read(1), raster.read(1, out_shape=(512, 512))
+    blocks = np.where(percent == 255, np.nan, percent).reshape(512, 2, 512, 2)
+    known = ~np.isnan(blocks).any(axis=(1, 3))
+    assert known.sum() > 100_000
+    assert np.abs(coarse[known] - blocks.mean(axis=(1, 3))[known]).max() <= 0.5
+    assert (coarse[np.isnan(blocks).all(axis=(1, 3))] == 255).all()
+    with rasterio.open(exported[0] / "binarized.tif") as raster:
+        assert np.unique(raster.read(1, out_shape=(512, 512))).tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("stem", "key"),
     [
@@ -268,6 +290,19 @@ def test_thumbnail_draws_outlines_where_they_are():
 
     np.testing.assert_allclose(ring(DETECTION_COLOR), (90, 110, 100, 150), atol=1)
     np.testing.assert_allclose(ring(EXTENT_COLOR), (50, 150, 50, 250), atol=1)
+
+
+def test_thumbnail_draws_objects_of_several_parts():
+    mask = np.zeros((64, 64), bool)
+    mask[10:20, 10:20] = mask[20:40, 20:40] = True  # two squares that meet at a corner
+    tile = detections_of(mask)
+    vectors = {"segments": segments(tile), "extent": extent_polygons(tile)}
+    assert vectors["segments"].geom_type.tolist() == ["MultiPolygon"]
+    dark = np.zeros((64, 64), np.float32)
+    pixels = np.asarray(thumbnail(on_grid({"red": dark, "green": dark, "blue": dark}, geobox_of(tile)), vectors))
+    near = np.abs(pixels.astype(int) - DETECTION_COLOR).sum(axis=-1) < 260
+    assert near[10:20, 9:11].any()
+    assert near[22:40, 39:41].any()
 
 
 def test_thumbnail_of_a_small_tile_keeps_its_size():

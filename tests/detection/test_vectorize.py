@@ -2,6 +2,7 @@ import cc3d
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio.features
 import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
@@ -9,6 +10,7 @@ from scipy import ndimage
 
 from darts_assets.detection import binarized_from, extent_from, extent_polygons, segments
 from darts_assets.detection.objects import find_objects
+from darts_assets.detection.outlines import outlines
 from darts_assets.tiles import geobox_of, on_grid
 
 from .conftest import detections_of, grid
@@ -94,6 +96,65 @@ def test_holes_stay_holes():
     assert table["npixel"].tolist() == [16, 1]
     assert len(table.geometry[0].interiors) == 1
     assert not table.geometry[0].intersects(table.geometry[1])
+
+
+def traced_by_gdal(labels, mask, geobox):
+    """One geometry per label, put together from the polygons that GDAL traces one by one."""
+    parts = {}
+    for geometry, value in rasterio.features.shapes(labels, mask=mask, connectivity=4, transform=geobox.affine):
+        parts.setdefault(int(value), []).append(shapely.geometry.shape(geometry))
+    return [p[0] if len(p) == 1 else shapely.MultiPolygon(p) for _, p in sorted(parts.items())]
+
+
+def assert_outlines_are_gdals(mask, geobox):
+    labels = find_objects(mask).labels
+    ours, theirs = outlines(labels, mask, geobox), traced_by_gdal(labels, mask, geobox)
+    assert len(ours) == len(theirs)
+    assert shapely.is_valid(ours).all()
+    # The same corners, exactly, whichever a ring starts with.
+    assert shapely.equals_exact(shapely.normalize(ours), shapely.normalize(theirs)).all()
+
+
+DRAWINGS = {
+    "a ring closed by a corner only": ("..##", ".#.#", ".###", "...."),
+    "holes that meet at a corner": ("####", "#.##", "##.#", "####"),
+    "a hole that meets the outside at a corner": (".###", "#.##", "####", "...."),
+    "a part inside a part, and an island in its hole": ("#####..", "#...###", "#.#.#.#", "#...###", "#####.."),
+    "nested rings": ("#######", "#.....#", "#.###.#", "#.#.#.#", "#.###.#", "#.....#", "#######"),
+    "parts that meet at corners in a circle": (".#.", "#.#", ".#."),
+    "a checkerboard": ("#.#.#", ".#.#.", "#.#.#", ".#.#."),
+    "everything": ("###", "###"),
+    "a line along each border": ("####", "#..#", "#..#", "####"),
+    "one pixel": ("#",),
+    "one row": ("#.##.###",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_outlines_of_difficult_masks_are_gdals(name):
+    mask = drawn(*DRAWINGS[name])
+    for turned in (mask, mask[::-1], mask.T, ~mask):
+        assert_outlines_are_gdals(np.ascontiguousarray(turned), grid(*turned.shape))
+
+
+def test_outlines_of_random_masks_are_gdals():
+    rng = np.random.default_rng(11)
+    for _ in range(300):
+        height, width = rng.integers(1, 13, 2)
+        assert_outlines_are_gdals(rng.random((height, width)) < rng.random(), grid(height, width))
+    # Higher than one band of rows, with steps in degrees.
+    geobox = GeoBox((150, 131), Affine(1 / 3, 0, -137.1234567, 0, -1 / 7, 69.7654321), "EPSG:4326")
+    for density in (0.05, 0.4, 0.6, 0.95):
+        assert_outlines_are_gdals(rng.random((150, 131)) < density, geobox)
+
+
+@pytest.mark.parametrize("shape", [(11, 5), (11, 11), (51, 101), (50, 101), (51, 100)])
+def test_labels_stay_inside_the_mask_also_on_odd_grids(shape):
+    for seed in range(20):
+        mask = np.random.default_rng(seed).random(shape) < 0.4
+        objects = find_objects(mask)
+        np.testing.assert_array_equal(objects.labels > 0, mask)
+        assert objects.count == ndimage.label(mask, EIGHT)[1]
 
 
 @pytest.mark.parametrize("density", [0.05, 0.3, 0.5, 0.7, 0.95])
@@ -196,3 +257,12 @@ def test_polygons_of_another_crs_are_refused():
     table = segments(detections_of(drawn("##", "##")))
     with pytest.raises(ValueError, match="EPSG:3413"):
         binarized_from(table.to_crs(3413), grid(2, 2))
+
+
+def test_polygons_that_are_not_outlines_of_pixels_are_refused():
+    geobox = grid(4, 4)
+    x, y = geobox.boundingbox.left, geobox.boundingbox.bottom
+    shifted, slanted = shapely.box(x + 3, y, x + 13, y + 10), shapely.Polygon([(x, y), (x + 20, y), (x + 20, y + 10)])
+    for polygon in (shifted, slanted):
+        with pytest.raises(ValueError, match="not outlines of pixels of this grid"):
+            binarized_from(gpd.GeoDataFrame(geometry=[polygon], crs=geobox.crs), geobox)

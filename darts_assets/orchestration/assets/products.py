@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import xarray as xr
@@ -16,6 +16,9 @@ from darts_assets.orchestration.partitions import SceneFamily
 from darts_assets.orchestration.resources import SceneRegistry, Store
 from darts_assets.scene import Scene
 from darts_assets.stores.publish import Version
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 CODE_VERSION = "1"
 DEFAULT_PRODUCTS = ["probabilities", "binarized", "polygonized", "extent", "thumbnail", "metadata"]
@@ -57,7 +60,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
         probabilities: xr.Dataset,
         tile: xr.Dataset,
     ) -> dg.MaterializeResult[None]:
-        from darts_assets.detection import check_products, export, thumbnail
+        from darts_assets.detection import check_products, export
 
         started = time.perf_counter()
         with domain_call(context.log):
@@ -80,6 +83,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
                     metadata=_export_metadata(scene, facts, upstream),
                     write_model_outputs=config.write_model_outputs,
                 )
+                preview = _preview(written, tile, vectors)
                 _upload(version, folder)
                 names = sorted(path.name for paths in written.values() for path in paths)
                 place.publish(version, dict.fromkeys(names, version.id), {"provenance": facts})
@@ -88,7 +92,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
             "path": dg.MetadataValue.path(version.location.url),
             "files": names,
             "objects": len(vectors["segments"]),
-            "thumbnail": picture(thumbnail(tile, vectors, size=256)),
+            "thumbnail": picture(preview),
             "seconds": round(time.perf_counter() - started, 2),
             "provenance": facts,
         }
@@ -113,6 +117,18 @@ def _export_metadata(scene: Scene, facts: dict[str, Any], upstream: dict[str, di
         "item_hash": scene.fingerprint,
         "steps": upstream,
     }
+
+
+def _preview(written: dict[str, list[Path]], tile: xr.Dataset, vectors: dict[str, Any]) -> "Image.Image":
+    """The thumbnail; the product itself where there is one, so that the colours are read once."""
+    from PIL import Image
+
+    from darts_assets.detection import thumbnail
+
+    if "thumbnail" not in written:
+        return thumbnail(tile, vectors, size=256)
+    with Image.open(written["thumbnail"][0]) as saved:
+        return saved.copy()
 
 
 @contextmanager
