@@ -5,10 +5,11 @@ zarr behind it) window by window, and *produce* a `TileStream`: the grid, and an
 bottom. Whoever consumes the stream sets the pace and reports progress.
 """
 
+import threading
 from collections.abc import Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -29,18 +30,52 @@ def row_windows(height: int, rows: int = WINDOW_ROWS) -> Iterator[slice]:
         yield slice(start, min(start + rows, height))
 
 
-def ahead(items: Generator[T, None, None]) -> Generator[T, None, None]:
-    """The same items, each computed in a thread while the consumer is busy with the one before.
+def ahead(items: Generator[T | None, None, None], depth: int = 1) -> Generator[T, None, None]:
+    """What `items` yields, made in a thread of its own while whoever takes it does something else.
 
-    No more than one item waits. What computing raises is raised where the item would have come. When the consumer
-    stops early, the item under way is finished, thrown away, and `items` is closed.
+    The thread starts with the first item taken. When the taker leaves early (`close()`), the thread ends at the next
+    item and closes `items`; when this returns, it has ended.
+
+    Args:
+        items: where it yields None there is nothing to take, but the thread can end.
+        depth: items that are in the making or waiting at a time; at least 1.
+
+    Raises:
+        Exception: what `items` raises, after the items before it.
     """
-    with closing(items), ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
-        coming: Future[T | None] = thread.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = thread.submit(next, items, None)
+    made: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+    room, stopped = threading.Semaphore(depth), threading.Event()
+
+    def work() -> None:
+        error: BaseException | None = None
+        try:
+            with closing(items):
+                room.acquire()
+                for item in items:
+                    if item is not None:
+                        made.put((item, None))
+                        room.acquire()
+                    if stopped.is_set():
+                        break
+        except BaseException as raised:  # the taker's thread raises it again
+            error = raised
+        made.put((None, error))
+
+    thread = threading.Thread(target=work, name="ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = made.get()
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            room.release()
             yield item
-            del item  # not to be held while the next one is awaited
+    finally:
+        stopped.set()
+        room.release()
+        thread.join()
 
 
 def on_grid(bands: Mapping[str, Any], geobox: "GeoBox", attrs: Mapping[str, Any] | None = None) -> xr.Dataset:

@@ -90,3 +90,59 @@ def test_one_ahead_of_another_closes_both():
     assert len(begun) <= 4
     assert len(done) == 1
     assert threads() == set()
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_all_items_in_order_from_another_thread(depth: int) -> None:
+    def items() -> Generator[tuple[int, int] | None, None, None]:
+        for n in range(5):
+            yield None
+            yield n, threading.get_ident()
+
+    taken = list(ahead(items(), depth))
+    assert [n for n, _ in taken] == list(range(5))
+    assert threading.get_ident() not in {thread for _, thread in taken}
+    assert threads() == set()
+
+
+def test_never_more_ahead_than_asked_for() -> None:
+    made, begun = [], threading.Semaphore(0)
+
+    def items() -> Generator[int, None, None]:
+        for n in range(10):
+            made.append(n)
+            begun.release()
+            yield n
+
+    taking = ahead(items(), 2)
+    assert next(taking) == 0
+    for _ in range(3):  # 0 was taken, 1 and 2 are made meanwhile
+        begun.acquire()
+    assert not begun.acquire(timeout=0.2)
+    assert made == [0, 1, 2]
+    taking.close()
+    assert made == [0, 1, 2]
+    assert threads() == set()
+
+
+def test_leaving_early_ends_the_work_between_items() -> None:
+    closed, steps, many = [], 0, threading.Event()
+
+    def items() -> Generator[int | None, None, None]:
+        nonlocal steps
+        try:
+            yield 1
+            while True:
+                steps += 1
+                if steps > 3:
+                    many.set()
+                yield None
+        finally:
+            closed.append(threading.current_thread().name)
+
+    taking = ahead(items())
+    assert next(taking) == 1
+    many.wait()
+    taking.close()
+    assert closed == ["ahead"]
+    assert threads() == set()

@@ -18,13 +18,12 @@ from darts_assets.model.header import CheckpointHeader, Terrain, file_digest, re
 _PREFIX = "model."
 """What Lightning puts before the names of the weights."""
 
-_loaded: dict[tuple[str, torch.device], torch.nn.Module] = {}
 _loading = threading.Lock()
 """Held while a file is read: torch keeps its list of allowed names per process, not per call."""
 
 
-def load_model(header: CheckpointHeader, device: torch.device) -> torch.nn.Module:
-    """The model of a checkpoint, in evaluation mode; loaded once per process, file content and device.
+def load_model(header: CheckpointHeader) -> torch.nn.Module:
+    """The model of a checkpoint, in memory, in evaluation mode, exactly as it was saved.
 
     The model takes float32 (n, bands, rows, columns) in model representation and answers logits (n, 1, rows,
     columns), whether or not its checkpoint asks for a sigmoid at the end. Nothing is downloaded.
@@ -33,11 +32,8 @@ def load_model(header: CheckpointHeader, device: torch.device) -> torch.nn.Modul
         CheckpointError: if the file is unsafe or has changed since its header was read, if architecture or encoder
             is unknown, or if the weights do not fit.
     """
-    key = (header.sha256, device)
     with _loading:
-        if key not in _loaded:
-            _loaded[key] = _with_weights(header).requires_grad_(False).eval().to(device)
-        return _loaded[key]
+        return _with_weights(header).requires_grad_(False).eval()
 
 
 def save_checkpoint(

@@ -1,13 +1,17 @@
 """Sliding-window segmentation of a tile of any size, one row of patches at a time.
 
-Held in memory at a time: the model inputs of one row of patches, one batch, and one sum per model over that row. Rows
-that no later patch touches are yielded at once.
+Three threads: one reads blocks of rows ahead, one runs the models, and the caller's takes the windows. Held in memory
+at a time: the blocks of model inputs under one row of patches and one more, one batch, and one sum per model over that
+row; on a GPU, these are in its memory. Rows that no later patch touches are yielded at once.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +19,19 @@ import torch
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from darts_assets.bands import OPTICAL, band
 from darts_assets.errors import CheckpointError, SettingsError
-from darts_assets.model.checkpoint import load_model
+from darts_assets.model.batches import BatchSize
+from darts_assets.model.blocks import Block, read_blocks
 from darts_assets.model.device import pick_device
 from darts_assets.model.ensemble import check_ensemble, required_bands
 from darts_assets.model.header import CheckpointHeader
-from darts_assets.model.parameters import SegmentParameters
+from darts_assets.model.networks import Network, load_networks
+from darts_assets.model.parameters import Precision, SegmentParameters
 from darts_assets.model.patches import PatchAxis
-from darts_assets.tiles import TileStream, geobox_of, on_grid
+from darts_assets.model.transfers import Transfers
+from darts_assets.tiles import TileStream, ahead, geobox_of, on_grid
 
 logger = logging.getLogger(__name__)
-
-Array = npt.NDArray[np.float32]
 
 
 def segment(tile: xr.Dataset, headers: Sequence[CheckpointHeader], parameters: SegmentParameters) -> TileStream:
@@ -39,136 +43,188 @@ def segment(tile: xr.Dataset, headers: Sequence[CheckpointHeader], parameters: S
 
     Args:
         tile: lazily read decoded bands (physical values, NaN where there is nothing), dims (y, x); only the bands
-            that a model takes are read, each row of patches once.
+            that a model takes are read, each row once.
         headers: the models.
-        parameters: patches, batches and device.
+        parameters: patches, batches, device and precision.
 
     Returns:
         `probabilities`, float32 in [0, 1], on the tile's grid; with `keep_models` each model's
-        `probabilities-NAME` too. All models are loaded when this returns; pixels are read as windows are taken.
+        `probabilities-NAME` too. All models are loaded when this returns; pixels are read as windows are taken, some
+        ahead. Closing the windows early ends what works ahead.
 
     Raises:
         CheckpointError: if a checkpoint cannot be used, or needs a band that the tile lacks.
-        SettingsError: if the device is not there, or a model cannot take patches of this size.
+        SettingsError: if the device is not there or lacks the precision, or a model cannot take patches of this size.
     """
     check_ensemble(headers)
-    bands = required_bands(headers)
     for header in headers:
         missing = [name for name in header.bands if name not in tile]
         if missing:
             raise CheckpointError(f"model {header.name} needs the band(s) {', '.join(missing)}, which the tile lacks")
-    device = pick_device(parameters.device)
-    models = [_Model.load(header, bands, device) for header in headers]
-    for model in models:
-        if parameters.patch_size % model.stride:
+    networks = _networks(headers, parameters)
+    for header, network in zip(headers, networks, strict=True):
+        if parameters.patch_size % network.stride:
             raise SettingsError(
-                f"patch_size {parameters.patch_size} must be a multiple of {model.stride} for model {model.name}"
+                f"patch_size {parameters.patch_size} must be a multiple of {network.stride} for model {header.name}"
             )
     geobox = geobox_of(tile)
-    names = ["probabilities", *(f"probabilities-{model.name}" for model in models if parameters.keep_models)]
+    names = ["probabilities", *(f"probabilities-{header.name}" for header in headers if parameters.keep_models)]
     attrs = {**tile.attrs, "models": {header.name: header.sha256 for header in headers}}
-    return TileStream(geobox, tuple(names), _windows(tile, geobox, bands, models, parameters), attrs)
+    run = _Run(tile, geobox, headers, networks, parameters)
+    return TileStream(geobox, tuple(names), run.windows(names), attrs)
 
 
-def _windows(
-    tile: xr.Dataset, geobox: GeoBox, bands: Sequence[str], models: Sequence["_Model"], parameters: SegmentParameters
-) -> Iterator[xr.Dataset]:
-    size, padding = parameters.patch_size, parameters.padding
-    rows, columns = (PatchAxis(length, padding, size, parameters.overlap) for length in geobox.shape)
-    inputs = _Inputs(tile, bands, rows, columns)
-    sums = np.zeros((len(models), size, columns.extended), dtype=np.float32)
-    inner = slice(padding, padding + columns.length)
-    ramp = rows.ramp[:, None] * columns.ramp
-    for number, start in enumerate(rows.starts, 1):
-        inputs.move_to(start)
-        patches = [x for x in columns.starts if inputs.valid[:, x : x + size].any()]
-        for model, total in zip(models, sums, strict=True):
-            for batch in range(0, len(patches), parameters.batch_size):
-                at = patches[batch : batch + parameters.batch_size]
-                for x, probabilities in zip(at, model.predict(inputs.values, at), strict=True):
-                    total[:, x : x + size] += probabilities * ramp
-        logger.info(
-            "segmented row of patches %d of %d (%d of %d patches have data)",
-            number, len(rows.starts), len(patches), len(columns.starts),
-        )  # fmt: skip
-
-        stop = rows.starts[number] if number < len(rows.starts) else rows.extended
-        first, last = max(start, padding), min(stop, padding + rows.length)
-        if first < last:
-            weights = rows.weights[first:last, None] * columns.weights[inner]
-            each = sums[:, first - start : last - start, inner] / weights
-            result = {"probabilities": each.mean(axis=0)}
-            if parameters.keep_models:
-                result |= {f"probabilities-{model.name}": own for model, own in zip(models, each, strict=True)}
-            yield on_grid(result, geobox[first - padding : last - padding, :])
-        done = stop - start
-        sums[:, : size - done] = sums[:, done:]
-        sums[:, size - done :] = 0
+def precision_of(headers: Sequence[CheckpointHeader], parameters: SegmentParameters) -> Precision:
+    """The precision in which `segment` runs these models; it changes probabilities, unlike the device as such."""
+    return _networks(headers, parameters)[0].precision
 
 
-class _Inputs:
-    """The models' inputs for one row of patches, extended to the left and right.
-
-    Attributes:
-        values: model representation, float32, shape (bands, patch, extended columns).
-        valid: where any of the bands that decide whether there is data is finite, shape (patch, extended columns).
-    """
-
-    def __init__(self, tile: xr.Dataset, bands: Sequence[str], rows: PatchAxis, columns: PatchAxis) -> None:
-        self._tile, self._bands, self._rows = tile, bands, rows
-        self._columns = columns.source(0, columns.extended)
-        self._deciding = {name for name in bands if name in (*OPTICAL, "ndvi")} or set(bands)
-        self.values: Array = np.empty((len(bands), rows.patch, columns.extended), dtype=np.float32)
-        self.valid = np.empty((rows.patch, columns.extended), dtype=np.bool_)
-        self._stop = 0
-
-    def move_to(self, start: int) -> None:
-        """Hold the extended rows from `start` on; reads those that are not held yet."""
-        kept = max(self._stop - start, 0)
-        self._stop = start + self._rows.patch
-        source = self._rows.source(start + kept, self._stop)
-        read = slice(int(source.min()), int(source.max()) + 1)
-        pick = np.ix_(source - read.start, self._columns)
-        _keep_last(self.valid, kept)
-        self.valid[kept:] = False
-        for name, values in zip(self._bands, self.values, strict=True):
-            raw = self._tile[name].isel(y=read).to_numpy()
-            _keep_last(values, kept)
-            values[kept:] = band(name).to_model(raw)[pick]
-            if name in self._deciding:
-                self.valid[kept:] |= np.isfinite(raw)[pick]
-
-
-def _keep_last(array: npt.NDArray[Any], rows: int) -> None:
-    array[:rows] = array[len(array) - rows :].copy()
+def _networks(headers: Sequence[CheckpointHeader], parameters: SegmentParameters) -> tuple[Network, ...]:
+    return load_networks(headers, pick_device(parameters.device), parameters.precision, parameters.compile)
 
 
 @dataclass(frozen=True)
-class _Model:
-    name: str
-    network: torch.nn.Module
-    channels: tuple[int, ...]
-    device: torch.device
+class _Rows:
+    """The finished rows of a row of patches.
 
-    @classmethod
-    def load(cls, header: CheckpointHeader, bands: Sequence[str], device: torch.device) -> "_Model":
-        channels = tuple(bands.index(name) for name in header.bands)
-        return cls(header.name, load_model(header, device), channels, device)
+    Attributes:
+        number: of the row of patches, from 1.
+        patches: how many of its patches had data.
+        rows: rows of the tile.
+        values: waits for float32 (bands, rows, columns).
+    """
 
-    @property
-    def stride(self) -> int:
-        """Rows and columns of a patch must be a multiple of this."""
-        encoder: Any = self.network.encoder
-        return int(encoder.output_stride)
+    number: int
+    patches: int
+    rows: slice
+    values: Callable[[], npt.NDArray[np.float32]]
 
-    def predict(self, values: Array, starts: Sequence[int]) -> Array:
-        """Probabilities (n, patch, patch) of the patches that start at these columns of (bands, patch, columns)."""
-        size = values.shape[1]
-        batch = np.empty((len(starts), len(self.channels), size, size), dtype=np.float32)
-        for patch, start in zip(batch, starts, strict=True):
-            for target, channel in zip(patch, self.channels, strict=True):
-                target[:] = values[channel, :, start : start + size]
-        with torch.inference_mode():
-            logits = self.network(torch.from_numpy(batch).to(self.device))
-            probabilities: Array = torch.sigmoid(logits).squeeze(1).cpu().numpy()
-        return probabilities
+
+class _Run:
+    """One pass over a tile."""
+
+    def __init__(
+        self,
+        tile: xr.Dataset,
+        geobox: GeoBox,
+        headers: Sequence[CheckpointHeader],
+        networks: Sequence[Network],
+        parameters: SegmentParameters,
+    ) -> None:
+        self._tile, self._geobox, self._networks, self._parameters = tile, geobox, networks, parameters
+        self._bands = required_bands(headers)
+        self._channels = [[self._bands.index(name) for name in header.bands] for header in headers]
+        self._device = networks[0].device
+        size, padding = parameters.patch_size, parameters.padding
+        self._rows, self._columns = (PatchAxis(n, padding, size, parameters.overlap) for n in geobox.shape)
+
+    def windows(self, names: Sequence[str]) -> Iterator[xr.Dataset]:
+        """The bands `names` of all rows, from top to bottom."""
+        across = len(self._columns.starts)
+        for done in ahead(self._computed()):
+            values = done.values()
+            if not np.isfinite(values).all():
+                raise CheckpointError(
+                    f"the models gave probabilities that are no numbers, in rows {done.rows.start} to "
+                    f"{done.rows.stop - 1} of the tile at precision {self._networks[0].precision}; try fp32"
+                )
+            logger.info(
+                "segmented row of patches %d of %d (%d of %d patches have data)",
+                done.number, len(self._rows.starts), done.patches, across,
+            )  # fmt: skip
+            yield on_grid(dict(zip(names, values, strict=True)), self._geobox[done.rows, :])
+
+    def _computed(self) -> Generator[_Rows | None, None, None]:
+        """Finished rows; None after each batch. On a GPU they are enqueued one row of patches ahead."""
+        transfers = Transfers(self._device)
+        batch_sizes = [
+            BatchSize(self._parameters.batch_size, self._parameters.patch_size, self._device) for _ in self._networks
+        ]
+        readers = min(8, os.cpu_count() or 1) if transfers.asynchronous else 1
+        inputs = read_blocks(self._tile, self._bands, self._rows, self._columns, transfers.host, readers)
+        sums = _Sums(len(self._networks), self._rows, self._columns, self._device)
+        blocks: deque[Block] = deque()
+        enqueued: deque[_Rows] = deque()
+        with closing(ahead(inputs)) as ready:
+            for number, start in enumerate(self._rows.starts, 1):
+                while not blocks or blocks[-1].stop < start + self._rows.patch:
+                    blocks.append(next(ready).on(transfers.up))
+                while blocks[0].stop <= start:
+                    blocks.popleft()
+                patches = [x for x in self._columns.starts if _has_data(blocks, start, x, self._rows.patch)]
+                for model, network in enumerate(self._networks):
+                    cut = partial(_cut, blocks, start, self._rows.patch, self._channels[model])
+                    for batch, probabilities in batch_sizes[model].run(network, cut, patches):
+                        sums.add(model, batch, probabilities)
+                        yield None
+                rows, values = sums.finish(number, self._parameters.keep_models)
+                if values is not None:
+                    enqueued.append(_Rows(number, len(patches), rows, transfers.down(values)))
+                while len(enqueued) > int(transfers.asynchronous):
+                    yield enqueued.popleft()
+        yield from enqueued
+
+
+class _Sums:
+    """Weighted sums of the patches' probabilities, per model, over the rows of one row of patches."""
+
+    def __init__(self, models: int, rows: PatchAxis, columns: PatchAxis, device: torch.device) -> None:
+        self._rows, self._columns = rows, columns
+        self._sums = torch.zeros((models, rows.patch, columns.extended), device=device)
+        self._ramp, self._row_weights, self._column_weights = (
+            torch.from_numpy(values).to(device)
+            for values in (rows.ramp[:, None] * columns.ramp, rows.weights, columns.weights)
+        )
+
+    def add(self, model: int, starts: Sequence[int], probabilities: torch.Tensor) -> None:
+        """Add the patches that begin at these columns."""
+        for start, patch in zip(starts, probabilities, strict=True):
+            self._sums[model, :, start : start + self._columns.patch].addcmul_(patch, self._ramp)
+
+    def finish(self, number: int, keep_models: bool) -> tuple[slice, torch.Tensor | None]:
+        """The rows of the tile that no patch after row `number` (from 1) touches, and their probabilities, if any.
+
+        Probabilities are (1, rows, columns), the models' mean, or (1 + models, rows, columns). Moves on to the next
+        row of patches.
+        """
+        rows, columns, starts = self._rows, self._columns, self._rows.starts
+        start = starts[number - 1]
+        stop = starts[number] if number < len(starts) else rows.extended
+        first, last = max(start, rows.padding), min(stop, rows.padding + rows.length)
+        values = None
+        if first < last:
+            inner = slice(columns.padding, columns.padding + columns.length)
+            weights = self._row_weights[first:last, None] * self._column_weights[inner]
+            each = self._sums[:, first - start : last - start, inner] / weights
+            mean = each.mean(dim=0, keepdim=True)
+            values = torch.cat([mean, each]) if keep_models else mean
+        done = stop - start
+        self._sums[:, : rows.patch - done] = self._sums[:, done:].clone()
+        self._sums[:, rows.patch - done :] = 0
+        return slice(first - rows.padding, last - rows.padding), values
+
+
+def _overlaps(blocks: Sequence[Block], start: int, stop: int) -> Iterator[tuple[Block, slice, slice]]:
+    """The blocks that hold the rows `start` to `stop`, with those rows in the block and counted from `start`."""
+    for block in blocks:
+        first, last = max(start, block.start), min(stop, block.stop)
+        if first < last:
+            yield block, slice(first - block.start, last - block.start), slice(first - start, last - start)
+
+
+def _has_data(blocks: Sequence[Block], start: int, column: int, size: int) -> bool:
+    parts = _overlaps(blocks, start, start + size)
+    return any(block.valid[rows, column : column + size].any() for block, rows, _ in parts)
+
+
+def _cut(
+    blocks: Sequence[Block], start: int, size: int, channels: Sequence[int], columns: Sequence[int]
+) -> torch.Tensor:
+    """The patches that begin at row `start` and these columns, float32 (n, channels, size, size)."""
+    parts = list(_overlaps(blocks, start, start + size))
+    patches = blocks[0].values.new_empty((len(columns), len(channels), size, size))
+    for patch, column in zip(patches, columns, strict=True):
+        for target, channel in zip(patch, channels, strict=True):
+            for block, rows, here in parts:
+                target[here] = block.values[channel, rows, column : column + size]
+    return patches

@@ -15,7 +15,6 @@ from darts_assets.errors import CheckpointError
 from darts_assets.model import CheckpointHeader, read_header
 from darts_assets.model.checkpoint import load_model, save_checkpoint
 
-CPU = torch.device("cpu")
 Network = Callable[..., torch.nn.Module]
 Architecture = Callable[[int], dict[str, Any]]
 
@@ -40,7 +39,7 @@ def test_round_trip(tmp_path: Path, network: Network, architecture: Architecture
     content = torch.load(path, weights_only=True)
     assert (content["hyper_parameters"]["epochs"], content["hyper_parameters"]["loss"]) == (7, "focal")
     assert all(name.startswith("model.") for name in content["state_dict"])
-    loaded = load_model(header, CPU)
+    loaded = load_model(header)
     assert not loaded.training
     x = torch.rand(1, 5, 64, 64)
     with torch.inference_mode():
@@ -70,15 +69,11 @@ def test_a_failed_save_leaves_what_was_there(tmp_path: Path, network: Network, a
     assert [file.name for file in tmp_path.iterdir()] == ["m.ckpt"]
 
 
-def test_a_model_loads_once(small: CheckpointHeader) -> None:
-    assert load_model(small, CPU) is load_model(read_header(small.path, "again"), CPU)
-
-
 def test_both_reference_formats_load(reference_headers: list[CheckpointHeader]) -> None:
     for header in reference_headers:
         content = torch.load(header.path, weights_only=True)
         weights = content.get("statedict") or content["state_dict"]
-        model = load_model(header, CPU)
+        model = load_model(header)
         first = next(iter(weights.values()))
         torch.testing.assert_close(next(iter(model.state_dict().values())), first, rtol=0, atol=0)
 
@@ -96,7 +91,7 @@ def test_legacy_with_pickled_dict_and_leftovers(tmp_path: Path, network: Network
         "score": np.float64(0.3),
     }
     torch.save(content, tmp_path / "old.pt")
-    load_model(read_header(tmp_path / "old.pt"), CPU)
+    load_model(read_header(tmp_path / "old.pt"))
 
 
 def test_a_sigmoid_is_not_applied_twice(tmp_path: Path, network: Network, architecture: Architecture) -> None:
@@ -104,7 +99,7 @@ def test_a_sigmoid_is_not_applied_twice(tmp_path: Path, network: Network, archit
     header = save_checkpoint(path, network(5), {**architecture(5), "activation": "sigmoid"}, FEATURES[:5], "darts-2025")
     x = torch.rand(1, 5, 64, 64)
     with torch.inference_mode():
-        torch.testing.assert_close(load_model(header, CPU)(x), network(5)(x))
+        torch.testing.assert_close(load_model(header)(x), network(5)(x))
 
 
 def test_what_the_training_module_holds_besides_is_left_out(
@@ -116,7 +111,7 @@ def test_what_the_training_module_holds_besides_is_left_out(
         {"hyper_parameters": {"config": config}, "state_dict": {**state, "loss_fn.alpha": torch.ones(1)}},
         tmp_path / "m.ckpt",
     )
-    load_model(read_header(tmp_path / "m.ckpt"), CPU)
+    load_model(read_header(tmp_path / "m.ckpt"))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +132,7 @@ def test_an_unknown_or_unfitting_architecture_is_refused(
     config = {"model": {**architecture(5), **change}, "bands": list(FEATURES[:5])}
     torch.save({"config": config, "statedict": network(5).state_dict()}, tmp_path / "m.pt")
     with pytest.raises(CheckpointError, match=words) as caught:
-        load_model(read_header(tmp_path / "m.pt"), CPU)
+        load_model(read_header(tmp_path / "m.pt"))
     assert str(tmp_path / "m.pt") in str(caught.value)
 
 
@@ -149,7 +144,7 @@ def test_code_is_refused_and_not_run(tmp_path: Path, small: CheckpointHeader) ->
     # A header from elsewhere: not even then.
     forged = replace(small, path=path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     with pytest.raises(CheckpointError, match=r"evil\.ckpt is refused"):
-        load_model(forged, CPU)
+        load_model(forged)
     assert not marker.exists()
     with pytest.raises(CheckpointError, match=r"evil\.ckpt is refused: it asks for posix\.system"):
         read_header(path)
@@ -163,7 +158,7 @@ def test_weights_that_are_not_there(tmp_path: Path, small: CheckpointHeader) -> 
             if "/data/" not in item.filename:
                 hollow.writestr(item, whole.read(item))
     with pytest.raises(CheckpointError, match=r"hollow\.ckpt is damaged"):
-        load_model(read_header(path), CPU)
+        load_model(read_header(path))
 
 
 def test_a_file_that_changed_after_its_header_was_read(
@@ -173,7 +168,7 @@ def test_a_file_that_changed_after_its_header_was_read(
     header = save_checkpoint(path, network(5, 11), architecture(5), FEATURES[:5], "darts-2025")
     save_checkpoint(path, network(5, 12), architecture(5), FEATURES[:5], "darts-2025")
     with pytest.raises(CheckpointError, match="has changed since"):
-        load_model(header, CPU)
+        load_model(header)
     path.unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):
-        load_model(header, CPU)
+        load_model(header)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -39,9 +41,20 @@ def test_ramp() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"patch_size": 0}, {"overlap": -1}, {"batch_size": 0}, {"reflection": -1}, {"overlap": 513}]
+    "wrong",
+    [
+        {"patch_size": 0},
+        {"overlap": -1},
+        {"batch_size": 0},
+        {"batch_size": "8"},
+        {"batch_size": "all"},
+        {"batch_size": True},
+        {"reflection": -1},
+        {"overlap": 513},
+        {"precision": "fp8"},
+    ],
 )
-def test_parameters_are_checked(wrong: dict[str, int]) -> None:
+def test_parameters_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=next(iter(wrong))):
         SegmentParameters(**wrong)
 

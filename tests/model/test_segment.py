@@ -2,18 +2,19 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
-import dask.array as da
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
-from darts_assets.bands import band
+from darts_assets.bands import FEATURES, band
 from darts_assets.errors import CheckpointError, SettingsError
 from darts_assets.model import CheckpointHeader, SegmentParameters
-from darts_assets.model.checkpoint import load_model
-from darts_assets.model.segment import segment
+from darts_assets.model.checkpoint import load_model, save_checkpoint
+from darts_assets.model.networks import load_networks
+from darts_assets.model.segment import precision_of, segment
 from darts_assets.tiles import geobox_of
 
 CPU = torch.device("cpu")
@@ -25,10 +26,11 @@ def parameters(**changes: object) -> SegmentParameters:
 
 
 @contextmanager
-def counted(header: CheckpointHeader) -> Iterator[list[int]]:
-    """The batch sizes with which a model is called."""
+def counted(*header: CheckpointHeader) -> Iterator[list[int]]:
+    """The batch sizes with which the first model of an ensemble is called; the ensemble must be asked for alike."""
     calls: list[int] = []
-    hook = load_model(header, CPU).register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
+    network = load_networks(header, CPU)[0].module
+    hook = network.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
     yield calls
     hook.remove()
 
@@ -48,7 +50,7 @@ def in_one_piece(tile: xr.Dataset, header: CheckpointHeader, size: int, overlap:
             y, x = min(row, height - size), min(column, width - size)
             at = slice(y, y + size), slice(x, x + size)
             with torch.inference_mode():
-                logits = load_model(header, CPU)(torch.from_numpy(stack[None, :, *at].copy()))
+                logits = load_model(header)(torch.from_numpy(stack[None, :, *at].copy()))
             total[at] += torch.sigmoid(logits)[0, 0].numpy() * ramp
             weights[at] += ramp
     inner = total / weights
@@ -115,12 +117,13 @@ def test_ensemble_of_different_bands(noise: Noise, small: CheckpointHeader, othe
 def test_the_batch_size_does_not_matter(noise: Noise, small: CheckpointHeader) -> None:
     tile = noise(200, 400)
     results = []
-    for batch_size, calls_expected in ((1, [1] * 8), (3, [3, 1] * 2), (8, [4] * 2)):
+    for batch_size, calls_expected in ((1, [1] * 8), (3, [3, 1] * 2), (8, [4] * 2), ("auto", [4] * 2)):
         with counted(small) as calls:
             results.append(segment(tile, [small], parameters(batch_size=batch_size)).collect()["probabilities"])
         assert calls == calls_expected
     np.testing.assert_allclose(results[0], results[1], atol=1e-5)
     np.testing.assert_allclose(results[0], results[2], atol=1e-5)
+    np.testing.assert_array_equal(results[2], results[3])
 
 
 def test_without_edge_padding_a_fitting_tile_needs_fewer_patches(noise: Noise, small: CheckpointHeader) -> None:
@@ -145,9 +148,9 @@ def test_a_tile_smaller_than_a_patch(noise: Noise, small: CheckpointHeader, heig
 def test_a_tile_without_data_is_not_run(noise: Noise, small: CheckpointHeader, other: CheckpointHeader) -> None:
     tile = noise(200, 200)
     tile = tile.assign({name: tile[name] * np.nan for name in ("red", "green", "blue", "nir", "ndvi")})
-    with counted(small) as calls, counted(other) as more:
+    with counted(small, other) as calls:
         result = segment(tile, [small, other], parameters(keep_models=True)).collect()
-    assert calls == more == []
+    assert calls == []
     assert all((result[name] == 0).all() for name in result)
 
 
@@ -170,27 +173,46 @@ def test_a_hole_in_the_terrain_does_not_stop_a_patch(noise: Noise, other: Checkp
     assert calls == [1]
 
 
-def test_pixels_are_read_row_of_patches_by_row_of_patches(noise: Noise, small: CheckpointHeader) -> None:
-    tile, read = noise(512, 150), []
+def test_probabilities_that_are_no_numbers_are_refused(
+    noise: Noise, network: Callable[..., torch.nn.Module], architecture: Callable[..., dict], tmp_path: Path
+) -> None:
+    model = network(5)
+    model.segmentation_head[0].bias.data.fill_(torch.nan)
+    header = save_checkpoint(tmp_path / "nan.ckpt", model, architecture(5), FEATURES[:5], "darts-2025")
+    with pytest.raises(CheckpointError, match="no numbers, in rows 0 to 94 of the tile at precision fp32"):
+        segment(noise(300, 130), [header], parameters()).collect()
 
-    def watched(name: str) -> da.Array:
-        rows = da.from_array(tile[name].values, chunks=(1, 150))
-        return rows.map_blocks(
-            lambda block, block_info: (read.append((name, block_info[0]["chunk-location"][0])), block)[1],
-            dtype=rows.dtype, meta=np.empty((0, 0), rows.dtype),
-        )  # fmt: skip
 
-    lazy = tile.assign({name: (("y", "x"), watched(name)) for name in tile.data_vars if name != "spatial_ref"})
-    windows = segment(lazy, [small], parameters()).windows
-    assert read == []
-    first = next(windows)
-    assert first.sizes == {"y": 95, "x": 150}
-    assert sorted(row for name, row in read if name == "red") == list(range(127))
-    rest = list(windows)
-    assert sum(window.sizes["y"] for window in [first, *rest]) == 512
-    assert {name for name, _ in read} == set(small.bands)
-    # Each row once, but for the one that the padding at the bottom reflects.
-    assert len([row for name, row in read if name == "red"]) <= 513
+def test_bf16_of_a_model_that_bears_it(noise: Noise, small: CheckpointHeader) -> None:
+    tile = noise(300, 410)
+    exact, short = (
+        segment(tile, [small], parameters(precision=precision)).collect()["probabilities"].values
+        for precision in ("fp32", "bf16")
+    )
+    assert 0 < np.abs(short - exact).max() < 1e-2
+    assert precision_of([small], parameters(precision="bf16")) == "bf16"
+    assert precision_of([small], parameters()) == "fp32"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+@pytest.mark.parametrize(("precision", "off"), [("fp32", 1e-3), ("auto", 1e-2)])
+@pytest.mark.parametrize("batch_size", ["auto", 3])
+def test_a_gpu_gives_the_same(
+    reference_tile: xr.Dataset,
+    reference_headers: list[CheckpointHeader],
+    precision: str,
+    off: float,
+    batch_size: object,
+) -> None:
+    on_cpu, on_gpu = (
+        segment(
+            reference_tile, reference_headers,
+            SegmentParameters(256, 64, batch_size, device=device, precision=chosen, keep_models=True),
+        ).collect()
+        for device, chosen in (("cpu", "fp32"), ("cuda", precision))
+    )  # fmt: skip
+    for name in on_cpu:
+        np.testing.assert_allclose(on_gpu[name], on_cpu[name], atol=off, rtol=0)
 
 
 def test_what_cannot_be_segmented(noise: Noise, small: CheckpointHeader) -> None:

@@ -1,0 +1,201 @@
+"""Models made ready to run fast: loaded once, folded, laid out for the device, in numbers as short as they bear."""
+
+import copy
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from timm.layers.norm_act import BatchNormAct2d
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from darts_assets.errors import SettingsError
+from darts_assets.model.checkpoint import load_model
+from darts_assets.model.header import CheckpointHeader
+from darts_assets.model.parameters import Precision, PrecisionSetting
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1e-2
+"""By how much probabilities may differ from fp32's where the precision is chosen for the user."""
+
+_FOLDING_TOLERANCE = 1e-4
+_REDUCED: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A model that is ready to run.
+
+    Attributes:
+        module: what computes logits.
+        stride: rows and columns of a patch must be a multiple of this.
+        device: where it runs.
+        precision: in which numbers.
+    """
+
+    module: Any
+    stride: int
+    device: torch.device
+    precision: Precision
+
+    @torch.inference_mode()
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Probabilities (n, rows, columns) of inputs (n, bands, rows, columns), both float32 on the device."""
+        with _arithmetic(self.device, self.precision):
+            logits: torch.Tensor = self.module(inputs.contiguous(memory_format=torch.channels_last))
+        return torch.sigmoid(logits.float()).squeeze(1)
+
+
+_kept: dict[Any, tuple[Network, ...]] = {}
+"""The ensemble that was asked for last, so that all scenes of a process share it; another one takes its place."""
+
+_loading = threading.Lock()
+
+
+def load_networks(
+    headers: Sequence[CheckpointHeader],
+    device: torch.device,
+    precision: PrecisionSetting = "auto",
+    compiled: bool = False,
+) -> tuple[Network, ...]:
+    """The networks of an ensemble, ready to run on a device; read and built once per process, until others are needed.
+
+    Batch normalization is folded into the convolutions before it. All run in one precision; `auto` is fp32 on a CPU,
+    and on a GPU the first of bf16 (where the GPU has it), fp16 and fp32 in which no network's probabilities on a test
+    pattern differ from fp32's by more than `TOLERANCE`. fp32 is IEEE's, never TF32.
+
+    Raises:
+        CheckpointError: if a checkpoint cannot be used (see `checkpoint.load_model`).
+        SettingsError: if the device does not have the precision.
+    """
+    key = (tuple((header.sha256, header.bands) for header in headers), device, precision, compiled)
+    with _loading:
+        if key not in _kept:
+            _kept.clear()  # before the others are loaded: both might not fit into memory
+            _kept[key] = tuple(_load(headers, device, precision, compiled))
+        return _kept[key]
+
+
+def _load(
+    headers: Sequence[CheckpointHeader], device: torch.device, precision: PrecisionSetting, compiled: bool
+) -> list[Network]:
+    candidates = precisions(device) if precision == "auto" else (precision,)
+    if precision == "fp16" and device.type == "cpu":
+        raise SettingsError("precision fp16 needs a GPU; a CPU computes in fp32 or bf16")
+    exact = [exact_network(load_model(header), len(header.bands), device) for header in headers]
+    networks = shortest(exact, candidates, {header.name: len(header.bands) for header in headers})
+    if not compiled:
+        return networks
+    return [Network(torch.compile(one.module), one.stride, one.device, one.precision) for one in networks]
+
+
+def precisions(device: torch.device) -> tuple[Precision, ...]:
+    """What `auto` may choose from on a device, fastest and shortest first.
+
+    On CPUs it is fp32 alone: a CPU's numbers are what those of GPUs are compared with, and few have short ones.
+    """
+    if device.type == "cpu":
+        return ("fp32",)
+    with torch.cuda.device(device):
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return ("bf16", "fp16", "fp32") if has_bf16 else ("fp16", "fp32")
+
+
+def shortest(exact: Sequence[Network], candidates: Sequence[Precision], bands: Mapping[str, int]) -> list[Network]:
+    """Networks in the first candidate that keeps all their probabilities, else in the last, with a warning.
+
+    Args:
+        exact: the networks in fp32; not to be used afterwards.
+        candidates: precisions.
+        bands: per network its name and the number of bands that it takes.
+    """
+    for candidate in candidates:
+        if candidate == "fp32":
+            break
+        networks = [_reduced(network, candidate) for network in exact]
+        differences = {
+            name: difference(network, reference, count)
+            for network, reference, (name, count) in zip(networks, exact, bands.items(), strict=True)
+        }
+        fits = max(differences.values()) <= TOLERANCE
+        said = ", ".join(f"{name} {value:.3f}" for name, value in differences.items())
+        logger.log(
+            logging.INFO if fits or candidate != candidates[-1] else logging.WARNING,
+            "precision %s moves probabilities of a test pattern by up to: %s", candidate, said,
+        )  # fmt: skip
+        if fits or candidate == candidates[-1]:
+            return networks
+    return list(exact)
+
+
+def difference(network: Network, reference: Network, bands: int) -> float:
+    """The largest difference between the probabilities of two networks, on a test pattern; infinite where NaN.
+
+    The pattern is the same each time: hills of a few dozen pixels in each band, and noise. Differences on it are about
+    as large as on real features.
+    """
+    side = 8 * network.stride
+    random = torch.Generator().manual_seed(0)
+    hills = torch.rand((1, bands, 9, 9), generator=random)
+    pattern = nn.functional.interpolate(hills, size=(side, side), mode="bilinear", align_corners=True)
+    pattern = (pattern + 0.05 * torch.randn(pattern.shape, generator=random)).clamp(0, 1).to(network.device)
+    largest = (network(pattern) - reference(pattern)).abs().max()
+    return float(largest.nan_to_num(nan=torch.inf))
+
+
+def exact_network(model: nn.Module, bands: int, device: torch.device) -> Network:
+    """A model that takes `bands` bands, on a device in fp32, folded if that keeps its probabilities."""
+    encoder: Any = model.encoder
+    stride = int(encoder.output_stride)
+    plain, folded = (
+        Network(module.to(device).to(memory_format=torch.channels_last), stride, device, "fp32")
+        for module in (model, _folded(model))
+    )
+    # Modules that follow each other in a model's list need not do so when it runs.
+    return folded if difference(folded, plain, bands) <= _FOLDING_TOLERANCE else plain
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    """A copy of a model with each batch normalization folded into the convolution that stands before it."""
+    model = copy.deepcopy(model)
+    for parent in list(model.modules()):
+        children = list(parent.named_children())
+        for (conv_name, conv), (norm_name, norm) in pairwise(children):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
+                after = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
+                setattr(parent, norm_name, after)
+    return model
+
+
+def _reduced(network: Network, precision: Precision) -> Network:
+    module = copy.deepcopy(network.module)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            layer.to(_REDUCED[precision])  # autocast would convert their weights at each batch
+    return Network(module, network.stride, network.device, precision)
+
+
+@contextmanager
+def _arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
+    if precision != "fp32":
+        with torch.autocast(device.type, _REDUCED[precision]):
+            yield
+        return
+    # On GPUs PyTorch convolves float32 in TF32 by default, which has no more significant bits than fp16.
+    cudnn: Any = torch.backends.cudnn
+    kinds = [cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul]
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
+        yield
+    finally:
+        for kind, was in zip(kinds, before, strict=True):
+            kind.fp32_precision = was

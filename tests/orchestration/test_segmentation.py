@@ -1,0 +1,95 @@
+"""The asset `segmentation`: what its config takes, and which of it makes another version of the data."""
+
+import dagster as dg
+import numpy as np
+import pytest
+import xarray as xr
+from odc.geo.geobox import GeoBox
+
+from darts_assets.bands import FEATURES
+from darts_assets.orchestration.assets.segmentation import build_segmentation
+from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.resources import Models
+from darts_assets.tiles import TileStream, on_grid
+
+SCENE = "S2A_MSIL2A_20230615T123456_N0509_R012_T33UUP_20230615T145678"
+SMALL = {"patch_size": 64, "overlap": 16}
+
+
+class Collected(dg.IOManager):
+    """Gives a tile of two patches, keeps what is made of it."""
+
+    def load_input(self, context: dg.InputContext) -> xr.Dataset:
+        random = np.random.default_rng(5)
+        bands = {name: random.uniform(0, 0.5, (64, 100)).astype("float32") for name in FEATURES}
+        box = GeoBox.from_bbox((0, 0, 1000, 640), "EPSG:32633", resolution=10)
+        return on_grid(bands, box, {"provenance": {"data_version": "one"}})
+
+    def handle_output(self, context: dg.OutputContext, obj: TileStream) -> None:
+        self.tile = obj.collect()
+
+
+def materialized(**config: object) -> tuple[dg.ExecuteInProcessResult, Collected]:
+    collected = Collected()
+    upstream = dg.AssetSpec(SENTINEL2.key("preprocessed_tile"), partitions_def=SENTINEL2.partitions)
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(SENTINEL2.partitions.name, [SCENE])
+        result = dg.materialize(
+            [build_segmentation(SENTINEL2), upstream],
+            selection=[SENTINEL2.key("segmentation")],
+            instance=instance,
+            partition_key=SCENE,
+            resources={"models": Models(), "tiles": collected},
+            run_config={
+                "ops": {"sentinel2__segmentation": {"config": {**SMALL, **config}}},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+            raise_on_error=False,
+        )
+    return result, collected
+
+
+def version(result: dg.ExecuteInProcessResult) -> str:
+    (event,) = result.get_asset_materialization_events()
+    return str(event.materialization.tags["dagster/data_version"])
+
+
+def test_how_fast_makes_no_other_version_but_the_precision_does() -> None:
+    default, collected = materialized()
+    assert default.success
+    for same in ({"batch_size": 1}, {"batch_size": "auto"}, {"device": "cpu"}, {"precision": "fp32", "device": "cpu"}):
+        result, again = materialized(**same)
+        assert result.success
+        assert version(result) == version(default)
+        np.testing.assert_allclose(again.tile["probabilities"], collected.tile["probabilities"], atol=1e-5)
+    for different in ({"precision": "bf16"}, {"overlap": 8}):
+        result, _ = materialized(**different)
+        assert result.success
+        assert version(result) != version(default)
+
+
+def test_the_precision_is_recorded() -> None:
+    (event,) = materialized()[0].get_asset_materialization_events()
+    recorded = event.materialization.metadata["provenance"].value["parameters"]
+    assert recorded["precision"] == "fp32"
+    assert recorded.keys().isdisjoint({"batch_size", "device", "compile"})
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"batch_size": "many"}, "batch_size must be `auto` or a number of at least 1, not 'many'"),
+        ({"batch_size": 0}, "batch_size must be `auto` or a number of at least 1, not 0"),
+        ({"precision": "fp16", "device": "cpu"}, "precision fp16 needs a GPU"),
+    ],
+)
+def test_wrong_config_is_named(config: dict[str, object], words: str) -> None:
+    result, _ = materialized(**config)
+    assert not result.success
+    (failure,) = (event for event in result.all_events if event.event_type_value == "STEP_FAILURE")
+    assert words in str(failure.event_specific_data.error)
+
+
+def test_what_the_launchpad_refuses() -> None:
+    with pytest.raises(dg.DagsterInvalidConfigError, match="fp8"):
+        materialized(precision="fp8")
