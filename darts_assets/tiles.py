@@ -125,6 +125,11 @@ class TileStream:
     windows: Iterator[xr.Dataset]
     attrs: dict[str, Any] = field(default_factory=dict)
 
+    def close(self) -> None:
+        """End what works ahead for windows that nobody will take; needed only where they are not all taken."""
+        if isinstance(self.windows, Generator):
+            self.windows.close()
+
     def collect(self) -> xr.Dataset:
         """The whole tile in memory: for small tiles and tests."""
         parts = [{name: np.asarray(window[name].values) for name in self.bands} for window in self.windows]

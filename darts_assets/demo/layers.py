@@ -43,40 +43,38 @@ class DemTile:
     datamask: npt.NDArray[np.uint8]
 
 
-def dem_tiles(ground: Disturbed, hole: tuple[float, float]) -> Iterator[DemTile]:
+def dem_tiles(elevation: Field, geobox: GeoBox, hole: tuple[float, float]) -> Iterator[DemTile]:
     """Cut the terrain into the supertiles it lies on, overlapping by 100 m on each side; a hole at `hole`."""
-    land = ground.landscape
-    x, y = pixel_centres(land.geobox)
+    x, y = pixel_centres(geobox)
     unknown = np.hypot(x[None, :] - hole[0], y[:, None] - hole[1]) < _HOLE_RADIUS
     # Centimetres, as the cubes keep them; a shorter mantissa also compresses better.
-    dem = np.where(unknown, np.float32(DEM_NODATA), np.round(land.elevation, 2)).astype(np.float32)
-    box = land.geobox.boundingbox
+    dem = np.where(unknown, np.float32(DEM_NODATA), np.round(elevation, 2)).astype(np.float32)
+    box = geobox.boundingbox
     for row in range(math.floor(box.bottom / _SUPERTILE), math.ceil(box.top / _SUPERTILE)):
         for column in range(math.floor(box.left / _SUPERTILE), math.ceil(box.right / _SUPERTILE)):
             rows = _within(y, row * _SUPERTILE, (row + 1) * _SUPERTILE)
             columns = _within(x, column * _SUPERTILE, (column + 1) * _SUPERTILE)
             yield DemTile(
                 supertile=f"{row + 41}_{column + 41}",
-                geobox=land.geobox[rows, columns],
+                geobox=geobox[rows, columns],
                 dem=dem[rows, columns],
                 datamask=(~unknown[rows, columns]).astype(np.uint8),
             )
 
 
-def trends(ground: Disturbed, area: GeoBox, vintage: int, seed: int) -> tuple[GeoBox, dict[str, npt.NDArray[np.uint8]]]:
-    """Tasselled cap trends up to a vintage around an area.
+def trends(ground: Disturbed, grid: GeoBox, vintage: int, seed: int) -> dict[str, npt.NDArray[np.uint8]]:
+    """Tasselled cap trends up to a vintage.
 
     Args:
         ground: what changed.
-        area: any grid; its extent, grown by 300 m, is what the trends cover.
+        grid: where, see `tcvis_grid`.
         vintage: last year of the trend; slumps grow and noise changes a little from one to the next.
         seed: of the world.
 
     Returns:
-        The grid in EPSG:4326, on the lattice of the provider, and `tc_*` -> uint8, 0 where there is nothing.
+        `tc_*` -> uint8 on the grid, 0 where there is nothing.
     """
     land = ground.landscape
-    grid = _tcvis_grid(area.pad(30))
     grown = 0.8 + 0.04 * (vintage - 2019)
     values = {}
     for number, name in enumerate(TCVIS):
@@ -94,11 +92,17 @@ def trends(ground: Disturbed, area: GeoBox, vintage: int, seed: int) -> tuple[Ge
         )  # fmt: skip
         missing = bytes_ == -128
         values[name] = np.where(missing, 0, np.clip(np.rint(bytes_ + 128), 1, 255)).astype(np.uint8)
-    return grid, values
+    return values
 
 
-def _tcvis_grid(area: GeoBox) -> GeoBox:
-    box = area.extent.to_crs(CRS, resolution=1000).boundingbox
+def no_trends(grid: GeoBox) -> dict[str, npt.NDArray[np.uint8]]:
+    """What there is of trends before any were made: `tc_*` -> 0."""
+    return {name: np.zeros(grid.shape, dtype=np.uint8) for name in TCVIS}
+
+
+def tcvis_grid(area: GeoBox) -> GeoBox:
+    """The grid in EPSG:4326, on the lattice of the provider, that covers 10 m pixels and 300 m around them."""
+    box = area.pad(30).extent.to_crs(CRS, resolution=1000).boundingbox
     left, right = (math.floor((edge + 180) / RESOLUTION) for edge in (box.left, box.right))
     top, bottom = (math.floor((90 - edge) / RESOLUTION) for edge in (box.top, box.bottom))
     corner = Affine(RESOLUTION, 0, left * RESOLUTION - 180, 0, -RESOLUTION, 90 - top * RESOLUTION)

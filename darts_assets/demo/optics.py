@@ -10,6 +10,7 @@ from rasterio.warp import Resampling, reproject
 
 from darts_assets.bands import VISIBLE_NIR
 from darts_assets.demo.acquisitions import Acquisition
+from darts_assets.demo.blocks import Block
 from darts_assets.demo.landscape import hill_gradient
 from darts_assets.demo.noise import Field, noise, smoothstep
 from darts_assets.demo.slumps import Disturbed
@@ -46,10 +47,35 @@ class Image:
     numbers: Mapping[str, npt.NDArray[np.uint16]]
     classes: npt.NDArray[np.uint8]
 
+    @classmethod
+    def blank(cls, geobox: GeoBox) -> "Image":
+        """An image without any data."""
+        numbers = {name: np.zeros(geobox.shape, dtype=np.uint16) for name in VISIBLE_NIR}
+        return cls(geobox, numbers, np.zeros(geobox.zoom_out(2).shape, dtype=np.uint8))
 
-def take_image(ground: Disturbed, acquisition: Acquisition, geobox: GeoBox, seed: int) -> Image:
-    """Image a landscape that covers `geobox`; `seed` makes weather and sensor noise."""
-    rng = np.random.default_rng([seed, acquisition.orbit, acquisition.sensed.toordinal()])
+
+def add_block(image: Image, ground: Disturbed, acquisition: Acquisition, block: Block, seed: int) -> None:
+    """Image what a block of the world holds of a scene; in place."""
+    window = block.window_of(image.geobox)
+    if window is None:
+        return
+    part = take_image(ground, acquisition, image.geobox[window], seed, block.numbers)
+    halved = tuple(slice(side.start // 2, side.stop // 2) for side in window)
+    held = block.holds(part.geobox.zoom_out(2))  # whole pixels of the classification
+    np.copyto(image.classes[halved], part.classes, where=held)
+    held = held.repeat(2, axis=0).repeat(2, axis=1)
+    for name, numbers in image.numbers.items():
+        np.copyto(numbers[window], part.numbers[name], where=held)
+
+
+def take_image(
+    ground: Disturbed, acquisition: Acquisition, geobox: GeoBox, seed: int, block: tuple[int, ...] = ()
+) -> Image:
+    """Image a landscape that covers `geobox`; `seed` makes weather and sensor noise, another one for each `block`.
+
+    The weather is scaled to the grid, so that a cloudy scene cannot be made in blocks.
+    """
+    rng = np.random.default_rng([seed, acquisition.orbit, acquisition.sensed.toordinal(), *block])
     fields = _on_scene(ground, geobox)
     reflectance = _surface(fields, acquisition)
     cloud, shadow, cirrus = _weather(acquisition, geobox, seed) if acquisition.cloudy else _clear(geobox)

@@ -42,24 +42,34 @@ class Disturbed:
     burn: Field
 
 
-def disturb(landscape: Landscape, allowed: npt.NDArray[np.bool_], count: int, seed: int) -> Disturbed:
+def disturb(
+    landscape: Landscape,
+    allowed: npt.NDArray[np.bool_],
+    within: npt.NDArray[np.bool_],
+    count: int,
+    seed: int,
+    block: tuple[int, ...] = (),
+) -> Disturbed:
     """Let slumps and confusers happen to a landscape.
 
     Args:
         landscape: the untouched ground.
         allowed: where the centres of slumps may lie, shape of the grid.
+        within: where there may be confusers, shape of the grid.
         count: how many slumps to place; fewer only where there is no room.
         seed: of the world.
+        block: numbers of the block of the world that the landscape is, if it is not all of it.
     """
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([seed, 1, *block])
     geobox = landscape.geobox
     gradient = hill_gradient(landscape.elevation, geobox.resolution.x, 60)
     taken = landscape.water > 0.2
     slumps = _place(rng, landscape, gradient, allowed & ~taken, count, taken)
     scars = _place(rng, landscape, gradient, allowed & ~taken, count // 3, taken)
-    gravel = _patches(rng, geobox, ~taken, round(1.2 * count), (35, 150))
-    stripped = _patches(rng, geobox, ~taken, count // 4, (35, 120))
-    burns = _patches(rng, geobox, ~taken, max(1, count // 8), (250, 800))
+    free = within & ~taken
+    gravel = _patches(rng, geobox, free, round(1.2 * count), (35, 150))
+    stripped = _patches(rng, geobox, free, count // 4, (35, 120))
+    burns = _patches(rng, geobox, free, max(1, count // 8), (250, 800))
 
     elevation = landscape.elevation.copy()
     mud, trend = np.zeros_like(elevation), np.zeros_like(elevation)

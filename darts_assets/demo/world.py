@@ -24,11 +24,14 @@ from rasterio.features import rasterize
 
 from darts_assets.cubes.tcvis import vintage_for
 from darts_assets.demo.acquisitions import ACQUISITIONS, EPSG, Acquisition
+from darts_assets.demo.blocks import LARGEST, blocks_of
 from darts_assets.demo.landscape import make_landscape
-from darts_assets.demo.layers import DEM_NODATA, dem_tiles, trends
-from darts_assets.demo.optics import take_image
+from darts_assets.demo.layers import DEM_NODATA, dem_tiles, no_trends, tcvis_grid, trends
+from darts_assets.demo.noise import Field
+from darts_assets.demo.optics import Image, add_block
+from darts_assets.demo.outlines import Outline
 from darts_assets.demo.rasters import write_cog
-from darts_assets.demo.slumps import Disturbed, disturb
+from darts_assets.demo.slumps import disturb
 from darts_assets.demo.stac import cdse_item, pgc_item, static_catalog
 from darts_assets.errors import SettingsError
 
@@ -74,8 +77,10 @@ class _Parameters:
     def __post_init__(self) -> None:
         if not 1 <= self.scenes <= len(ACQUISITIONS):
             raise SettingsError(f"scenes: a demo world has 1 to {len(ACQUISITIONS)} scenes, not {self.scenes}")
-        if self.size < 200 or self.size > 3000 or self.size % 2:
-            raise SettingsError(f"size: a demo scene has an even number of 200 to 3000 pixels, not {self.size}")
+        if self.size < 200 or self.size > 10980 or self.size % 2:
+            raise SettingsError(f"size: a demo scene has an even number of 200 to 10980 pixels, not {self.size}")
+        if self.size > LARGEST and self.scenes > 1:
+            raise SettingsError(f"scenes: a demo world with scenes of more than {LARGEST} pixels has one scene")
         if self.seed < 0 or self.slumps < 0:
             raise SettingsError("seed, slumps: must not be negative")
 
@@ -95,7 +100,7 @@ def build_world(folder: Path, seed: int = 7, scenes: int = 3, size: int = 1500, 
         folder: created by this; a world of other parameters in it is replaced, anything else refused.
         seed: of everything random; the same seed gives the same pixels.
         scenes: 1 to 3: a clear scene, a cloudy one that shares half its ground, one of an old processing baseline.
-        size: rows and columns of each scene (10 m pixels), even.
+        size: rows and columns of each scene (10 m pixels), even; above 3000 only the clear scene can be made.
         slumps: how many to place per area of a scene.
 
     Raises:
@@ -153,25 +158,43 @@ def _build(folder: Path, parameters: _Parameters) -> None:
     area = _polar_grid(extents)
     hole = _hole(extents[-1])
     seed = parameters.seed
-    _log.info("making the ground: %d x %d pixels", *area.shape)
-    allowed = _where_slumps_may_be(area, extents, hole)
-    count = round(parameters.slumps * reduce(or_, extents).area / extents[0].area)
-    ground = disturb(make_landscape(area, seed), allowed, count, seed)
+    count = parameters.slumps * reduce(or_, extents).area / extents[0].area
+    trends_grid = tcvis_grid(_polar_grid(extents, margin=0))
+    images = {acquisition: Image.blank(grid) for acquisition, grid in grids.items()}
+    vintages = {vintage: no_trends(trends_grid) for vintage in {vintage_for(a.sensed.year) for a in grids}}
+    elevation = np.empty(area.shape, dtype=np.float32)
+    slumps: list[Outline] = []
+    share = 0.0
+    for block in blocks_of(area, parameters.size):
+        _log.info("making the ground: %d x %d pixels", *block.geobox.shape)
+        here = round(count * (share + block.share)) - round(count * share)
+        share += block.share
+        allowed = _where_slumps_may_be(block.geobox, extents, hole) & block.within
+        land = make_landscape(block.geobox, seed)
+        ground = disturb(land, allowed, block.within, here, seed, block.numbers)
+        slumps += ground.slumps
+        elevation[block.core] = ground.landscape.elevation[block.inner]
+        for acquisition, image in images.items():
+            _log.info("imaging %s", acquisition.id)
+            add_block(image, ground, acquisition, block, seed)
+        for vintage, bands in vintages.items():
+            if window := block.window_of(trends_grid):
+                part = trends_grid[window]
+                for name, values in trends(ground, part, vintage, seed).items():
+                    np.copyto(bands[name][window], values, where=block.holds(part))
 
     folder.mkdir(parents=True)
-    for acquisition, grid in grids.items():
-        _log.info("imaging %s", acquisition.id)
-        _write_scene(folder / "scenes" / acquisition.id, ground, acquisition, grid, seed)
-    _write_arcticdem(folder / "arcticdem", ground, hole)
-    for vintage in sorted({vintage_for(acquisition.sensed.year) for acquisition in grids}):
-        grid, bands = trends(ground, _polar_grid(extents, margin=0), vintage, seed)
-        write_cog(folder / "tcvis" / f"tcvis_{vintage}.tif", bands, grid, nodata=None)
-    _truth(ground, grids).to_file(folder / "truth.gpkg", layer="truth", driver="GPKG")
+    for acquisition in grids:
+        _write_scene(folder / "scenes" / acquisition.id, images.pop(acquisition), acquisition)
+    for vintage, bands in vintages.items():
+        write_cog(folder / "tcvis" / f"tcvis_{vintage}.tif", bands, trends_grid, nodata=None)
+    _write_arcticdem(folder / "arcticdem", elevation, area, hole)
+    _truth(slumps, grids).to_file(folder / "truth.gpkg", layer="truth", driver="GPKG")
     (folder / _MANIFEST).write_text(json.dumps(parameters.manifest, indent=2))
 
 
-def _write_scene(folder: Path, ground: Disturbed, acquisition: Acquisition, grid: GeoBox, seed: int) -> None:
-    image = take_image(ground, acquisition, grid, seed)
+def _write_scene(folder: Path, image: Image, acquisition: Acquisition) -> None:
+    grid = image.geobox
     stem = f"T{acquisition.tile}_{acquisition.sensed:%Y%m%dT%H%M%S}"
     bands = {band: folder / "R10m" / f"{stem}_{band}_10m.tif" for band in _S2_BANDS}
     for band, path in bands.items():
@@ -182,9 +205,9 @@ def _write_scene(folder: Path, ground: Disturbed, acquisition: Acquisition, grid
     (folder / f"{acquisition.id}.json").write_text(json.dumps(item, indent=1))
 
 
-def _write_arcticdem(folder: Path, ground: Disturbed, hole: tuple[float, float]) -> None:
+def _write_arcticdem(folder: Path, elevation: Field, area: GeoBox, hole: tuple[float, float]) -> None:
     items = []
-    for tile in dem_tiles(ground, hole):
+    for tile in dem_tiles(elevation, area, hole):
         name = f"{tile.supertile}_10m_v4.1"
         home = folder / tile.supertile
         dem, datamask = home / f"{name}_dem.tif", home / f"{name}_datamask.tif"
@@ -197,11 +220,11 @@ def _write_arcticdem(folder: Path, ground: Disturbed, hole: tuple[float, float])
     (folder / "catalog.json").write_text(json.dumps(catalog, indent=1))
 
 
-def _truth(ground: Disturbed, grids: dict[Acquisition, GeoBox]) -> gpd.GeoDataFrame:
+def _truth(slumps: list[Outline], grids: dict[Acquisition, GeoBox]) -> gpd.GeoDataFrame:
     """Whole outlines of the slumps that reach into each scene."""
     outlines = gpd.GeoDataFrame(
-        {"slump_id": [f"slump-{number:03d}" for number in range(1, len(ground.slumps) + 1)]},
-        geometry=[slump.polygon for slump in ground.slumps],
+        {"slump_id": [f"slump-{number:03d}" for number in range(1, len(slumps) + 1)]},
+        geometry=[slump.polygon for slump in slumps],
         crs=_POLAR,
     ).to_crs(EPSG)
     outlines["area_m2"] = outlines.area

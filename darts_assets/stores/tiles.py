@@ -6,29 +6,28 @@ treats a chunk that is not there as damage: Zarr itself would return fill values
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import obstore
 import xarray as xr
 import zarr
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from zarr.abc.store import ByteRequest
-from zarr.codecs import BloscCodec
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import ObjectStore, WrapperStore
+from zarr.storage import ObjectStore
 
-from darts_assets.bands import Band, band
+from darts_assets.bands import band
 from darts_assets.errors import NotReadableError
+from darts_assets.stores.layout import CHUNK, FreshStore, create_band, lazy_band, open_band
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Manifest, Place
-from darts_assets.tiles import WINDOW_ROWS, TileStream, on_grid
+from darts_assets.tiles import TileStream, on_grid
 
-CHUNK = WINDOW_ROWS
-"""Pixels of a chunk's side: a chunk row is a window, and a patch of 1024 pixels touches at most nine chunks."""
+WRITERS = 4
+"""Bands that are encoded, compressed and put at the same time; each needs 50 MB for a window of a full scene."""
 
 Progress = Callable[[int, int], None]
 """Called with rows done and rows in all."""
@@ -45,16 +44,6 @@ class WrittenTile:
 
     size: int
     coverage: dict[str, float]
-
-
-class _CompleteStore(WrapperStore[Any]):
-    """A store in which every chunk must exist."""
-
-    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        value = await super().get(key, prototype, byte_range)
-        if value is None and "/c/" in key:
-            raise NotReadableError(f"{self._store}: chunk {key} is missing; materialize the partition again")
-        return value
 
 
 def write_tile(
@@ -81,20 +70,24 @@ def write_tile(
     """
     height, width = (int(n) for n in stream.geobox.shape)
     with place.new_version() as version:
-        group = zarr.create_group(_zarr(version.location), zarr_format=3)
+        group = zarr.create_group(FreshStore(_zarr(version.location)), zarr_format=3)
         arrays: dict[str, zarr.Array[Any]] = {}
         row, valid = 0, dict.fromkeys(stream.bands, 0)
         windows = TileStream(stream.geobox, stream.bands, _watched(stream, arrays, group, (height, width), encoded))
-        for part in windows.rechunked(CHUNK):
-            rows = next(iter(part.values())).shape[0]
-            for name, values in part.items():
-                array = arrays[name]
-                known = ~np.isnan(values) if values.dtype.kind == "f" else values != array.fill_value
-                valid[name] += int(np.count_nonzero(known))
-                array[row : row + rows] = values if encoded else band(name).encode(values)
-            row += rows
-            if progress:
-                progress(row, height)
+
+        def write(name: str, values: np.ndarray[Any, Any]) -> None:
+            array = arrays[name]
+            known = ~np.isnan(values) if values.dtype.kind == "f" else values != array.fill_value
+            valid[name] += int(np.count_nonzero(known))
+            array[row : row + len(values)] = values if encoded else band(name).encode(values)
+
+        with closing(stream), ThreadPoolExecutor(WRITERS, thread_name_prefix="bands") as pool:
+            for part in windows.rechunked(CHUNK):
+                for _ in pool.map(write, part.keys(), part.values()):
+                    pass  # raises what writing a band has raised
+                row += len(next(iter(part.values())))
+                if progress:
+                    progress(row, height)
         if row != height:
             raise ValueError(f"{place.location}: the stream gave {row} of {height} rows")
         _write_coordinates(version.location, stream.geobox)
@@ -109,7 +102,7 @@ def write_tile(
 
 
 def read_tile(place: Place, bands: Sequence[str] | None = None, *, decode: bool = True) -> xr.Dataset:
-    """A published tile, lazily (dask arrays, a block for each stored chunk).
+    """A published tile, lazily (dask arrays, a block for each row of chunks; parts of a block read the chunks in them).
 
     Args:
         place: where.
@@ -127,9 +120,11 @@ def read_tile(place: Place, bands: Sequence[str] | None = None, *, decode: bool 
     absent = [name for name in names if name not in manifest.contents]
     if absent:
         raise NotReadableError(f"{place.location}: no band {', '.join(absent)}; it has {', '.join(manifest.contents)}")
-    arrays = {name: _open_array(place.location.child(manifest.contents[name]), name) for name in names}
+    arrays = {
+        name: open_band(_zarr(place.location.child(manifest.contents[name]), read_only=True), name) for name in names
+    }
     # Coordinates come from the manifest's grid: no array is read to open a tile.
-    variables = {name: _lazy(array, band(name) if decode else None) for name, array in arrays.items()}
+    variables = {name: lazy_band(array, band(name) if decode else None) for name, array in arrays.items()}
     tile = on_grid(variables, _geobox(manifest), manifest.metadata["attrs"])
     if decode:
         return tile
@@ -155,15 +150,6 @@ def _geobox(manifest: Manifest) -> GeoBox:
     return GeoBox(tuple(record["shape"]), Affine(*record["transform"]), record["crs"])
 
 
-def _open_array(location: StoreLocation, name: str) -> "zarr.Array[Any]":
-    return zarr.open_array(_CompleteStore(_zarr(location, read_only=True)), path=name, mode="r", zarr_format=3)
-
-
-def _lazy(array: "zarr.Array[Any]", codec: Band | None) -> da.Array:
-    stored = da.from_array(array, chunks=array.chunks, inline_array=True)
-    return stored if codec is None else stored.map_blocks(codec.decode, dtype=codec.memory)
-
-
 def _zarr(location: StoreLocation, read_only: bool = False) -> "ObjectStore[Any]":
     return ObjectStore(location.objects(), read_only=read_only)
 
@@ -180,28 +166,11 @@ def _watched(
         if not arrays:
             for name in stream.bands:
                 codec = None if encoded else band(name)
-                arrays[name] = _create(
+                arrays[name] = create_band(
                     group, name, shape, window[name].dtype if codec is None else codec.stored,
                     dict(window[name].attrs) if codec is None else codec.cf_attributes(),
                 )  # fmt: skip
         yield window
-
-
-def _create(
-    group: zarr.Group, name: str, shape: tuple[int, int], dtype: np.dtype[Any], attributes: dict[str, Any]
-) -> "zarr.Array[Any]":
-    return group.create_array(
-        name,
-        shape=shape,
-        chunks=(min(CHUNK, shape[0]), min(CHUNK, shape[1])),
-        dtype=dtype,
-        fill_value=attributes.get("_FillValue", 0),
-        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
-        attributes={**attributes, "grid_mapping": "spatial_ref"},
-        dimension_names=("y", "x"),
-        # A chunk of nothing but fill is written too, so that a chunk that is not there is always damage.
-        config={"write_empty_chunks": True},
-    )
 
 
 def _write_coordinates(location: StoreLocation, geobox: GeoBox) -> None:

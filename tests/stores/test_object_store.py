@@ -100,6 +100,19 @@ def test_a_tile_is_published_and_replaced(bucket: StoreLocation) -> None:
     assert list(place.location.keys()) == []
 
 
+def test_a_window_of_a_band_is_one_request(bucket: StoreLocation, server: S3Server) -> None:
+    place = Place(bucket.child("tiles", "scene.zarr"))
+    server.requests()
+    write_tile(place, stream(0.1), metadata={})
+    asked = [request for request in server.requests() if "/red/c/" in request]
+    assert [request.split()[0] for request in asked] == ["PUT", "PUT"]
+    opened = read_tile(place)["red"]
+    server.requests()
+    np.testing.assert_allclose(opened[:512].values, 0.1, atol=6e-5)
+    (request,) = server.requests()
+    assert request.endswith("/red/c/0/0 200")
+
+
 def test_a_failed_write_leaves_nothing(bucket: StoreLocation) -> None:
     place = Place(bucket.child("tiles", "scene.zarr"))
 

@@ -6,9 +6,11 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 import xarray as xr
@@ -99,6 +101,24 @@ def test_a_failed_write_leaves_the_old_content(place: Place) -> None:
     np.testing.assert_array_equal(read_tile(place)["tc_wetness"].values, tile(1)["tc_wetness"].values)
 
 
+def test_a_failed_write_ends_what_works_ahead(place: Place) -> None:
+    ended = threading.Event()
+
+    def windows():
+        try:
+            yield from stream(tile(1)).windows
+        finally:
+            ended.set()
+
+    def fails(done: int, total: int) -> None:
+        raise RuntimeError("nobody listens")
+
+    with pytest.raises(RuntimeError, match="nobody listens") as held:
+        write_tile(place, TileStream(GRID, ("red", "tc_wetness"), windows()), metadata={}, progress=fails)
+    assert held.value.__traceback__ is not None  # which keeps the writer's frame, and its generators, alive
+    assert ended.is_set()
+
+
 def test_an_error_after_publishing_does_not_undo_it(place: Place) -> None:
     write_tile(place, stream(tile(1)), metadata={})
     (before,) = versions(place)
@@ -142,6 +162,49 @@ def test_a_lost_chunk_is_an_error_not_zeros(place: Place) -> None:
     assert np.isfinite(opened["tc_wetness"].values).all()
     with pytest.raises(NotReadableError, match="red/c/1/0 is missing"):
         opened["red"].values  # noqa: B018
+
+
+def test_a_row_of_chunks_is_one_object(place: Place) -> None:
+    write_tile(place, stream(tile()), metadata={})
+    names = [
+        path.relative_to(place.location.path).as_posix().partition("/")[2] for path in place.location.path.rglob("*")
+    ]
+    assert sorted(name for name in names if name.startswith("red/c/") and name.count("/") == 3) == [
+        "red/c/0/0",
+        "red/c/1/0",
+        "red/c/2/0",
+    ]
+
+
+@pytest.mark.parametrize("columns", [slice(None), slice(0, 100)], ids=["all of it", "a chunk of it"])
+@pytest.mark.parametrize("damage", ["a chunk was not written", "cut short", "another byte", "empty"])
+def test_a_damaged_shard_is_an_error_not_zeros(place: Place, damage: str, columns: slice) -> None:
+    write_tile(place, stream(tile()), metadata={})
+    shard = next(place.location.path.rglob("red/c/1/0"))
+    whole = shard.read_bytes()
+    entries = bytearray(whole[-36:-4])  # offset and length of two chunks
+    if damage == "a chunk was not written":
+        entries[:16] = b"\xff" * 16
+    elif damage == "another byte":
+        entries[0] ^= 1
+    checksum = whole[-4:] if damage == "another byte" else google_crc32c.value(bytes(entries)).to_bytes(4, "little")
+    shard.write_bytes({"cut short": whole[:-1000], "empty": b""}.get(damage, whole[:-36] + bytes(entries) + checksum))
+    with pytest.raises(NotReadableError, match=r"red/c/1/0 (is damaged|lacks a chunk)"):
+        read_tile(place)["red"][512:1024, columns].values  # noqa: B018
+
+
+def test_a_patch_reads_the_chunks_under_it(place: Place) -> None:
+    source = tile()
+    write_tile(place, stream(source), metadata={})
+    shard = next(place.location.path.rglob("red/c/1/0"))
+    content = bytearray(shard.read_bytes())
+    start, length = np.frombuffer(content[-36:-4], dtype="<u8")[:2]
+    content[start : start + length] = bytes(length)  # of the left chunk, nothing can be read
+    shard.write_bytes(content)
+    step = band("red").scale
+    assert step is not None
+    right = read_tile(place)["red"][600:700, 520:650]
+    np.testing.assert_allclose(right.values, source["red"].values[600:700, 520:650], atol=step / 2 * 1.01)
 
 
 def test_a_missing_band_is_named(place: Place) -> None:
