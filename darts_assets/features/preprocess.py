@@ -56,7 +56,8 @@ def preprocess(
 
     Args:
         optical: the scene, lazy, on a north-up grid in metres: float32 reflectance `blue green red nir` (NaN where
-            invalid), uint8 `quality_data_mask`, perhaps uint8 `s2_scl`; attributes `sun_azimuth` and `sun_elevation`.
+            invalid), uint8 `quality_data_mask`, perhaps uint8 `s2_scl` or `planet_udm`; attributes `sun_azimuth` and
+            `sun_elevation`.
         arcticdem: lazy elevations in EPSG:3413: float32 `dem` in metres (NaN where unknown) and uint8
             `arcticdem_data_mask`, covering the grid and `dem_buffer` pixels around it. None where there are none.
         tcvis: lazy trends in EPSG:4326: uint8 `tc_*`, 0 where unknown. None where there are none.
@@ -64,9 +65,9 @@ def preprocess(
         window_rows: rows of a window; a matter of memory, not of results.
 
     Returns:
-        `FEATURES`, `dem`, `arcticdem_data_mask`, `quality_data_mask` and, if in the input, `s2_scl`, on the scene's
-        grid. Where an auxiliary layer is absent, its floating-point bands are NaN and its integer bands 0. The
-        attributes are the scene's, the parameters, and the sun that hillshade was computed with.
+        `FEATURES`, `dem`, `arcticdem_data_mask`, `quality_data_mask` and, if in the input, `s2_scl` or `planet_udm`,
+        on the scene's grid. Where an auxiliary layer is absent, its floating-point bands are NaN and its integer bands
+        0. The attributes are the scene's, the parameters, and the sun that hillshade was computed with.
 
     Raises:
         RasterError: if an input lacks a band, or the grid is not north-up with square cells in metres.
@@ -74,7 +75,7 @@ def preprocess(
         ValueError: if an input carries no georeference.
     """
     tile = geobox_of(optical)
-    masks = ("quality_data_mask", *(name for name in ("s2_scl",) if name in optical))
+    masks = ("quality_data_mask", *(name for name in ("s2_scl", "planet_udm") if name in optical))
     _require(optical, (*VISIBLE_NIR, *masks), "scene")
     relief = None if arcticdem is None else _Relief(arcticdem, tile, parameters, Sun.of(optical.attrs))
     if tcvis is not None:

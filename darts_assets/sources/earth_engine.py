@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
@@ -85,7 +86,7 @@ class EarthEngineScenes:
             rows = min(WINDOW_ROWS, _REQUEST_BYTES // (grid.shape.x * image.bytes))
             raw[name] = da.from_array(
                 _LazyBand(image, grid), chunks=(rows, grid.shape.x), lock=at_once, asarray=False, fancy=False,
-                inline_array=True, name=False, meta=np.empty((0, 0), _dtype(name)),
+                inline_array=True, name=f"{name}-{uuid4().hex}", meta=np.empty((0, 0), _dtype(name)),
             )  # fmt: skip
         return _dataset(scene, raw, grid)
 

@@ -23,6 +23,7 @@ single chunks, that tile takes 0.72 s of the processor to write (0.94) and 0.52 
 import math
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import dask.array as da
 import google_crc32c
@@ -102,7 +103,8 @@ def lazy_band(array: "zarr.Array[Any]", codec: Band | None) -> da.Array:
     source = array if codec is None else _Decoded(array, codec)
     blocks = (array.chunks[0], array.shape[1])
     nothing = np.empty((0, 0), dtype=source.dtype)  # else dask reads to find out
-    return da.from_array(source, chunks=blocks, name=False, inline_array=True, meta=nothing)
+    # Dask's own unique names come from `uuid1`, which opens a socket to learn the machine's address.
+    return da.from_array(source, chunks=blocks, name=f"band-{uuid4().hex}", inline_array=True, meta=nothing)
 
 
 class _CompleteStore(WrapperStore[Any]):

@@ -1,7 +1,7 @@
 """What the peer does for the results of three of our stages, rebuilt from the libraries that it calls, on one core.
 
-Everything is in memory when its clock starts and stays there; ours reads and writes its stores within its time. The
-peer traces outlines while it exports, we do in `postprocess`: compare the sum of the two.
+Everything is in memory when its clock starts and stays there, but for the files of `products`. The peer traces outlines
+while it exports, we do in `postprocess`: compare the sum of the two.
 `pip install '.[bench]'`; `python peer.py FOLDER SIZE` prints a line of JSON for each stage.
 """
 

@@ -2,7 +2,7 @@
 
 Each stage has a twin that merely reads the stage's input and writes its output again: what no algorithm can save.
 A process of its own runs some of them: `python stage_work.py FOLDER SIZE work|io|make STAGE...` prints a line of JSON
-for each; `make` runs those that have not run.
+for each; `make` runs those that have not run. `memory` runs those that the peer has too, from memory to memory.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -214,9 +214,43 @@ STAGES: dict[str, Stage] = {
 }
 
 
+def from_memory(site: Site) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """The stages that the peer has too, with their input in memory and their output left there, as the peer's."""
+    optical = site.optical().load()
+    layers = {name: layer.load() for name, layer in site.layers(optical).items()}
+    parameters = PreprocessParameters(terrain=site.resource("models").terrain)
+
+    def features() -> None:
+        for _ in preprocess(optical, layers["arcticdem"], layers["tcvis"], parameters).windows:
+            pass
+
+    yield "preprocess", features
+    tile = site.read("preprocessed_tile")[["red", "green", "blue", "quality_data_mask"]].load()
+    probabilities, tables = site.read("segmentation").load(), {}
+
+    def polygons() -> None:
+        detections = postprocess(probabilities, tile["quality_data_mask"], PostprocessParameters())
+        tables.update(segments=segments(detections), extent=extent_polygons(detections))
+
+    yield "postprocess", polygons
+    facts = {"tile_id": site.scene.id}
+    yield (
+        "products",
+        lambda: export(
+            site.scratch(), DEFAULT_PRODUCTS, probabilities=probabilities, features=tile, vectors=tables, metadata=facts
+        ),
+    )
+
+
+def report(stage: str, result: dict[str, Any]) -> None:
+    print(json.dumps({"stage": stage, **result}), flush=True)
+
+
 def main(folder: str, size: str, part: str, *names: str) -> None:
     site = Site(Path(folder), int(size))
     assert DEMO_CHECKPOINT.exists()
+    for name, work in from_memory(site) if part == "memory" else ():
+        report(name, dataclasses.asdict(cost_of(work)))
     for name in names:
         stage = STAGES[name]
         for module in stage.imports:
@@ -231,7 +265,7 @@ def main(folder: str, size: str, part: str, *names: str) -> None:
         else:
             read, write = stage.io(site)
             result = {"read_seconds": seconds_of(read), "write_seconds": seconds_of(write)}
-        print(json.dumps({"stage": name, **result}), flush=True)
+        report(name, result)
     shutil.rmtree(site.folder / "scratch", ignore_errors=True)
     shutil.rmtree(site.folder / "store" / "scratch", ignore_errors=True)
 

@@ -83,9 +83,11 @@ def main(
             measured["together"] = rows
             console.print(table("All stages in one process, its peak so far", rows))
         if peer:
-            measured["peer"] = {row.pop("stage"): row for row in in_a_process("peer.py", where, pixels)}
+            measured["memory"] = measured_together("stage_work.py", where, pixels, "memory", runs=runs)
+            measured["peer"] = measured_together("peer.py", where, pixels, runs=runs)
+            console.print(table("From memory to memory", measured["memory"]))
             console.print(table("The peer on one core, from memory to memory", measured["peer"]))
-            console.print(beside_peer(measured["stages"], measured["peer"]))
+            console.print(beside_peer(measured["memory"], measured["peer"]))
     problems = []
     if together and (peak := max(row["peak_rss"] or 0 for row in measured["together"].values())) > memory_limit * 2**30:
         problems.append(f"the whole chain in one process takes {size(peak)}, more than {memory_limit:g} GiB")
@@ -115,6 +117,15 @@ def measure(folder: Path, pixels: int, names: Sequence[str], runs: int) -> Figur
             rows.append(work | moving)
         figures[name] = medians(rows)
     return figures
+
+
+def measured_together(script: str, *arguments: object, runs: int) -> Figures:
+    """The medians of the stages that a script runs in one process."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for _ in range(runs):
+        for row in in_a_process(script, *arguments):
+            rows.setdefault(row["stage"], []).append(row)
+    return {stage: medians(those) for stage, those in rows.items()}
 
 
 if __name__ == "__main__":
