@@ -42,15 +42,14 @@ def demo(folder: Path, scenes: int, size: int, seed: int) -> None:
 @cli.command()
 @click.argument("items", nargs=-1, required=True)
 def register(items: tuple[str, ...]) -> None:
-    """Register scenes by their STAC ITEMS (paths, https:// or s3:// URLs).
+    """Register scenes by their STAC ITEMS (paths, https:// or s3:// URLs), Planet images by their folders.
 
     The items are kept in the store and each scene becomes a partition of the Dagster instance in DAGSTER_HOME.
     """
     import dagster as dg
 
     from darts_assets.definitions import build_defs
-    from darts_assets.orchestration.jobs import register_items
-    from darts_assets.orchestration.partitions import SENTINEL2
+    from darts_assets.orchestration.registration import register_places
 
     if not os.environ.get("DAGSTER_HOME"):
         raise click.ClickException(
@@ -60,11 +59,12 @@ def register(items: tuple[str, ...]) -> None:
     try:
         scenes = build_defs().resources["scenes"]  # type: ignore[index]
         with dg.DagsterInstance.get() as instance:
-            ids = register_items(instance, scenes, SENTINEL2, list(items))
+            registered = register_places(instance, scenes, list(items))
     except DartsError as error:
         raise click.ClickException(str(error)) from error
-    for scene_id in ids:
-        click.echo(scene_id)
+    for ids in registered.values():
+        for scene_id in ids:
+            click.echo(scene_id)
 
 
 def main() -> None:

@@ -10,7 +10,9 @@ from darts_assets.orchestration.assets import build_chain
 from darts_assets.orchestration.assets.chunks import build_chunks
 from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
 from darts_assets.orchestration.io_managers import StepValueIOManager, TileIOManager, VectorIOManager
-from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.partitions import PLANET, SENTINEL2
+from darts_assets.orchestration.planet_choice import DeliveryFolders
+from darts_assets.orchestration.planet_sensor import build_planet_sensors
 from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry, Store
 from darts_assets.orchestration.sensors import build_sensors
 from darts_assets.orchestration.source_access import SceneCatalogs, SourceAccess
@@ -33,6 +35,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         earth_engine_key_file=current.earth_engine_key_file,
     )
     sentinel2 = build_chain(SENTINEL2)
+    planet = build_chain(PLANET)
     defaults: dict[str, Any] = {
         "store": store,
         "scenes": SceneRegistry(store=store, access=access),
@@ -60,13 +63,14 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         "tiles": TileIOManager(store=store),
         "vectors": VectorIOManager(store=store),
         "step_values": StepValueIOManager(store=store),
+        "deliveries": DeliveryFolders(access=access, folders=current.planet_folders, offline=current.offline),
         "watch": Watch(path=current.watch and str(Path(current.watch).expanduser().resolve())),
     }
     return dg.Definitions(
-        assets=[*build_chunks(), *sentinel2],
-        asset_checks=checks.build_checks(SENTINEL2),
-        jobs=jobs.build_jobs(SENTINEL2),
-        sensors=build_sensors(SENTINEL2),
+        assets=[*build_chunks(), *sentinel2, *planet],
+        asset_checks=[*checks.build_checks(SENTINEL2), *checks.build_checks(PLANET)],
+        jobs=jobs.build_jobs([SENTINEL2, PLANET]),
+        sensors=[*build_sensors(SENTINEL2), *build_planet_sensors()],
         resources={**defaults, **resources},
         executor=compute.executor(current.executor),
     )

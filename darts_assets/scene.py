@@ -54,7 +54,7 @@ class Scene:
         sun_elevation: degrees above the horizon, None where unknown.
         cloud_cover: percent, None where unknown.
         snow_cover: percent, None where unknown.
-        tile: MGRS tile such as `33UUP`, None where unknown.
+        tile: MGRS tile such as `33UUP`, cell of Planet's grid for its orthotiles, None where unknown.
         processing_baseline: such as `05.10`, None where unknown.
         geometry: GeoJSON footprint in EPSG:4326, None where the item's is invalid.
         item: the item as registered, so that a run can be repeated.

@@ -36,7 +36,7 @@ class Settings(BaseSettings):
         "index of tiles. Default: the Polar Geospatial Center's API, which needs no account.",
     )
     arcticdem_resolution: Literal[2, 10, 32] | None = Field(
-        default=None, description="Metres; default: what suits the scenes (10 for Sentinel-2)."
+        default=None, description="Metres; default: what suits the scenes (10 for Sentinel-2, 2 for Planet)."
     )
     tcvis: str | None = Field(
         default=None, description="TCVIS rasters: a path with {vintage} in it. Default: Earth Engine."
@@ -67,14 +67,19 @@ class Settings(BaseSettings):
     watch: str | None = Field(
         default=None, description="File (TOML) of the areas whose new scenes are mapped as they appear."
     )
+    planet: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Folders, or s3://bucket/prefix, that Planet's deliveries arrive in, comma-separated: searched for "
+        "images, and watched if the sensor is on.",
+    )
     offline: bool = Field(default=False, description="Never fetch anything; what is missing fails the scene.")
     executor: Literal["in_process", "multiprocess", "k8s"] = Field(
         default="in_process", description="How the steps of a run execute."
     )
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "planet", mode="before")
     @classmethod
-    def _split_models(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         return _split(value)
 
     @field_validator("auxiliary", mode="before")
@@ -85,8 +90,16 @@ class Settings(BaseSettings):
     @property
     def root(self) -> StoreLocation:
         """The store's root; a relative path is taken from the current folder once, so that workers agree."""
-        url = self.store if "://" in self.store else str(Path(self.store).expanduser().resolve())
-        return StoreLocation(url, self.store_endpoint, self.store_region)
+        return StoreLocation(_absolute(self.store), self.store_endpoint, self.store_region)
+
+    @property
+    def planet_folders(self) -> list[str]:
+        """`planet`, with relative paths taken from the current folder once."""
+        return [_absolute(folder) for folder in self.planet]
+
+
+def _absolute(place: str) -> str:
+    return place if "://" in place else str(Path(place).expanduser().resolve())
 
 
 def _split(value: object) -> object:

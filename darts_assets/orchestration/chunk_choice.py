@@ -32,7 +32,8 @@ class ChunkChoice(dg.Config):
         "in them reach for.",
     )
     scenes: list[str] = Field(
-        default=[], description="Ids of registered scenes: exactly the chunks that their `auxiliary` needs."
+        default=[],
+        description="Ids of registered scenes, of any family: exactly the chunks that their `auxiliary` needs.",
     )
     chunks: list[str] = Field(
         default=[],
@@ -155,10 +156,11 @@ def _under_scenes(
 ) -> list[ChosenChunks]:
     found: dict[str, ChosenChunks] = {}
     for scene_id in choice.scenes:
-        scene = scenes.scene(SENTINEL2, scene_id)
-        geobox = raw.grid(SENTINEL2, scene)
+        family = scenes.family_of(scene_id)
+        scene = scenes.scene(family, scene_id)
+        geobox = raw.grid(family, scene)
         for layer in layers:
-            cube, keys = cubes.chunks_under(layer, SENTINEL2, scene, geobox, choice.tpi_outer_radius)
+            cube, keys = cubes.chunks_under(layer, family, scene, geobox, choice.tpi_outer_radius)
             _add(found, layer, cube, keys)
     return list(found.values())
 

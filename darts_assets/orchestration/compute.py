@@ -10,7 +10,7 @@ POOLS: dict[AuxiliaryLayer, str] = {"arcticdem": "arcticdem", "tcvis": "earth_en
 """Pools of the steps that fetch a layer's chunks from their provider."""
 
 SCENE_POOL = "cdse"
-"""Pool of the steps that fetch scenes; CDSE grants a user four connections, and a step has one."""
+"""Pool of the steps that fetch Sentinel-2 scenes; CDSE grants a user four connections, and a step has one."""
 
 CHUNKS_PER_RUN = 64
 """Chunks that one run or one step fills: some minutes of work, which starting it must not outweigh."""

@@ -1,6 +1,6 @@
-"""For which scenes somebody wants data, and which: the config of the job `prepare_data`."""
+"""For which scenes somebody wants data, and which: the configs of the jobs that prepare data."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 from pydantic import Field
@@ -9,6 +9,7 @@ from darts_assets.errors import SettingsError
 from darts_assets.orchestration.compute import CHUNKS_PER_RUN
 from darts_assets.orchestration.found_scenes import FoundScenes, find_and_register
 from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.planet_choice import PlanetChoice
 from darts_assets.orchestration.resources import SceneRegistry
 from darts_assets.orchestration.scene_choice import SceneChoice
 from darts_assets.orchestration.source_access import SceneCatalogs
@@ -16,12 +17,9 @@ from darts_assets.orchestration.source_access import SceneCatalogs
 _SCENES_PER_STEP = 4
 
 
-class PrepareDataConfig(SceneChoice):
-    """For which scenes, and which data."""
+class DataConfig(dg.Config):
+    """Which data of scenes."""
 
-    registered_tiles: list[str] = Field(
-        default=[], description="MGRS tiles: all their registered scenes, without a search and without filters."
-    )
     optical: bool = Field(default=True, description="Fetch the scenes themselves.")
     auxiliary: bool = Field(default=True, description="Fill the chunks under them that the models need.")
     bands: Literal["needed", "all"] = Field(default="needed", description="Of scenes: what the models need, or all.")
@@ -33,6 +31,26 @@ class PrepareDataConfig(SceneChoice):
     scenes_per_step: int = Field(default=_SCENES_PER_STEP, description="Scenes that one step fetches.")
     chunks_per_step: int = Field(default=CHUNKS_PER_RUN, description="Chunks that one step fills.")
 
+    def check_data(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            SettingsError: naming the fields.
+        """
+        if not (self.optical or self.auxiliary):
+            raise SettingsError("optical and auxiliary are both off: there is nothing to prepare")
+        for name in ("scenes_per_step", "chunks_per_step"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name}: {getattr(self, name)}; expected at least 1")
+
+
+class PrepareDataConfig(DataConfig, SceneChoice):
+    """For which Sentinel-2 scenes, and which data."""
+
+    registered_tiles: list[str] = Field(
+        default=[], description="MGRS tiles: all their registered scenes, without a search and without filters."
+    )
+
     @property
     def ways(self) -> tuple[str, ...]:
         """See `SceneChoice.ways`."""
@@ -40,37 +58,36 @@ class PrepareDataConfig(SceneChoice):
 
     def check(self) -> str:
         """See `SceneChoice.check`."""
-        if not (self.optical or self.auxiliary):
-            raise SettingsError("optical and auxiliary are both off: there is nothing to prepare")
-        for name in ("scenes_per_step", "chunks_per_step"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name}: {getattr(self, name)}; expected at least 1")
+        self.check_data()
         return super().check()
 
 
-def find_for(
-    context: dg.OpExecutionContext, config: PrepareDataConfig, scenes: SceneRegistry, catalogs: SceneCatalogs
-) -> FoundScenes:
-    """The scenes of the choice; those that are new are registered, except in a dry run.
+class PreparePlanetConfig(DataConfig, PlanetChoice):
+    """For which Planet images, and which data."""
 
-    Raises:
-        SettingsError, SceneError, SourceUnavailableError: see `find_and_register`.
-    """
+    def check(self) -> None:
+        """See `PlanetChoice.check`."""
+        self.check_data()
+        super().check()
+
+
+def find_scenes_for(
+    config: PrepareDataConfig,
+    *,
+    instance: dg.DagsterInstance,
+    scenes: SceneRegistry,
+    catalogs: SceneCatalogs,
+    **how: Any,
+) -> FoundScenes:
+    """The scenes of the choice; `how` as of `find_and_register`, which see for what it raises."""
     choice: SceneChoice = config
     if config.check() == "registered_tiles":
         from darts_assets.sources.scene_ids import tile_ids, tile_of_id
 
         tiles = set(tile_ids(config.registered_tiles))
-        registered = context.instance.get_dynamic_partitions(str(SENTINEL2.partitions.name))
+        registered = instance.get_dynamic_partitions(str(SENTINEL2.partitions.name))
         ids = [scene_id for scene_id in registered if tile_of_id(scene_id) in tiles]
         if not ids:
             return FoundScenes()
         choice = SceneChoice(scene_ids=ids)
-    return find_and_register(
-        choice,
-        instance=context.instance,
-        scenes=scenes,
-        catalogs=catalogs,
-        dry_run=config.dry_run,
-        log=context.log.info,
-    )
+    return find_and_register(choice, instance=instance, scenes=scenes, catalogs=catalogs, **how)

@@ -13,7 +13,7 @@ import dagster as dg
 from darts_assets.errors import SceneError
 from darts_assets.orchestration.id_files import read_ids
 from darts_assets.orchestration.metadata import as_metadata, image_link
-from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.partitions import SENTINEL2, SceneFamily
 from darts_assets.orchestration.registration import Registered, register_found
 from darts_assets.orchestration.resources import SceneRegistry
 from darts_assets.orchestration.scene_choice import SceneChoice, Searches, by_ids, by_place
@@ -134,15 +134,21 @@ def find_and_register(
         SourceUnavailableError: if a service does not answer; no partition is added then.
     """
     way, found = choice.check(), FoundScenes()
-    if way in ("scene_ids", "ids_file"):
-        ids = choice.scene_ids or read_ids(choice.ids_file, scenes.store)
-        items = _items_of_ids(ids, choice, found, instance, scenes, catalogs)
+    by_id = way in ("scene_ids", "ids_file")
+    if by_id:
+        items = items_of_ids(
+            wanted_ids(choice.scene_ids, choice.ids_file, scenes),
+            family=SENTINEL2,
+            instance=instance,
+            scenes=scenes,
+            search=lambda asked: _items_of(by_ids(asked, choice.source), choice, found, catalogs),
+        )
     else:
         searches = by_place(choice, catalogs, scenes.access)
         found.area = searches.area
         items = _items_of(searches, choice, found, catalogs)
     found.registered = register_found(instance, scenes, SENTINEL2, items, dry_run=dry_run, seen=found.see, log=log)
-    if way in ("scene_ids", "ids_file"):
+    if by_id:
         found.problems += found.registered.unusable.values()
     return found
 
@@ -155,32 +161,41 @@ def _items_of(
     found.problems += searches.problems
 
 
-def _items_of_ids(
+def wanted_ids(scene_ids: Sequence[str], ids_file: str, scenes: SceneRegistry) -> list[str]:
+    """Ids as they are given, or as a file has them; each once.
+
+    Raises:
+        SettingsError: if there is no such file, or it is not a list of ids.
+    """
+    return list(dict.fromkeys(scene_ids or read_ids(ids_file, scenes.store)))
+
+
+def items_of_ids(
     ids: Sequence[str],
-    choice: SceneChoice,
-    found: FoundScenes,
+    *,
+    family: SceneFamily,
     instance: dg.DagsterInstance,
     scenes: SceneRegistry,
-    catalogs: SceneCatalogs,
+    search: Callable[[list[str]], Iterator[dict[str, Any]]],
 ) -> Iterator[dict[str, Any]]:
-    """The items of registered scenes from the registry, then the others from their catalogs."""
-    partitions = set(instance.get_dynamic_partitions(str(SENTINEL2.partitions.name)))
-    ids = list(dict.fromkeys(ids))
+    """The items of registered scenes from the registry, then the others from where they are searched for."""
+    partitions = set(instance.get_dynamic_partitions(str(family.partitions.name)))
     asked = [scene_id for scene_id in ids if scene_id not in partitions]
     there = iter([scene_id for scene_id in ids if scene_id in partitions])
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="items") as pool:
         while batch := list(itertools.islice(there, _BATCH)):
-            for scene_id, item in zip(batch, pool.map(partial(_kept, scenes), batch), strict=True):
+            for scene_id, item in zip(batch, pool.map(partial(kept_item, family, scenes), batch), strict=True):
                 if item is None:
                     asked.append(scene_id)
                 else:
                     yield item
     if asked:
-        yield from _items_of(by_ids(asked, choice.source), choice, found, catalogs)
+        yield from search(asked)
 
 
-def _kept(scenes: SceneRegistry, scene_id: str) -> dict[str, Any] | None:
+def kept_item(family: SceneFamily, scenes: SceneRegistry, scene_id: str) -> dict[str, Any] | None:
+    """The item of a scene that has a partition; None if there is no item."""
     try:
-        return scenes.scene(SENTINEL2, scene_id).item
+        return scenes.scene(family, scene_id).item
     except SceneError:
         return None  # somebody has added the partition by hand

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict, cast
 import dagster as dg
 
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
+from darts_assets.orchestration.compute import SCENE_POOL
 
 if TYPE_CHECKING:
     from darts_assets.sources import SceneSource
@@ -40,12 +41,16 @@ class SceneFamily:
         partitions: one partition per scene, its key the scene's id.
         arcticdem_resolution: metres of the ArcticDEM cube that suits the pixels of these scenes.
         source: where scenes come from, as `module:object` (resolved late, so that definitions load fast).
+        pool: of the steps that fetch scenes.
+        prepare_job: the job that fetches scenes and what lies under them, for messages.
     """
 
     name: str
     partitions: dg.DynamicPartitionsDefinition
     arcticdem_resolution: int
     source: str
+    pool: str
+    prepare_job: str
 
     def key(self, step: str) -> dg.AssetKey:
         """The asset key of a step of the chain."""
@@ -70,4 +75,17 @@ SENTINEL2 = SceneFamily(
     partitions=dg.DynamicPartitionsDefinition(name="sentinel2_scene"),
     arcticdem_resolution=10,
     source="darts_assets.sources:ANY_SCENES",
+    pool=SCENE_POOL,
+    prepare_job="prepare_data",
 )
+
+PLANET = SceneFamily(
+    name="planet",
+    partitions=dg.DynamicPartitionsDefinition(name="planet_image"),
+    arcticdem_resolution=2,
+    source="darts_assets.sources.planet:PLANET_SCENES",
+    pool="planet",
+    prepare_job="prepare_planet_data",
+)
+
+FAMILIES = {family.name: family for family in (SENTINEL2, PLANET)}

@@ -5,12 +5,13 @@ import itertools
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from darts_assets.errors import SceneError
-from darts_assets.orchestration.partitions import SceneFamily
+from darts_assets.orchestration.partitions import FAMILIES, PLANET, SENTINEL2, SceneFamily
 from darts_assets.orchestration.resources import SceneRegistry
 
 if TYPE_CHECKING:
@@ -32,6 +33,24 @@ def register_items(
     registered = scenes.register(family, hrefs)
     _add_partitions(instance, family, [_Found.of(scene) for scene in registered])
     return [scene.id for scene in registered]
+
+
+def family_at(href: str) -> SceneFamily:
+    """Whose scenes are at a place: Planet's in a folder (`s3://` with a slash at its end); else it is a STAC item."""
+    is_folder = href.endswith("/") or ("://" not in href and Path(href).expanduser().is_dir())
+    return PLANET if is_folder else SENTINEL2
+
+
+def register_places(instance: dg.DagsterInstance, scenes: SceneRegistry, hrefs: list[str]) -> dict[str, list[str]]:
+    """Register what is at some places, each with its family; family -> scene ids.
+
+    Raises:
+        SceneError: naming what cannot be used; then nothing of that family is registered.
+    """
+    by_family: dict[str, list[str]] = {}
+    for href in hrefs:
+        by_family.setdefault(family_at(href).name, []).append(href)
+    return {name: register_items(instance, scenes, FAMILIES[name], places) for name, places in by_family.items()}
 
 
 @dataclass(frozen=True, slots=True, order=True)

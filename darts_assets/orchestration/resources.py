@@ -53,19 +53,17 @@ class SceneRegistry(dg.ConfigurableResource):  # type: ignore[type-arg]
     access: ResourceDependency[SourceAccess]
 
     def register(self, family: "SceneFamily", hrefs: Sequence[str]) -> "list[Scene]":
-        """Read, parse and keep items; nothing is kept unless all can be understood.
+        """Read, parse and keep the items at some places; nothing is kept unless all can be understood.
 
         Raises:
             SceneError: naming each item that cannot be used.
             SourceUnavailableError: if a service does not answer.
         """
-        from darts_assets.sources import read_item
-
         source = family.load_source()
         scenes, wrong = [], []
         for href in hrefs:
             try:
-                scenes.append(source.parse(read_item(href, self.access.options)))
+                scenes += [source.parse(item) for item in source.read(href, self.access.options)]
             except SceneError as error:
                 wrong.append(str(error))
         if wrong:
@@ -84,10 +82,19 @@ class SceneRegistry(dg.ConfigurableResource):  # type: ignore[type-arg]
             raw = obstore.get(self._objects(family), f"{scene_id}.json").bytes()
         except FileNotFoundError:
             raise SceneError(
-                f"scene {scene_id} has a partition but no item in {self._folder(family)}; register it by its STAC "
-                "item: darts-assets register ITEM.json"
+                f"scene {scene_id} has a partition but no item in {self._folder(family)}; register it by its STAC item "
+                "(of Planet: by its folder): darts-assets register ITEM.json"
             ) from None
         return family.load_source().parse(json.loads(bytes(raw)))
+
+    def family_of(self, scene_id: str) -> "SceneFamily":
+        """The family that a registered scene belongs to; raises SceneError if it was never registered."""
+        from darts_assets.orchestration.partitions import FAMILIES
+
+        family = next((each for each in FAMILIES.values() if self.is_kept(each, scene_id)), None)
+        if family is None:
+            raise SceneError(f"scene {scene_id} is not registered: there is no item of it in {self.store.root}/scenes")
+        return family
 
     def keep(self, family: "SceneFamily", scene: "Scene") -> None:
         """Keep a scene's item; one that is there is replaced."""
@@ -152,7 +159,7 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         from darts_assets.stores.tiles import write_tile
 
-        self._check_reachable(scene, bands)
+        self._check_reachable(family, scene, bands)
         place = self.place(scene)
         kept = {name: version for name, version in self.kept(scene).items() if name not in bands}
         started = time.perf_counter()
@@ -199,7 +206,7 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
         from darts_assets.sources.access import is_remote
 
         if any(is_remote(scene.bands[name].href) for name in VISIBLE_NIR):  # of Earth Engine, the item gives the grid
-            self._check_reachable(scene, VISIBLE_NIR)
+            self._check_reachable(family, scene, VISIBLE_NIR)
         return family.load_source().grid(scene, self.access.options_for(scene.source))
 
     def optical(self, family: "SceneFamily", scene: "Scene", quality: Mapping[int, int]) -> "xr.Dataset":
@@ -214,18 +221,18 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
         source = family.load_source()
         names = [*VISIBLE_NIR, *quality_bands(scene)]
         if not self.enabled:
-            self._check_reachable(scene, names)
+            self._check_reachable(family, scene, names)
             return source.calibrate(source.open_raw(scene, names, self.access.options_for(scene.source)), quality)
         from darts_assets.stores.tiles import read_tile
 
         return source.calibrate(read_tile(self.place(scene), names, decode=False), quality)
 
-    def _check_reachable(self, scene: "Scene", bands: Sequence[str]) -> None:
+    def _check_reachable(self, family: "SceneFamily", scene: "Scene", bands: Sequence[str]) -> None:
         """Offline, only files on a disk can be read."""
         hrefs = {name: scene.bands[name].href for name in bands if name in scene.bands}
         missing = [name for name, href in hrefs.items() if urlsplit(href).scheme not in ("", "file")]
         if self.offline and missing:
-            command = job_command("prepare_data", "choose_scenes", {"scene_ids": [scene.id]})
+            command = job_command(family.prepare_job, "choose_scenes", {"scene_ids": [scene.id]})
             raise SceneError(
                 f"scene {scene.id}: {', '.join(missing)} are not in the store. Offline, nothing is fetched; with a "
                 f"network, this fetches them: {command}"

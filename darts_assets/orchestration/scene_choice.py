@@ -56,8 +56,8 @@ class SceneFilters(dg.Config):
         return SceneFilter(
             max_cloud_cover=self.max_cloud_cover,
             max_snow_cover=self.max_snow_cover,
-            start=_day("start", self.start),
-            end=_day("end", self.end),
+            start=day("start", self.start),
+            end=day("end", self.end),
             months=tuple(self.months),
             years=tuple(self.years),
             quarters=tuple(self.quarters),
@@ -212,7 +212,8 @@ def _tiles(given: Sequence[str], problems: list[str]) -> list[str]:
     return tiles
 
 
-def _day(name: str, text: str) -> dt.date | None:
+def day(name: str, text: str) -> dt.date | None:
+    """A day of the config, None where it is empty; raises SettingsError for what is none."""
     try:
         return dt.date.fromisoformat(text) if text else None
     except ValueError:

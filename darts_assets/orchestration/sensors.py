@@ -3,24 +3,19 @@
 import datetime as dt
 import hashlib
 import math
-import queue
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import ValidationError
 
 from darts_assets.errors import DartsError, SceneError
-from darts_assets.orchestration.jobs import STEPS
 from darts_assets.orchestration.partitions import SceneFamily
 from darts_assets.orchestration.registration import register_found
 from darts_assets.orchestration.resources import SceneRegistry
+from darts_assets.orchestration.sensor_ticks import Call, in_time, taken
 from darts_assets.orchestration.source_access import SceneCatalogs, SourceAccess
 from darts_assets.orchestration.watched_areas import Position, Positions, Watch, WatchedArea, WatchedAreas
 
@@ -30,12 +25,9 @@ if TYPE_CHECKING:
 AREA_TAG = "darts/area"
 PUBLISHED_TAG = "darts/published"
 
-_PARTITION_TAG = "dagster/partition"
 _INTERVAL = 15 * 60  # seconds
 _FIRST = dt.timedelta(days=7)
 _NEVER = dt.datetime.min.replace(tzinfo=dt.UTC)
-
-T = TypeVar("T")
 
 
 def build_sensors(family: SceneFamily, interval: int = _INTERVAL) -> list[dg.SensorDefinition]:
@@ -119,7 +111,7 @@ class _Tick:
         """What was seen in each area, those first that have waited the longest."""
         said = []
         areas = sorted(self.watched.areas, key=lambda area: self._positions.asked.get(area.name, _NEVER))
-        with _in_time(self.watch.seconds) as call:
+        with in_time(self.watch.seconds) as call:
             for number, area in enumerate(areas):
                 share = math.ceil((self.watch.runs - len(self.found)) / (len(areas) - number))
                 try:
@@ -131,7 +123,7 @@ class _Tick:
                 said.append(f"{area.name}: {seen}")
         return said
 
-    def _look_at(self, area: WatchedArea, share: int, call: "_Call") -> str:
+    def _look_at(self, area: WatchedArea, share: int, call: "Call") -> str:
         selection = call(lambda: self._selection(area))
         position = self._position(area, selection)
         items = self._items(area, selection, position.start)
@@ -194,10 +186,7 @@ class _Tick:
 
     @cached_property
     def _taken(self) -> set[str]:
-        """Scenes that have a run of their own, or products."""
-        instance = self.context.instance
-        runs = dict(instance.get_run_tags([_PARTITION_TAG])).get(_PARTITION_TAG, set())
-        return runs | instance.get_materialized_partitions(self.family.key(STEPS[-1]))
+        return taken(self.context.instance, self.family)
 
 
 def _published(item: dict[str, Any], area: WatchedArea) -> dt.datetime:
@@ -212,41 +201,3 @@ def _fingerprint(area: WatchedArea, selection: "Selection") -> str:
     shape = selection.area.wkb_hex if selection.area is not None else ""
     said = repr((area.source, area.since, selection.tiles, shape, selection.filter))
     return hashlib.sha256(said.encode()).hexdigest()[:16]
-
-
-class _Call(Protocol):
-    """Calls a function, and raises TimeoutError when the time is up."""
-
-    def __call__(self, function: Callable[[], T], /) -> T: ...
-
-
-@contextmanager
-def _in_time(seconds: float) -> Iterator[_Call]:
-    """Calls, one after the other, that together take no longer than some seconds.
-
-    They are made in a thread: a service that does not answer holds a call for minutes. The thread ends with the call.
-    """
-    deadline = time.monotonic() + seconds
-    calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
-
-    def work() -> None:
-        while (wanted := calls.get()) is not None:
-            future, function = wanted
-            try:
-                future.set_result(function())
-            except BaseException as error:  # it is raised where the result is wanted
-                future.set_exception(error)
-
-    def call(function: Callable[[], T]) -> T:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        future: Future[T] = Future()
-        calls.put((future, function))
-        return future.result(left)
-
-    threading.Thread(target=work, name="watched areas", daemon=True).start()
-    try:
-        yield call
-    finally:
-        calls.put(None)

@@ -11,7 +11,7 @@ import xarray as xr
 
 from darts_assets.bands import OPTICAL
 from darts_assets.bands import band as codec
-from darts_assets.sources.layouts import OBSERVATIONS, SCL
+from darts_assets.sources.layouts import MASKS, SCL
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def calibrate(raw: xr.Dataset, quality: Mapping[int, int] = S2_QUALITY) -> xr.Da
     valid, mask, attributes = has_data, has_data.astype(np.uint8) * np.uint8(2), {}
     if SCL in raw:
         valid = has_data & (raw[SCL] != 0)
-        mask = xr.where(has_data, _looked_up(raw[SCL], quality), np.uint8(0))
+        mask = xr.where(has_data, graded(raw[SCL], quality), np.uint8(0))
     else:
         attributes["scl"] = "absent"
         logger.warning(
@@ -73,7 +73,7 @@ def calibrated(raw: xr.Dataset, valid: xr.DataArray, quality: xr.DataArray) -> x
     bands[QUALITY] = quality.assign_attrs(
         long_name=codec(QUALITY).long_name, **_georeference(next(iter(bands.values())))
     )
-    others = {name: raw[name] for name in (SCL, OBSERVATIONS) if name in raw}
+    others = {name: raw[name] for name in MASKS if name in raw}
     return xr.Dataset({**bands, **others}, attrs=dict(raw.attrs))
 
 
@@ -91,7 +91,8 @@ def _reflectance(numbers: xr.DataArray, valid: xr.DataArray) -> xr.DataArray:
     return reflectance
 
 
-def _looked_up(classification: xr.DataArray, quality: Mapping[int, int]) -> xr.DataArray:
+def graded(classification: xr.DataArray, quality: Mapping[int, int]) -> xr.DataArray:
+    """The quality (uint8) of each pixel's class (uint8); classes that the table lacks are invalid."""
     table = np.zeros(256, np.uint8)
     table[list(quality)] = list(quality.values())
     return xr.apply_ufunc(table.__getitem__, classification, dask="parallelized", output_dtypes=[np.uint8])

@@ -14,8 +14,13 @@ from darts_assets.errors import SceneError
 
 SCL = "s2_scl"
 OBSERVATIONS = "observations"
+UDM = "planet_udm"
+MASKS = (SCL, OBSERVATIONS, UDM)
+"""Bands that say what a pixel is, or how good."""
+
 COMMON_NAMES = "common_names"
 MOSAIC = "cdse_mosaic"
+PLANET = "planet"
 PROVIDERS = ("cdse", "earth_search", "sentinel2_bands", MOSAIC)
 
 _TABLE: dict[str, tuple[str, str, str, str]] = {
@@ -57,12 +62,17 @@ class DigitalNumbers:
 
 
 def digital_numbers(provider: str, band: str) -> DigitalNumbers:
-    """What the files of a band hold."""
-    if band == SCL:
+    """What the files of a band hold; `planet_udm-3` is the third band of the file of that mask."""
+    if band == SCL or is_mask(band, UDM):
         return DigitalNumbers("uint8", 0)
     if provider == MOSAIC and band != OBSERVATIONS:
         return DigitalNumbers("int16", -32768)
     return DigitalNumbers("uint16", 0)
+
+
+def is_mask(band: str, *masks: str) -> bool:
+    """Whether a band is one of some masks (all by default), or one of the bands of its file."""
+    return band.partition("-")[0] in (masks or MASKS)
 
 
 def asset_keys(provider: str) -> dict[str, str]:

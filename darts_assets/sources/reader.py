@@ -20,7 +20,7 @@ from darts_assets.sources.downloads import Copies
 from darts_assets.sources.driver import SceneDriver
 from darts_assets.sources.gdal import gdal_path
 from darts_assets.sources.integrity import Header, check_checksums, check_files
-from darts_assets.sources.layouts import OBSERVATIONS, SCL, digital_numbers
+from darts_assets.sources.layouts import digital_numbers, is_mask
 from darts_assets.tiles import WINDOW_ROWS, TileStream, on_grid, row_windows
 
 _MOST_ROWS = 2048
@@ -95,7 +95,11 @@ def fetch(
     Raises:
         SceneError, RasterError, SourceUnavailableError, SettingsError: as `open_raw`; the windows raise them too.
     """
-    raw = open_raw(scene, bands, grid=grid, window_rows=window_rows, s3=s3)
+    return stream(open_raw(scene, bands, grid=grid, window_rows=window_rows, s3=s3))
+
+
+def stream(raw: xr.Dataset) -> TileStream:
+    """What `open_raw` gives, as a stream: a window is a row of its chunks."""
     return TileStream(raw.odc.geobox, tuple(map(str, raw.data_vars)), _read_windows(raw), dict(raw.attrs))
 
 
@@ -186,8 +190,8 @@ def scene_attributes(scene: Scene) -> dict[str, Any]:
 
 def band_attributes(band: SceneBand) -> dict[str, Any]:
     """What an array of a band's digital numbers says of the band, as CF has it."""
-    if band.name in (SCL, OBSERVATIONS):
-        return {"long_name": codec(band.name).long_name}
+    if is_mask(band.name):
+        return {"long_name": codec(band.name.partition("-")[0]).long_name}
     return {
         "long_name": codec(band.name).long_name,
         "units": codec(band.name).units,

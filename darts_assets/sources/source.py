@@ -16,6 +16,7 @@ from darts_assets.errors import SettingsError
 from darts_assets.scene import Scene
 from darts_assets.sources.access import S3Options
 from darts_assets.sources.calibrate import S2_QUALITY, calibrate
+from darts_assets.sources.items import read_item
 from darts_assets.sources.reader import fetch, open_raw, scene_grid
 from darts_assets.sources.stac import parse_item
 from darts_assets.tiles import TileStream
@@ -73,8 +74,16 @@ class ScenesOf(Protocol[Options]):
         """
 
 
-SceneSource = ScenesOf[SourceOptions | S3Options]
-"""The one interface that the chain knows; options of S3 alone are enough for those who need no other service."""
+class SceneSource(ScenesOf[SourceOptions | S3Options], Protocol):
+    """The one interface that the chain knows; options of S3 alone are enough for those who need no other service."""
+
+    def read(self, href: str, s3: S3Options, /) -> list[dict[str, Any]]:
+        """The items of the scenes at a place, to be registered.
+
+        Raises:
+            SceneError: if something there is no scene.
+            SettingsError, SourceUnavailableError: if the place cannot be read.
+        """
 
 
 class StacScenes:
@@ -106,7 +115,11 @@ class StacScenes:
 
 
 class AnyScenes:
-    """Scenes of every provider, each by its own source: the registered item says whose it is."""
+    """Sentinel-2 scenes of every provider, each by its own source: the registered item says whose it is."""
+
+    def read(self, href: str, s3: S3Options) -> list[dict[str, Any]]:
+        """The one STAC item at a path or URL."""
+        return [read_item(href, s3)]
 
     def parse(self, item: Mapping[str, Any]) -> Scene:
         """See `ScenesOf`; `Scene.source` of the result is the provider."""

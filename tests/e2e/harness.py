@@ -1,7 +1,7 @@
 """A user's site and its runs, as the tests of the chain use them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import dagster as dg
 from darts_assets.bands import AuxiliaryLayer
 from darts_assets.definitions import build_defs
 from darts_assets.orchestration.jobs import STEPS, register_items
-from darts_assets.orchestration.partitions import CHUNK_KEYS, SENTINEL2
+from darts_assets.orchestration.partitions import CHUNK_KEYS, SENTINEL2, SceneFamily
 from darts_assets.settings import Settings
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -20,11 +20,12 @@ SMALL_PATCHES = {"patch_size": 256, "overlap": 64}
 
 @dataclass
 class Site:
-    """A user's site: settings, code location and instance."""
+    """A user's site: settings, code location and instance; and the family of the scenes that it works on."""
 
     folder: Path
     settings: Settings
     instance: dg.DagsterInstance
+    family: SceneFamily = SENTINEL2
 
     @property
     def defs(self) -> dg.Definitions:
@@ -38,10 +39,10 @@ class Site:
 
     def using(self, **settings: Any) -> "Site":
         """The same site with other settings."""
-        return Site(self.folder, self.settings.model_copy(update=settings), self.instance)
+        return replace(self, settings=self.settings.model_copy(update=settings))
 
     def register(self, *items: Path | str) -> list[str]:
-        return register_items(self.instance, self.resource("scenes"), SENTINEL2, [str(item) for item in items])
+        return register_items(self.instance, self.resource("scenes"), self.family, [str(item) for item in items])
 
     def run(self, scene: str, *steps: str, **config: Mapping[str, Any]) -> dg.ExecuteInProcessResult:
         """Materialize steps (all of the chain by default) of one scene; `config` by step.
@@ -50,14 +51,14 @@ class Site:
         """
         chosen = set(steps or STEPS)
         config = {"segmentation": SMALL_PATCHES, **config}
-        selection = dg.AssetSelection.assets(*(SENTINEL2.key(step) for step in steps or STEPS))
-        job = dg.define_asset_job("some_steps", selection, partitions_def=SENTINEL2.partitions)
+        selection = dg.AssetSelection.assets(*(self.family.key(step) for step in steps or STEPS))
+        job = dg.define_asset_job("some_steps", selection, partitions_def=self.family.partitions)
         defs = self.defs
         resolved = dg.Definitions(
             defs.assets, jobs=[job], resources=defs.resources, executor=defs.executor, asset_checks=defs.asset_checks
         ).resolve_job_def("some_steps")
         ops = {
-            f"{SENTINEL2.name}__{step}": {"config": dict(values)} for step, values in config.items() if step in chosen
+            f"{self.family.name}__{step}": {"config": dict(values)} for step, values in config.items() if step in chosen
         }
         return resolved.execute_in_process(
             instance=self.instance, partition_key=scene, run_config={**QUIET, "ops": ops}, raise_on_error=False
@@ -85,7 +86,7 @@ class Site:
         )  # fmt: skip
 
     def materialized(self, step: str) -> set[str]:
-        return self.instance.get_materialized_partitions(SENTINEL2.key(step))
+        return self.instance.get_materialized_partitions(self.family.key(step))
 
     def chunks(self, layer: AuxiliaryLayer) -> set[str]:
         """The chunks that Dagster calls materialized."""
@@ -98,7 +99,7 @@ class Site:
         return {e.partition: {name: v.value for name, v in e.materialization.metadata.items()} for e in events}
 
     def load(self, step: str, scene: str) -> Any:
-        return self.defs.load_asset_value(SENTINEL2.key(step), partition_key=scene, instance=self.instance)
+        return self.defs.load_asset_value(self.family.key(step), partition_key=scene, instance=self.instance)
 
 
 def prepare_auxiliary() -> dg.JobDefinition:
@@ -113,9 +114,22 @@ def reason(result: dg.ExecuteInProcessResult) -> str:
     return data.user_failure_data.description if data.user_failure_data else str(data.error)
 
 
+def said(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    """What the step of a job that finds scenes tells, also where it fails at its end."""
+    if result.success:
+        (event,) = [event for event in result.all_events if event.is_successful_output]
+        metadata = event.step_output_data.metadata
+    else:
+        (event,) = [event for event in result.all_events if event.is_step_failure]
+        metadata = event.step_failure_data.user_failure_data.metadata
+    return {name: value.value for name, value in metadata.items() if name != "scenes"} | {
+        "scenes": [dict(record.data) for record in metadata["scenes"].records] if "scenes" in metadata else []
+    }
+
+
 def metadata_of(result: dg.ExecuteInProcessResult, step: str) -> dict[str, Any]:
-    """Metadata of the materialization of a step."""
-    (event,) = [e for e in result.get_asset_materialization_events() if e.asset_key == SENTINEL2.key(step)]
+    """Metadata of the materialization of a step of one chain."""
+    (event,) = [e for e in result.get_asset_materialization_events() if e.asset_key.path[-1] == step]
     return {name: value.value for name, value in event.materialization.metadata.items()}
 
 

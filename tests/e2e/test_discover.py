@@ -12,7 +12,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
-from harness import Site, reason
+from harness import Site, reason, said
 from proxy import proxy_of
 from stac_api import StacApi
 
@@ -51,19 +51,6 @@ def cloudy(world: World) -> str:
 
 def discover(site: Site, **config: Any) -> dg.ExecuteInProcessResult:
     return site.run_job("discover_scenes", "find_scenes", **{"source": "cdse", **config})
-
-
-def said(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
-    """What the step tells, also where it fails at its end."""
-    if result.success:
-        (event,) = [event for event in result.all_events if event.is_successful_output]
-        metadata = event.step_output_data.metadata
-    else:
-        (event,) = [event for event in result.all_events if event.is_step_failure]
-        metadata = event.step_failure_data.user_failure_data.metadata
-    return {name: value.value for name, value in metadata.items() if name != "scenes"} | {
-        "scenes": [dict(record.data) for record in metadata["scenes"].records] if "scenes" in metadata else []
-    }
 
 
 def partitions(site: Site) -> list[str]:

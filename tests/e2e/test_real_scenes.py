@@ -10,11 +10,9 @@ import pytest
 import rasterio
 import rasterio.features
 import rasterio.warp
+from auxiliary_layers import write_layers
 from harness import Site, metadata_of, reason
-from odc.geo.geobox import GeoBox
 
-from darts_assets.bands import TCVIS
-from darts_assets.demo.rasters import write_cog
 from darts_assets.orchestration.jobs import STEPS
 from darts_assets.orchestration.partitions import CHUNK_KEYS, SENTINEL2
 
@@ -68,40 +66,9 @@ def peel_item(shared: Path, tmp_path: Path) -> Path:
 
 
 def _with_layers(site: Site, scene: str, folder: Path) -> Site:
-    """Smooth elevations and trends under a scene, as one ArcticDEM tile and one raster of trends."""
     raw = site.resource("raw")
     geobox = raw.geobox(SENTINEL2, site.resource("scenes").scene(SENTINEL2, scene))
-    terrain = GeoBox.from_bbox(
-        geobox.footprint("EPSG:3413", buffer=2000).boundingbox, resolution=10, crs="EPSG:3413", anchor="edge"
-    )
-    rows, cols = np.indices(terrain.shape, dtype="float32")
-    dem = (300 + 80 * np.sin(cols / 40) * np.cos(rows / 55) + 0.05 * cols).astype("float32")
-    name = "test_tile"
-    write_cog(folder / f"{name}_dem.tif", {"dem": dem}, terrain, -9999)
-    write_cog(folder / f"{name}_datamask.tif", {"datamask": np.ones(terrain.shape, "uint8")}, terrain, 0)
-    (folder / f"{name}.json").write_text(json.dumps({
-        "type": "Feature", "stac_version": "1.1.0", "id": name, "stac_extensions": [], "links": [],
-        "geometry": None, "properties": {
-            "datetime": "2010-01-01T00:00:00Z", "gsd": 10, "proj:code": "EPSG:3413",
-            "proj:shape": list(terrain.shape), "proj:transform": list(terrain.affine)[:6],
-            "proj:bbox": list(terrain.boundingbox.bbox),
-        },
-        "assets": {
-            kind: {"href": f"./{name}_{kind}.tif", "nodata": nodata, "data_type": dtype}
-            for kind, nodata, dtype in (("dem", -9999, "float32"), ("datamask", 0, "uint8"))
-        },
-    }))  # fmt: skip
-    step = 0.00026949458523585647
-    trends = GeoBox.from_bbox(
-        geobox.footprint("EPSG:4326", buffer=2000).boundingbox, resolution=step, crs="EPSG:4326", anchor="edge"
-    )
-    values = dict(zip(TCVIS, (90, 120, 150), strict=True))
-    bands = {band: np.full(trends.shape, value, "uint8") for band, value in values.items()}
-    write_cog(folder / "tcvis" / "trends.tif", bands, trends, None)
-    return site.using(
-        arcticdem=str(folder), tcvis=str(folder / "tcvis" / "trends.tif"),
-        auxiliary=("arcticdem", "tcvis"),
-    )  # fmt: skip
+    return site.using(**write_layers(folder, geobox, resolution=10), auxiliary=("arcticdem", "tcvis"))
 
 
 def _run(site: Site, scene: str) -> Path:

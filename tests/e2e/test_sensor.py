@@ -1,31 +1,17 @@
 """Scenes appear, and Dagster's own daemon requests each of them once, however often it is killed."""
 
 import datetime as dt
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
-import psutil
 import pytest
+from daemon import Home
+from planet_deliveries import rest, write_image
 from scene_feed import SceneFeed, scene
 from stac_api import StacApi
 
-SENSOR = "new_sentinel2_scenes"
-LOCATION = Path(__file__).with_name("watched_location.py")
-SECONDS = 120
-
-YAML = """
-telemetry: {enabled: false}
-concurrency: {runs: {max_concurrent_runs: 0}}  # runs wait in the queue for good
-"""
 AREAS = """
 version = 1
 
@@ -40,66 +26,15 @@ aoi = "everything.geojson"
 EVERYTHING = """{"type": "Polygon", "coordinates": [[[-140, 67], [-130, 67], [-130, 70], [-140, 70], [-140, 67]]]}"""
 
 
-@dataclass(frozen=True)
-class Home:
-    """A Dagster instance on disk, its settings, and what is watched.
-
-    Attributes:
-        folder: of the instance.
-        environment: of its processes.
-        instance: the same, for looking at it.
-    """
-
-    folder: Path
-    environment: dict[str, str]
-    instance: dg.DagsterInstance
-
-    @contextmanager
-    def daemon(self) -> Iterator[None]:
-        """Dagster's daemon, which is killed at the end with all its processes."""
-        with (self.folder / "daemon.log").open("a") as log:
-            daemon = subprocess.Popen(
-                [sys.executable, "-m", "dagster._daemon", "run", "-f", str(LOCATION)],
-                env=self.environment, cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-            try:
-                yield
-            finally:
-                children = psutil.Process(daemon.pid).children(recursive=True)
-                os.killpg(daemon.pid, signal.SIGKILL)
-                daemon.wait()
-                for child in children:
-                    if child.is_running():
-                        child.kill()
-                psutil.wait_procs(children, SECONDS)
-
-    def wait(self, until: Callable[[], bool]) -> None:
-        end = time.monotonic() + SECONDS
-        while not until():
-            if time.monotonic() > end:
-                pytest.fail((self.folder / "daemon.log").read_text()[-4000:])
-            time.sleep(0.1)
-
-    def ticks(self, status: str) -> int:
-        (state,) = self.instance.all_instigator_state()
-        ticks = self.instance.get_ticks(state.instigator_origin_id, state.selector_id)
-        return sum(tick.status.value == status for tick in ticks)
-
-
 @pytest.fixture
 def home(tmp_path: Path, stac_api: StacApi) -> Iterator[Home]:
-    folder = tmp_path / "dagster"
-    folder.mkdir()
-    (folder / "dagster.yaml").write_text(YAML)
     (tmp_path / "areas.toml").write_text(AREAS)
     (tmp_path / "everything.geojson").write_text(EVERYTHING)
-    environment = {
-        **os.environ, "DAGSTER_HOME": str(folder), "DARTS_STORE": str(tmp_path / "store"), "DARTS_CATALOG_PAUSE": "0",
-        "DARTS_CDSE_URL": stac_api.url, "DARTS_WATCH": str(tmp_path / "areas.toml"),
-    }  # fmt: skip
-    instance = dg.DagsterInstance.from_config(str(folder))
-    yield Home(folder, environment, instance)
-    instance.dispose()
+    with Home.at(
+        tmp_path / "dagster", DARTS_STORE=str(tmp_path / "store"), DARTS_CATALOG_PAUSE="0",
+        DARTS_CDSE_URL=stac_api.url, DARTS_WATCH=str(tmp_path / "areas.toml"),
+    ) as home:  # fmt: skip
+        yield home
 
 
 @pytest.mark.slow
@@ -109,8 +44,7 @@ def test_every_scene_is_requested_once(home: Home, stac_api: StacApi) -> None:
     start = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
     scenes = [scene(n, start + dt.timedelta(minutes=n), ("08WMB", "08WNB")[n % 2]) for n in range(200)]
     first, second, third = scenes[:70], scenes[70:140], scenes[140:]
-    turn_on = [sys.executable, "-m", "dagster", "sensor", "start", SENSOR, "-f", str(LOCATION)]
-    subprocess.run(turn_on, env=home.environment, cwd=home.folder, check=True, capture_output=True)
+    home.turn_on("new_sentinel2_scenes")
 
     feed.publish(first)
     with home.daemon():
@@ -133,3 +67,35 @@ def test_every_scene_is_requested_once(home: Home, stac_api: StacApi) -> None:
     assert {run.tags["darts/area"] for run in runs} == {"Peel", "everything"}
     assert {run.status for run in runs} == {dg.DagsterRunStatus.QUEUED}
     assert home.ticks("FAILURE") == 0
+
+
+@pytest.mark.slow
+def test_every_planet_image_is_requested_once(tmp_path: Path) -> None:
+    """Deliveries arrive while the daemon looks, one of them in halves, and it is killed while it requests them."""
+    inbox = tmp_path / "inbox"
+    images = [f"202308{day:02d}_191432_{day:02d}_2442" for day in range(1, 31)]
+    for image in images[:20]:
+        write_image(inbox, image, side=16)
+    rest(inbox)
+    with Home.at(tmp_path / "dagster", DARTS_STORE=str(tmp_path / "store"), DARTS_PLANET=str(inbox)) as home:
+        home.turn_on("new_planet_images")
+        with home.daemon():
+            home.wait(lambda: home.instance.get_runs_count() >= 5)
+        mask = next(write_image(inbox, images[20], side=16).glob("*udm2*"))
+        content = mask.read_bytes()
+        mask.write_bytes(content[:-20])
+        for image in images[21:]:
+            write_image(inbox, image, side=16)
+        rest(inbox)
+        with home.daemon():
+            home.wait(lambda: home.instance.get_runs_count() >= 29)
+            mask.write_bytes(content)
+            rest(inbox)
+            home.wait(lambda: home.instance.get_runs_count() >= 30)
+            seen = home.ticks("SKIPPED")
+            home.wait(lambda: home.ticks("SKIPPED") > seen + 1)
+        assert sorted(home.instance.get_dynamic_partitions("planet_image")) == images
+        runs = home.instance.get_runs()
+        assert Counter(run.tags["dagster/partition"] for run in runs) == Counter(images)
+        assert {run.job_name for run in runs} == {"planet_chain"}
+        assert home.ticks("FAILURE") == 0

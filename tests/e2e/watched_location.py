@@ -1,9 +1,10 @@
-"""The code location of `test_sensor.py`: ours, but that its sensor looks every second."""
+"""The code location of `test_sensor.py`: ours, but that its sensors look every second."""
 
 import dagster as dg
 
 from darts_assets.definitions import build_defs
 from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.planet_sensor import build_planet_sensors
 from darts_assets.orchestration.sensors import build_sensors
 
 
@@ -12,7 +13,7 @@ def _impatient(ours: dg.Definitions) -> dg.Definitions:
         assets=ours.assets,
         asset_checks=ours.asset_checks,
         jobs=ours.jobs,
-        sensors=build_sensors(SENTINEL2, interval=1),
+        sensors=[*build_sensors(SENTINEL2, interval=1), *build_planet_sensors(interval=1)],
         resources=ours.resources,
         executor=ours.executor,
     )

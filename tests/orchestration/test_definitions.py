@@ -9,13 +9,13 @@ from darts_assets.definitions import build_defs
 from darts_assets.errors import ChunksFailedError, CubeError, SettingsError, SourceUnavailableError
 from darts_assets.orchestration.jobs import STEPS
 from darts_assets.orchestration.metadata import as_metadata, data_version, domain_call
-from darts_assets.orchestration.partitions import CHUNK_KEYS, SENTINEL2
+from darts_assets.orchestration.partitions import CHUNK_KEYS, PLANET, SENTINEL2
 from darts_assets.settings import Settings, settings
 
 
 def test_every_asset_is_described_owned_and_grouped() -> None:
     graph = build_defs(Settings()).resolve_asset_graph()
-    keys = {SENTINEL2.key(step) for step in STEPS} | {
+    keys = {family.key(step) for family in (SENTINEL2, PLANET) for step in STEPS} | {
         dg.AssetKey(["aux", f"{c}_chunk"]) for c in ("arcticdem", "tcvis")
     }
     assert set(graph.get_all_asset_keys()) == keys
@@ -25,7 +25,7 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
         assert node.owners == ["team:darts"]
         assert node.kinds
         assert node.code_version
-        assert node.group_name == ("auxiliary_chunks" if key.path[0] == "aux" else "sentinel2")
+        assert node.group_name == ("auxiliary_chunks" if key.path[0] == "aux" else key.path[0])
         assert node.partitions_def is not None
 
 

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import dagster as dg
 
 from darts_assets.bands import OPTICAL, VISIBLE_NIR
-from darts_assets.orchestration.compute import SCENE_POOL
 from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
 from darts_assets.orchestration.partitions import SceneFamily
 from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry, quality_bands
@@ -90,8 +89,8 @@ def build_raw_scene(family: SceneFamily) -> dg.AssetsDefinition:
         **family.asset("raw_scene"),
         kinds={"zarr", "stac"},
         code_version=CODE_VERSION,
-        pool=SCENE_POOL,
-        description="Digital numbers of the scene on its 10 m grid, as its provider gives them.",
+        pool=family.pool,
+        description="Digital numbers of the scene on its own grid, as its provider gives them.",
     )
     def raw_scene(
         context: dg.AssetExecutionContext,

@@ -1,13 +1,14 @@
 """Jobs: the chain for a scene, finding and registering scenes, preparing data, shortening the cubes' history."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from darts_assets.orchestration.jobs.discover_scenes import discover_scenes
+from darts_assets.orchestration.jobs.discover_scenes import discover_planet_images, discover_scenes
 from darts_assets.orchestration.jobs.expire_cube_history import expire_cube_history
 from darts_assets.orchestration.jobs.prepare_auxiliary import prepare_auxiliary
-from darts_assets.orchestration.jobs.prepare_data import prepare_data
+from darts_assets.orchestration.jobs.prepare_data import prepare_data, prepare_planet_data
 from darts_assets.orchestration.jobs.register_scenes import register_scenes
 from darts_assets.orchestration.partitions import SceneFamily
 from darts_assets.orchestration.registration import register_items
@@ -20,12 +21,24 @@ __all__ = ["STEPS", "build_jobs", "register_items"]
 STEPS = ("raw_scene", "auxiliary", "preprocessed_tile", "segmentation", "polygons", "products")
 
 
-def build_jobs(family: SceneFamily) -> "list[dg.JobDefinition | UnresolvedAssetJobDefinition]":
-    """The jobs of a family, and those of the auxiliary cubes."""
-    chain = dg.define_asset_job(
+def build_jobs(families: Iterable[SceneFamily]) -> "list[dg.JobDefinition | UnresolvedAssetJobDefinition]":
+    """The chains of families, and what finds, registers and prepares their scenes."""
+    return [
+        *(_chain(family) for family in families),
+        register_scenes,
+        discover_scenes,
+        discover_planet_images,
+        prepare_data,
+        prepare_planet_data,
+        prepare_auxiliary,
+        expire_cube_history,
+    ]
+
+
+def _chain(family: SceneFamily) -> "UnresolvedAssetJobDefinition":
+    return dg.define_asset_job(
         f"{family.name}_chain",
         selection=dg.AssetSelection.assets(*(family.key(step) for step in STEPS)),
         partitions_def=family.partitions,
         description="One scene from its item to its products.",
     )
-    return [chain, register_scenes, discover_scenes, prepare_data, prepare_auxiliary, expire_cube_history]

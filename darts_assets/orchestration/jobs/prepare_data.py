@@ -5,60 +5,75 @@ chunks under them, one for each batch of chunks fills, one sums up: with the Kub
 its own. A scene or a chunk that cannot be had does not keep the others from being fetched; the last step names it.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import dagster as dg
 
-from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
-from darts_assets.orchestration.assets.raw_scene import RawSceneConfig
-from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
-from darts_assets.orchestration.chunk_choice import ChosenChunks, batches
-from darts_assets.orchestration.chunk_records import coverage_map, fill_and_record, register_chunks, unrecorded
-from darts_assets.orchestration.compute import MAX_SOURCE_RETRIES, POOLS, SCENE_POOL
-from darts_assets.orchestration.data_choice import PrepareDataConfig, find_for
-from darts_assets.orchestration.io_managers import forget_values
-from darts_assets.orchestration.metadata import as_metadata, domain_call
-from darts_assets.orchestration.partitions import SENTINEL2
-from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry, Store
-from darts_assets.orchestration.scene_records import fetch_and_record
+from darts_assets.orchestration.data_choice import (
+    DataConfig,
+    PrepareDataConfig,
+    PreparePlanetConfig,
+    find_scenes_for,
+)
+from darts_assets.orchestration.found_scenes import FoundScenes
+from darts_assets.orchestration.jobs.data_steps import FILL, VALUES, Value, choose_chunks_under, fetching, sum_up_data
+from darts_assets.orchestration.metadata import domain_call
+from darts_assets.orchestration.partitions import PLANET, SENTINEL2, SceneFamily
+from darts_assets.orchestration.planet_choice import DeliveryFolders, find_images
+from darts_assets.orchestration.resources import Models, SceneRegistry
 from darts_assets.orchestration.source_access import SceneCatalogs
 
-_VALUES = "step_values"
-_Value = dict[str, Any]
+_Plan = Iterator[dg.DynamicOutput[Value] | dg.Output[Value]]
 
-_CHUNK_OUTPUTS: dict[str, dg.Out] = {
-    **{layer: dg.DynamicOut(dict, io_manager_key=_VALUES) for layer in AUXILIARY_LAYERS},
-    "chunk_plan": dg.Out(dict, io_manager_key=_VALUES),
+_OUTPUTS: dict[str, dg.Out] = {
+    "batches": dg.DynamicOut(dict, io_manager_key=VALUES),
+    "plan": dg.Out(dict, io_manager_key=VALUES),
 }
 
 
-@dg.op(
-    out={
-        "batches": dg.DynamicOut(dict, io_manager_key=_VALUES),
-        "plan": dg.Out(dict, io_manager_key=_VALUES),
-    },
-    description="Finds the scenes, registers those that are new, and divides them into batches.",
-)
+@dg.op(out=_OUTPUTS, description="Finds the scenes, registers those that are new, and divides them into batches.")
 def choose_scenes(
     context: dg.OpExecutionContext,
     config: PrepareDataConfig,
     scenes: SceneRegistry,
     catalogs: SceneCatalogs,
     models: Models,
-) -> Iterator[dg.DynamicOutput[_Value] | dg.Output[_Value]]:
+) -> _Plan:
     """The plan, and batches of neighbouring scenes."""
+    yield from _plan(context, SENTINEL2, config, scenes, models, partial(find_scenes_for, config, catalogs=catalogs))
+
+
+@dg.op(out=_OUTPUTS, description="Finds the images, registers those that are new, and divides them into batches.")
+def choose_images(
+    context: dg.OpExecutionContext,
+    config: PreparePlanetConfig,
+    scenes: SceneRegistry,
+    deliveries: DeliveryFolders,
+    models: Models,
+) -> _Plan:
+    """The plan, and batches of neighbouring images."""
+    yield from _plan(context, PLANET, config, scenes, models, partial(find_images, config, deliveries=deliveries))
+
+
+def _plan(
+    context: dg.OpExecutionContext,
+    family: SceneFamily,
+    config: DataConfig,
+    scenes: SceneRegistry,
+    models: Models,
+    find: Callable[..., FoundScenes],
+) -> _Plan:
     with domain_call(context.log):
         _ = models.bands  # a checkpoint that cannot be used is refused before any scene is looked for
-        found = find_for(context, config, scenes, catalogs)
+        found = find(instance=context.instance, scenes=scenes, dry_run=config.dry_run, log=context.log.info)
         context.log.info(found.sentence)
     ids = [] if config.dry_run else found.registered.scene_ids
     size = config.scenes_per_step
     parts = [ids[start : start + size] for start in range(0, len(ids), size)]
     wanted = config.model_dump(
         include={"optical", "auxiliary", "bands", "force", "tpi_outer_radius", "chunks_per_step"}
-    )
+    ) | {"family": family.name}
     for number, part in enumerate(parts, 1):
         batch = {**wanted, "scenes": part, "number": number, "of": len(parts)}
         yield dg.DynamicOutput(batch, mapping_key=f"scenes_{number:05d}", output_name="batches")
@@ -66,182 +81,29 @@ def choose_scenes(
     yield dg.Output(plan, "plan", metadata={**found.metadata(), "dry_run": config.dry_run})
 
 
-@dg.op(
-    pool=SCENE_POOL,
-    out=dg.Out(dict, io_manager_key=_VALUES),
-    description="Fetches a batch of scenes and records each of them.",
+def _job(family: SceneFamily, choose: dg.OpDefinition, description: str) -> dg.JobDefinition:
+    fetch = fetching(family)
+
+    @dg.job(name=family.prepare_job, description=description)
+    def prepare() -> None:
+        # One name in the config of all families.
+        scene_batches, plan = choose.alias("choose_scenes")()
+        fetched = scene_batches.map(fetch).collect()
+        arcticdem, tcvis, chunk_plan = choose_chunks_under(plan, fetched)
+        sum_up_data(
+            plan,
+            fetched,
+            chunk_plan,
+            arcticdem.map(FILL["arcticdem"]).collect(),
+            tcvis.map(FILL["tcvis"]).collect(),
+        )
+
+    return prepare
+
+
+prepare_data = _job(
+    SENTINEL2, choose_scenes, "Fetches optical and auxiliary data of scenes, so that their chains run offline."
 )
-def fetch_scenes(
-    context: dg.OpExecutionContext, batch: _Value, scenes: SceneRegistry, raw: RawScenes, models: Models
-) -> _Value:
-    """The scenes that are ready for their chunks, and what failed."""
-    said: _Value = {"scenes": [], "fetched": 0, "failed": {}}
-    recorded = context.instance.get_materialized_partitions(SENTINEL2.key("raw_scene"))
-    passing: list[dg.RetryRequested] = []
-    context.log.info(f"{len(batch['scenes'])} scenes, batch {batch['number']} of {batch['of']}")
-    for scene_id in batch["scenes"]:
-        with _going_on(context, scene_id, said["failed"], passing):
-            if batch["optical"]:
-                force = batch["force"] and not (context.retry_number and _recorded_now(context, scene_id))
-                config = RawSceneConfig(bands=batch["bands"], force=force)
-                fetched = fetch_and_record(
-                    context, SENTINEL2, scene_id, config, scenes=scenes, raw=raw, needed=models.bands, recorded=recorded
-                )
-                said["fetched"] += bool(fetched)
-            said["scenes"].append(scene_id)
-    if passing and context.retry_number < MAX_SOURCE_RETRIES:
-        raise passing[0]  # what was fetched is not fetched again
-    context.add_output_metadata(as_metadata(said))
-    return said
-
-
-@dg.op(
-    out=_CHUNK_OUTPUTS,
-    description="Finds the chunks under the scenes, registers them, and divides what is missing into batches.",
+prepare_planet_data = _job(
+    PLANET, choose_images, "Fetches Planet images and auxiliary data under them, so that their chains run offline."
 )
-def choose_chunks_under(
-    context: dg.OpExecutionContext,
-    plan: _Value,
-    fetched: list[_Value],
-    cubes: AuxiliaryCubes,
-    models: Models,
-    scenes: SceneRegistry,
-    raw: RawScenes,
-) -> Iterator[dg.DynamicOutput[_Value] | dg.Output[_Value]]:
-    """Batches of chunks to fill by layer, and how many are needed and missing by cube."""
-    facts: _Value = {"cubes": {}, "failed": {}}
-    work: list[tuple[ChosenChunks, list[str]]] = []
-    ids = [scene_id for batch in fetched for scene_id in batch["scenes"]]
-    with domain_call(context.log):
-        layers = cubes.layers_for(models.bands) if plan["auxiliary"] else ()
-    if not layers:
-        context.log.info("no auxiliary layer is asked for, or the models need none that is in use")
-    by_cube: dict[str, ChosenChunks] = {}
-    for scene_id in ids if layers else []:
-        with _going_on(context, scene_id, facts["failed"], []):
-            scene = scenes.scene(SENTINEL2, scene_id)
-            grid = raw.grid(SENTINEL2, scene)
-            for layer in layers:
-                cube, keys = cubes.chunks_under(layer, SENTINEL2, scene, grid, plan["tpi_outer_radius"])
-                if not keys:
-                    context.log.warning(f"{cube.spec.name} does not cover {scene_id}: its features will be empty")
-                    continue
-                known = by_cube.setdefault(cube.spec.name, ChosenChunks(layer, cube, []))
-                known.keys.extend(set(keys) - set(known.keys))
-    with domain_call(context.log):
-        for name, chosen in by_cube.items():
-            missing = chosen.cube.missing(chosen.keys)
-            facts["cubes"][name] = {"layer": chosen.layer, "needed": len(chosen.keys), "missing": len(missing)}
-            context.log.info(f"{name}: {len(chosen.keys)} chunks are needed, {len(missing)} are missing")
-            register_chunks(context.instance, chosen.layer, chosen.keys)
-            todo = sorted({*missing, *unrecorded(context.instance, chosen.layer, chosen.keys)})
-            work += [(chosen, part) for part in batches(chosen.cube.spec.grid, todo, plan["chunks_per_step"])]
-    for number, (chosen, keys) in enumerate(work, 1):
-        name = chosen.cube.spec.name
-        batch = {"cube": name, "keys": keys, "number": number, "of": len(work)}
-        yield dg.DynamicOutput(batch, mapping_key=f"{name}_{number:04d}", output_name=chosen.layer)
-    yield dg.Output(facts, "chunk_plan")
-
-
-def _filling(layer: AuxiliaryLayer) -> dg.OpDefinition:
-    @dg.op(
-        name=f"fill_{layer}_under_scenes",
-        pool=POOLS[layer],
-        out=dg.Out(dict, io_manager_key=_VALUES),
-        description="Fills a batch of neighbouring chunks and records each of them.",
-    )
-    def fill(context: dg.OpExecutionContext, batch: _Value, cubes: AuxiliaryCubes) -> _Value:
-        said: _Value = {"cube": batch["cube"], "filled": 0, "bytes": 0, "failed": {}}
-        passing: list[dg.RetryRequested] = []
-        context.log.info(f"{batch['cube']}: {len(batch['keys'])} chunks, batch {batch['number']} of {batch['of']}")
-        with _going_on(context, f"chunks of {batch['cube']}", said["failed"], passing):
-            filled = fill_and_record(context, cubes, layer, cubes.cube_named(batch["cube"]), batch["keys"])
-            said |= {"filled": len(filled), "bytes": sum(chunk.bytes for chunk in filled)}
-        if passing and context.retry_number < MAX_SOURCE_RETRIES:
-            raise passing[0]
-        context.add_output_metadata(as_metadata(said))
-        return said
-
-    return fill
-
-
-@dg.op(out=dg.Out(dg.Nothing), description="Sums up, with maps of the cubes; names what could not be had.")
-def sum_up_data(
-    context: dg.OpExecutionContext,
-    plan: _Value,
-    fetched: list[_Value],
-    chunk_plan: _Value,
-    arcticdem: list[_Value],
-    tcvis: list[_Value],
-    cubes: AuxiliaryCubes,
-    store: Store,
-) -> None:
-    """Totals; fails if something failed."""
-    filled = [*arcticdem, *tcvis]
-    metadata: _Value = {
-        "scenes": plan["result"],
-        "ready": sum(len(batch["scenes"]) for batch in fetched),
-        "fetched": sum(batch["fetched"] for batch in fetched),
-    }
-    with domain_call(context.log):
-        for name, facts in chunk_plan["cubes"].items():
-            now = sum(batch["filled"] for batch in filled if batch["cube"] == name)
-            metadata[name] = {**facts, "filled_now": now}
-            metadata[f"coverage_{name}"] = coverage_map(context.instance, facts["layer"], cubes.cube_named(name))
-        for run_id in {context.run_id, context.run.parent_run_id, context.run.root_run_id} - {None}:
-            forget_values(store, str(run_id))
-    failed: dict[str, str] = {}
-    outcomes: list[_Value] = [*fetched, chunk_plan, *filled]
-    for batch in outcomes:
-        for name, sentence in batch["failed"].items():
-            failed[name] = f"{failed[name]}; {sentence}" if name in failed else sentence
-    context.log.info(f"{metadata['ready']} scenes are ready, {metadata['fetched']} of them were fetched now")
-    if failed or plan["problems"]:
-        said = [*plan["problems"], *(f"{name}: {sentence}" for name, sentence in failed.items())]
-        advice = "Everything else is there; the same command fetches what is missing."
-        metadata["failed"] = failed
-        raise dg.Failure("; ".join(said) + f". {advice}", metadata=as_metadata(metadata), allow_retries=False)
-    context.add_output_metadata(as_metadata(metadata))
-
-
-@contextmanager
-def _going_on(
-    context: dg.OpExecutionContext, what: str, failed: dict[str, str], passing: list[dg.RetryRequested]
-) -> Iterator[None]:
-    """Notes a failure by its sentence, and whether it may pass, instead of ending the step."""
-    try:
-        with domain_call(context.log):
-            yield
-    except dg.Failure as failure:
-        failed[what] = str(failure.description)
-    except dg.RetryRequested as request:
-        failed[what] = f"{type(request.__cause__).__name__}: {request.__cause__}"
-        passing.append(request)
-    else:
-        return
-    context.log.error(f"{what}: {failed[what]}")
-
-
-def _recorded_now(context: dg.OpExecutionContext, scene_id: str) -> bool:
-    """Whether this run has fetched a scene, in an earlier attempt of the step."""
-    wanted = dg.AssetRecordsFilter(asset_key=SENTINEL2.key("raw_scene"), asset_partitions=[scene_id])
-    records = context.instance.fetch_materializations(wanted, limit=1).records
-    return bool(records) and records[0].run_id == context.run_id
-
-
-_FILL = {layer: _filling(layer) for layer in AUXILIARY_LAYERS}
-
-
-@dg.job(description="Fetches optical and auxiliary data of scenes, so that their chains run offline.")
-def prepare_data() -> None:
-    """Prepare data for scenes."""
-    scene_batches, plan = choose_scenes()
-    fetched = scene_batches.map(fetch_scenes).collect()
-    arcticdem, tcvis, chunk_plan = choose_chunks_under(plan, fetched)
-    sum_up_data(
-        plan,
-        fetched,
-        chunk_plan,
-        arcticdem.map(_FILL["arcticdem"]).collect(),
-        tcvis.map(_FILL["tcvis"]).collect(),
-    )

@@ -1,10 +1,9 @@
-"""Registering scenes by their STAC items."""
+"""Registering scenes by their STAC items, Planet images by their folders."""
 
 import dagster as dg
 
 from darts_assets.orchestration.metadata import as_metadata, domain_call
-from darts_assets.orchestration.partitions import SENTINEL2
-from darts_assets.orchestration.registration import register_items
+from darts_assets.orchestration.registration import register_places
 from darts_assets.orchestration.resources import SceneRegistry
 
 
@@ -12,7 +11,8 @@ class RegisterConfig(dg.Config):
     """Which scenes.
 
     Attributes:
-        items: paths or URLs (`https://`, `s3://`) of STAC items.
+        items: paths or URLs (`https://`, `s3://`) of STAC items; folders of Planet images (`s3://` with a slash at its
+            end).
     """
 
     items: list[str]
@@ -20,14 +20,15 @@ class RegisterConfig(dg.Config):
 
 @dg.op(description="Reads STAC items, keeps them, and adds a partition for each scene.")
 def register(context: dg.OpExecutionContext, config: RegisterConfig, scenes: SceneRegistry) -> list[str]:
-    """Register the scenes of `config.items`; all or none."""
+    """Register the scenes of `config.items`; all of a family, or none."""
     with domain_call(context.log):
-        ids = register_items(context.instance, scenes, SENTINEL2, config.items)
+        registered = register_places(context.instance, scenes, config.items)
+    ids = [scene_id for of_family in registered.values() for scene_id in of_family]
     context.add_output_metadata(as_metadata({"scenes": ids}))
     return ids
 
 
-@dg.job(description="Adds scenes, by their STAC items, to the partitions of the Sentinel-2 chain.")
+@dg.job(description="Adds scenes, by their STAC items (of Planet: by their folders), to the partitions of their chain.")
 def register_scenes() -> None:
     """Register scenes by their items."""
     register()

@@ -1,0 +1,139 @@
+"""Which files there are below a folder: on a disk, or below a prefix on S3."""
+
+import datetime as dt
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from darts_assets.errors import SettingsError, SourceUnavailableError
+from darts_assets.sources.access import is_remote, local_path, shown
+from darts_assets.sources.s3 import S3Keys, S3Options
+from darts_assets.sources.transport import CONNECT_SECONDS, READ_SECONDS
+
+_CODE = re.compile(r"<Code>(\w{1,60})</Code>")
+_REFUSED = {
+    "AccessDenied", "AllAccessDisabled", "ExpiredToken", "InvalidAccessKeyId", "NoSuchBucket", "PermanentRedirect",
+    "SignatureDoesNotMatch",
+}  # fmt: skip
+"""Answers of S3 that do not change when it is asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as a listing has it.
+
+    Attributes:
+        href: an absolute path, or `s3://bucket/key`.
+        size: bytes.
+        modified: when it was written last, UTC.
+    """
+
+    href: str
+    size: int
+    modified: dt.datetime
+
+    @property
+    def name(self) -> str:
+        """Its name in its folder."""
+        return self.href.rpartition("/")[2]
+
+    @property
+    def folder(self) -> str:
+        """The folder that it is in."""
+        return self.href.rpartition("/")[0]
+
+
+def absolute(root: str) -> str:
+    """A folder as files below it have it: an absolute path or `s3://`, without a slash at its end."""
+    return root.rstrip("/") if is_remote(root) else str(local_path(root).expanduser().absolute())
+
+
+def list_files(root: str, s3: S3Options, problems: list[str]) -> Iterator[File]:
+    """All files below a folder, but hidden ones, in no order; links are followed.
+
+    Args:
+        root: a folder, or `s3://bucket/prefix`.
+        s3: how `s3://` is reached.
+        problems: takes a sentence for each folder below it that cannot be read.
+
+    Raises:
+        SettingsError: if there is no such folder, or S3 refuses the keys.
+        SourceUnavailableError: if the service does not answer after bounded retries.
+    """
+    root = absolute(root)
+    scheme = urlsplit(root).scheme
+    if scheme == "s3":
+        yield from _on_s3(root, s3)
+    elif is_remote(root):
+        raise SettingsError(f"{shown(root)}: Planet images are found in folders and below s3://bucket/prefix, not here")
+    elif not Path(root).is_dir():
+        raise SettingsError(f"{root}: there is no such folder")
+    else:
+        yield from _on_disk(root, problems)
+
+
+def _on_disk(root: str, problems: list[str]) -> Iterator[File]:
+    def note(error: OSError) -> None:
+        problems.append(f"{error.filename}: it cannot be read: {error.strerror}")
+
+    seen = set()  # links may lead back up
+    for folder, folders, names in os.walk(root, onerror=note, followlinks=True):
+        here = os.path.realpath(folder)
+        if here in seen:
+            folders.clear()
+            continue
+        seen.add(here)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.startswith("."):
+                continue
+            path = Path(folder, name)
+            try:
+                facts = path.stat()
+            except OSError:
+                continue  # renamed in between, as downloaders do, or a link to nowhere
+            yield File(str(path), facts.st_size, dt.datetime.fromtimestamp(facts.st_mtime, dt.UTC))
+
+
+def _on_s3(root: str, s3: S3Options) -> Iterator[File]:
+    bucket, prefix = urlsplit(root).netloc, urlsplit(root).path.strip("/")
+    there_is_something = False
+    try:
+        for batch in obstore.list(_bucket(bucket, s3), f"{prefix}/" if prefix else None):
+            for entry in batch:
+                there_is_something = True
+                if not any(part.startswith(".") for part in entry["path"].split("/")):
+                    yield File(f"s3://{bucket}/{entry['path']}", entry["size"], entry["last_modified"])
+    except BaseError as error:
+        said = str(error)
+        code = _CODE.search(said)
+        if code and code[1] in _REFUSED:
+            raise SettingsError(f"{s3.service}, {root}: it cannot be listed ({code[1]})") from None
+        raise SourceUnavailableError(f"{s3.service}, {root}: {said.splitlines()[0]}") from None
+    if not there_is_something:
+        raise SettingsError(f"{s3.service}, {root}: there is nothing below it")
+
+
+def _bucket(bucket: str, s3: S3Options) -> S3Store:
+    config: dict[str, Any]
+    if s3.anonymous:
+        config = {"skip_signature": True, **({"aws_region": s3.region} if s3.region else {})}
+    else:
+        config = {name.lower(): value for name, value in S3Keys(s3).for_gdal().items() if value}
+    if s3.endpoint:
+        config |= {"endpoint": s3.endpoint, "virtual_hosted_style_request": False}
+    client = {
+        "connect_timeout": dt.timedelta(seconds=CONNECT_SECONDS),
+        "timeout": dt.timedelta(seconds=READ_SECONDS),
+        "allow_http": bool(s3.endpoint and s3.endpoint.startswith("http://")),
+    }
+    retries = {"max_retries": 4, "retry_timeout": dt.timedelta(minutes=2)}
+    return S3Store(bucket, client_options=cast("Any", client), retry_config=cast("Any", retries), **config)

@@ -1,0 +1,186 @@
+"""An image as a STAC item: what its files and metadata say, so that it can be registered like any other scene."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import rasterio
+from odc.geo.geobox import GeoBox
+
+from darts_assets.errors import RasterError, SceneError
+from darts_assets.lonlat import footprint
+from darts_assets.sources.access import S3Options, shown
+from darts_assets.sources.gdal import GdalFiles, gdal_path
+from darts_assets.sources.planet.deliveries import Delivery
+from darts_assets.sources.planet.folders import File
+from darts_assets.sources.planet.metadata import Metadata
+from darts_assets.sources.planet.names import image_id
+from darts_assets.sources.planet.pixels import SR_SCALE, band_names, toa_scales
+
+UDM2_BANDS = ("clear", "snow", "shadow", "light_haze", "heavy_haze", "cloud", "confidence", "no_data")
+
+_EXTENSIONS = [
+    f"https://stac-extensions.github.io/{name}/schema.json"
+    for name in ("eo/v2.0.0", "view/v1.0.0", "projection/v2.0.0", "raster/v2.0.0", "file/v2.1.0")
+]
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a raster says of itself."""
+
+    grid: GeoBox
+    epsg: int | None
+    crs: str
+    descriptions: tuple[str | None, ...]
+
+
+def make_item(delivery: Delivery, metadata: Metadata, s3: S3Options) -> dict[str, Any]:
+    """The STAC item of an image, with assets `sr` (or `toa`), `udm2` (or `udm`) and those of its metadata.
+
+    Surface reflectance comes first; top-of-atmosphere digital numbers are taken where there is none. Where there is no
+    `udm2`, the older `udm` is taken, which knows clouds and bad pixels only.
+
+    Args:
+        delivery: complete.
+        metadata: of it.
+        s3: how `s3://` is reached.
+
+    Raises:
+        SceneError: if files are missing or there are too many, or the bands are not those that are expected.
+        RasterError: if a raster cannot be opened, or has no CRS.
+        SourceUnavailableError, SettingsError: from the service.
+    """
+    kind, image = _reflectance(delivery)
+    mask_kind, mask = _mask(delivery)
+    header = _read_header(delivery, image, s3)
+    if header.epsg is None:
+        raise RasterError(f"{delivery}: {image.name} has {header.crs}; a UTM zone was expected")
+    try:
+        names = band_names(header.descriptions)
+        scales = [SR_SCALE] * len(names) if kind == "sr" else toa_scales(metadata.coefficients, len(names))
+    except SceneError as error:
+        raise SceneError(f"{delivery}: {image.name} has {error}") from None
+    grid = {"proj:shape": list(header.grid.shape), "proj:transform": list(header.grid.affine)[:6]}
+    assets = {
+        kind: {**_asset(delivery, image, "data"), **grid, "bands": _bands(names, scales)},
+        mask_kind: {**_asset(delivery, mask, "data-mask"), "bands": _mask_bands(mask_kind)},
+        **{
+            name: _asset(delivery, file, "metadata")
+            for name, of_kind in (("metadata", "json"), ("metadata_xml", "xml"))
+            for file in delivery.of_kind(of_kind)  # type: ignore[arg-type]
+        },
+    }
+    geometry = metadata.geometry or header.grid.footprint("EPSG:4326").json
+    shape = footprint(geometry)
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": _EXTENSIONS,
+        "id": delivery.id.id,
+        "geometry": geometry,
+        "bbox": None if shape is None else list(shape.bounds),
+        "properties": _properties(delivery, metadata, header.epsg),
+        "links": [],
+        "assets": assets,
+    }
+
+
+def _reflectance(delivery: Delivery) -> tuple[str, File]:
+    if surface := delivery.of_kind("sr"):
+        return "sr", _only(delivery, surface, "surface reflectance")
+    if top := delivery.of_kind("toa"):
+        if not delivery.of_kind("xml"):
+            raise SceneError(
+                f"{delivery} has top-of-atmosphere digital numbers ({top[0].name}) without the *_metadata.xml that "
+                "makes them reflectance; that file, or surface reflectance (*_SR.tif or *_SR_clip.tif) was expected"
+            )
+        return "toa", _only(delivery, top, "top-of-atmosphere digital numbers")
+    raise SceneError(
+        f"{delivery} has no reflectance: *_SR.tif, *_SR_clip.tif, or *_AnalyticMS.tif with its *_metadata.xml was "
+        f"expected; its files: {_listed(delivery)}"
+    )
+
+
+def _mask(delivery: Delivery) -> tuple[str, File]:
+    if usable := delivery.of_kind("udm2"):
+        return "udm2", _only(delivery, usable, "usable data mask")
+    if older := delivery.of_kind("udm"):
+        return "udm", _only(delivery, older, "unusable data mask")
+    raise SceneError(
+        f"{delivery} has no usable data mask: *_udm2.tif or *_udm2_clip.tif was expected; its files: "
+        f"{_listed(delivery)}"
+    )
+
+
+def _only(delivery: Delivery, files: Sequence[File], what: str) -> File:
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise SceneError(f"{delivery} has {len(files)} files of {what} ({names}); one was expected")
+    (file,) = files
+    other = image_id(file.name)
+    if other is not None and other.id != delivery.id.id:
+        raise SceneError(f"{delivery} has a file of another image: {file.name}")
+    return file
+
+
+def _read_header(delivery: Delivery, file: File, s3: S3Options) -> _Header:
+    def read() -> _Header:
+        with rasterio.open(gdal_path(file.href), sharing=False) as dataset:
+            epsg = dataset.crs.to_epsg() if dataset.crs else None
+            crs = f"the CRS {dataset.crs.to_string()}" if dataset.crs else "no CRS"
+            grid = GeoBox(dataset.shape, dataset.transform, dataset.crs or None)
+            return _Header(grid, epsg, crs, tuple(dataset.descriptions))
+
+    where = f"{delivery}: {file.name}"
+    return GdalFiles([file.href], s3).read(file.href, where, read, "cannot be opened as a raster")
+
+
+def _asset(delivery: Delivery, file: File, role: str) -> dict[str, Any]:
+    kinds = {"json": "application/json", "xml": "text/xml"}
+    checksum = delivery.checksum(file)
+    return {
+        "href": file.href,
+        "type": kinds.get(file.name.rpartition(".")[2].lower(), "image/tiff; application=geotiff"),
+        "roles": [role],
+        "file:size": file.size,
+        **({"file:checksum": checksum} if checksum else {}),
+    }
+
+
+def _bands(names: Sequence[str], scales: Sequence[float]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name or f"band_{number}",
+            **({"eo:common_name": name} if name else {}),
+            "data_type": "uint16",
+            "nodata": 0,
+            "raster:scale": scale,
+            "raster:offset": 0.0,
+        }
+        for number, (name, scale) in enumerate(zip(names, scales, strict=True), start=1)
+    ]
+
+
+def _mask_bands(kind: str) -> list[dict[str, Any]]:
+    return [{"name": name, "data_type": "uint8"} for name in (UDM2_BANDS if kind == "udm2" else ("unusable",))]
+
+
+def _properties(delivery: Delivery, metadata: Metadata, epsg: int) -> dict[str, Any]:
+    facts: Mapping[str, Any] = {
+        "datetime": metadata.time.isoformat().replace("+00:00", "Z"),
+        "constellation": "planetscope",
+        "platform": delivery.id.satellite,
+        "instruments": [metadata.instrument] if metadata.instrument else None,
+        "pl:item_type": delivery.id.item_type,
+        "pl:grid_cell": delivery.id.cell,
+        "proj:code": f"EPSG:{epsg}",
+        "eo:cloud_cover": metadata.cloud_cover,
+        "view:sun_azimuth": metadata.sun_azimuth,
+        "view:sun_elevation": metadata.sun_elevation,
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _listed(delivery: Delivery) -> str:
+    return ", ".join(sorted(shown(file.name) for file in delivery.files)) or "none"

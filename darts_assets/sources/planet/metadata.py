@@ -1,0 +1,152 @@
+"""What Planet says of an image beside its pixels: `*_metadata.json` (of the Data API) and `*_metadata.xml`."""
+
+import datetime as dt
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from xml.etree import ElementTree
+
+import shapely
+from pystac.utils import str_to_datetime
+from shapely.geometry import shape
+
+from darts_assets.errors import SceneError
+from darts_assets.sources.access import S3Options, read_bytes, shown
+from darts_assets.sources.planet.deliveries import Delivery
+from darts_assets.sources.planet.folders import File
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What is known of an image; None where the files do not say it.
+
+    Attributes:
+        time: of the acquisition, UTC; from the id where no file tells.
+        sun_azimuth: degrees clockwise from north.
+        sun_elevation: degrees above the horizon.
+        cloud_cover: percent.
+        geometry: GeoJSON footprint in EPSG:4326.
+        instrument: such as `PS2`, `PS2.SD`, `PSB.SD`.
+        coefficients: band of the file (from 1) -> top-of-atmosphere reflectance of one digital number.
+    """
+
+    time: dt.datetime
+    sun_azimuth: float | None = None
+    sun_elevation: float | None = None
+    cloud_cover: float | None = None
+    geometry: Mapping[str, Any] | None = None
+    instrument: str | None = None
+    coefficients: Mapping[int, float] = field(default_factory=dict)
+
+
+def read_metadata(delivery: Delivery, s3: S3Options) -> Metadata:
+    """What the metadata files of a delivery say; of what both tell, the JSON has the word.
+
+    Raises:
+        SceneError: if a file is none of Planet's metadata, or there are several of a kind.
+        SourceUnavailableError: if the service does not answer after bounded retries.
+    """
+    found: dict[str, Any] = {}
+    if file := _only(delivery, "xml"):
+        found |= _from_xml(file.href, s3)
+    if file := _only(delivery, "json"):
+        found |= _from_json(file.href, s3)
+    known = {name: value for name, value in found.items() if value is not None}
+    return Metadata(**{"time": delivery.id.time, **known})
+
+
+def _only(delivery: Delivery, kind: Any) -> File | None:
+    files = delivery.of_kind(kind)
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise SceneError(f"{delivery} has {len(files)} files of metadata ({names}); one was expected")
+    return files[0] if files else None
+
+
+def _from_json(href: str, s3: S3Options) -> dict[str, Any]:
+    try:
+        item = json.loads(_content(href, s3))
+        said = item["properties"]
+        # A fraction; newer items have the percentage too.
+        cover = _number(said.get("cloud_cover"))
+        percent = _number(said.get("cloud_percent"))
+        return {
+            "time": _time(said.get("acquired")),
+            "sun_azimuth": _number(said.get("sun_azimuth")),
+            "sun_elevation": _number(said.get("sun_elevation")),
+            "cloud_cover": round(100 * cover, 2) if cover is not None else percent,
+            "geometry": _footprint(item.get("geometry")),
+            "instrument": said.get("instrument"),
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SceneError(
+            f"{shown(href)} is no metadata of a Planet image: an item with properties in JSON was expected "
+            f"({type(error).__name__}: {error})"
+        ) from None
+
+
+def _from_xml(href: str, s3: S3Options) -> dict[str, Any]:
+    try:
+        root = ElementTree.fromstring(_content(href, s3))
+        coefficients = {}
+        for band in _all(root, "bandSpecificMetadata"):
+            number, value = _text(band, "bandNumber"), _text(band, "reflectanceCoefficient")
+            if number and value:
+                coefficients[int(number)] = float(value)
+        return {
+            "time": _time(_text(root, "acquisitionDateTime")),
+            "sun_azimuth": _number(_text(root, "illuminationAzimuthAngle")),
+            "sun_elevation": _number(_text(root, "illuminationElevationAngle")),
+            "geometry": _ring(_text(root, "coordinates")),
+            "instrument": next((_text(each, "shortName") for each in _all(root, "Instrument")), None),
+            "coefficients": coefficients,
+        }
+    except (ElementTree.ParseError, ValueError) as error:
+        raise SceneError(f"{shown(href)} is no metadata of a Planet image: XML was expected ({error})") from None
+
+
+def _content(href: str, s3: S3Options) -> bytes:
+    try:
+        return read_bytes(href, s3)
+    except FileNotFoundError:
+        raise SceneError(f"{shown(href)}: there is no such file any more") from None
+
+
+def _all(element: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:
+    """Elements below one by their names without namespaces, which differ between versions."""
+    return (each for each in element.iter() if each.tag.rpartition("}")[2] == name)
+
+
+def _text(element: ElementTree.Element, name: str) -> str | None:
+    return next((each.text.strip() for each in _all(element, name) if each.text), None)
+
+
+def _number(value: object) -> float | None:
+    if value is None or isinstance(value, bool):
+        return None
+    number = float(str(value))
+    return number if math.isfinite(number) else None
+
+
+def _time(text: object) -> dt.datetime | None:
+    return str_to_datetime(str(text)).astimezone(dt.UTC) if text else None
+
+
+def _ring(text: str | None) -> dict[str, Any] | None:
+    """The footprint of `lon,lat lon,lat ...`."""
+    if text is None:
+        return None
+    points = [[float(number) for number in point.split(",")[:2]] for point in text.split()]
+    return _footprint({"type": "Polygon", "coordinates": [points]})
+
+
+def _footprint(geometry: object) -> dict[str, Any] | None:
+    if not isinstance(geometry, dict):
+        return None
+    try:
+        found = shape(geometry)
+    except (shapely.errors.ShapelyError, AttributeError, KeyError, TypeError, ValueError, IndexError):
+        return None
+    return None if found.is_empty else geometry
