@@ -3,9 +3,10 @@
 These say where data lives and what is available. *How* scenes are processed is Dagster config of the assets.
 """
 
+import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -76,11 +77,19 @@ class Settings(BaseSettings):
     executor: Literal["in_process", "multiprocess", "k8s"] = Field(
         default="in_process", description="How the steps of a run execute."
     )
+    k8s_executor: Annotated[dict[str, Any], NoDecode] = Field(
+        default_factory=dict, description="Config of `k8s_job_executor` for runs that do not say otherwise, as JSON."
+    )
 
     @field_validator("models", "planet", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         return _split(value)
+
+    @field_validator("k8s_executor", mode="before")
+    @classmethod
+    def _read_json(cls, value: object) -> object:
+        return json.loads(value) if isinstance(value, str) else value
 
     @field_validator("auxiliary", mode="before")
     @classmethod

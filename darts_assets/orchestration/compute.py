@@ -1,5 +1,6 @@
 """Where steps run: executors by setting, GPU requests, pools for quotas, retries."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import dagster as dg
@@ -28,10 +29,22 @@ GPU_TAGS: dict[str, Any] = {
 """One GPU for the step's pod; acts only with the Kubernetes executor."""
 
 
-def executor(kind: Literal["in_process", "multiprocess", "k8s"]) -> dg.ExecutorDefinition:
-    """The executor for all runs. In process starts fastest on one machine; on a cluster each step gets a pod."""
+def executor(
+    kind: Literal["in_process", "multiprocess", "k8s"], k8s_config: Mapping[str, Any] | None = None
+) -> dg.ExecutorDefinition:
+    """The executor for all runs. In process starts fastest on one machine; on a cluster each step gets a pod.
+
+    Args:
+        kind: how the steps of a run execute.
+        k8s_config: config of `k8s_job_executor`; what a run's own config says goes before it, key by key.
+    """
     if kind == "k8s":
         from dagster_k8s import k8s_job_executor
 
-        return k8s_job_executor
+        # Permissive, since the executor's own schema would fill in defaults that go before ours; it checks the result.
+        @dg.configured(k8s_job_executor, config_schema=dg.Permissive())
+        def k8s(config: Mapping[str, Any]) -> dict[str, Any]:
+            return {**(k8s_config or {}), **config}
+
+        return k8s
     return dg.in_process_executor if kind == "in_process" else dg.multiprocess_executor

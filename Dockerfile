@@ -1,0 +1,103 @@
+# Targets: `cpu` (default), everything but segmentation and training; `gpu`, the same with torch, on any hardware;
+# `test`, `gpu` with the tests. For example:
+#
+#   docker build --target gpu --build-arg VERSION=0.1.0 -t darts-assets:0.1.0-gpu .
+#   docker run --rm --read-only --tmpfs /tmp:exec -v darts:/work darts-assets:0.1.0-gpu darts-assets demo
+#
+# Any Debian-like base with Python 3.11 and `venv` will do: --build-arg BASE=...
+
+ARG BASE=docker.io/library/python:3.11-slim-bookworm
+
+
+FROM ${BASE} AS python
+# rasterio's wheel takes expat from the system; certificates are for GDAL and gRPC.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends ca-certificates libexpat1 \
+ && rm -rf /var/lib/apt/lists/*
+
+
+# What is to be installed, in two lists, so that the long steps below run again only when a list or a pin changes.
+FROM python AS requirements
+# The dependencies that need torch; tests/k8s/test_image.py holds this against the packages' own metadata.
+ARG NEEDS_TORCH="pytorch-lightning segmentation-models-pytorch torch torchmetrics torchvision"
+COPY pyproject.toml /
+RUN python3 -c "import re, sys, tomllib; \
+project = tomllib.load(open('/pyproject.toml', 'rb'))['project']; \
+extras = project['optional-dependencies']; \
+named = lambda line: re.match(r'[\w.-]+', line)[0]; \
+lists = {'cpu': [x for x in project['dependencies'] + extras['cluster'] if named(x) not in sys.argv[1:]], \
+         'torch': [x for x in project['dependencies'] if named(x) in sys.argv[1:]], 'test': extras['test']}; \
+[print(*lines, sep='\n', file=open(f'/{name}.txt', 'w')) for name, lines in lists.items()]" ${NEEDS_TORCH}
+
+
+FROM python AS cpu-venv
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_CONSTRAINT=/build/constraints.txt PIP_BUILD_CONSTRAINT=/build/constraints.txt
+RUN python3 -m venv /opt/venv
+COPY constraints.txt /build/
+COPY --from=requirements /cpu.txt /build/
+RUN /opt/venv/bin/pip install -r /build/cpu.txt
+
+
+FROM cpu-venv AS gpu-venv
+COPY --from=requirements /torch.txt /build/
+RUN /opt/venv/bin/pip install -r /build/torch.txt
+
+
+FROM gpu-venv AS test-venv
+COPY --from=requirements /test.txt /build/
+RUN /opt/venv/bin/pip install -r /build/test.txt
+
+
+# The package by itself: the layer that changes with every commit is small.
+FROM cpu-venv AS package
+COPY pyproject.toml README.md LICENSE /build/
+COPY darts_assets /build/darts_assets
+RUN /opt/venv/bin/pip install --no-deps --target /opt/darts /build
+
+
+FROM python AS runtime
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="darts_assets" \
+      org.opencontainers.image.description="Thaw slumps from Sentinel-2 and PlanetScope scenes, as a Dagster asset graph" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+RUN groupadd --gid 10001 darts \
+ && useradd --uid 10001 --gid darts --no-create-home --home-dir /tmp --shell /usr/sbin/nologin darts \
+ && install --directory --owner darts --group darts /work
+# Everything is readable by all and belongs to root; only /tmp and /work are written to, and both can be volumes.
+ENV PATH=/opt/darts/bin:/opt/venv/bin:${PATH} \
+    PYTHONPATH=/opt/darts \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp
+USER 10001:10001
+WORKDIR /work
+EXPOSE 4000
+# For the code location, which the image starts by itself; Kubernetes has probes of its own.
+HEALTHCHECK --interval=30s --timeout=20s --start-period=60s CMD ["dagster", "api", "grpc-health-check", "-p", "4000"]
+CMD ["dagster", "api", "grpc", "-h", "0.0.0.0", "-p", "4000", "-m", "darts_assets"]
+
+
+FROM runtime AS gpu
+# For the NVIDIA container runtime, which puts the driver beside the CUDA libraries of torch's wheels.
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=gpu-venv /opt/venv /opt/venv
+COPY --from=package /opt/darts /opt/darts
+
+
+# The tests read the repository's files, so they run on a copy of it, which wins over the installed package.
+FROM runtime AS test
+COPY --from=test-venv /opt/venv /opt/venv
+COPY --from=package /opt/darts /opt/darts
+COPY . /src
+ENV PYTHONPATH=/src:/opt/darts HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
+WORKDIR /src
+CMD ["pytest", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"]
+
+
+FROM runtime AS cpu
+COPY --from=cpu-venv /opt/venv /opt/venv
+COPY --from=package /opt/darts /opt/darts

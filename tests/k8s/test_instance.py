@@ -1,0 +1,112 @@
+"""`dagster.yaml` as Dagster takes it: its own validation, the pools of the code, and a real PostgreSQL."""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from dagster._core.instance.ref import InstanceRef
+from postgres import postgres
+
+from darts_assets.definitions import build_defs
+from darts_assets.settings import Settings
+
+INSTANCES = ["overlays/local", "overlays/gpu"]
+
+
+def write_home(cluster: Any, folder: Path, environment: pytest.MonkeyPatch, **more: str) -> Path:
+    """A `DAGSTER_HOME` with the rendered file, in the environment that the pods have."""
+    folder.mkdir()
+    instance = cluster.instance
+    # Pods have a token; a test has a file instead.
+    instance["run_launcher"]["config"] |= {"load_incluster_config": False, "kubeconfig_file": str(cluster.kubeconfig)}
+    (folder / "dagster.yaml").write_text(yaml.safe_dump(instance))
+    for name, value in {**cluster.settings, "DAGSTER_PG_PASSWORD": "secret", **more}.items():
+        environment.setenv(name, value)
+    return folder
+
+
+@pytest.mark.parametrize("folder", INSTANCES)
+def test_dagster_accepts_the_instance(
+    folder: str, cluster: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = write_home(cluster(folder), tmp_path / "home", monkeypatch)
+    ref = InstanceRef.from_dir(str(home))
+    assert ref.run_launcher_data is not None
+    assert ref.run_launcher_data.class_name == "K8sRunLauncher"
+    assert ref.run_storage_data.config_dict["postgres_db"]["scheme"] == "postgresql+psycopg2"
+    assert ref.run_coordinator_data is not None
+    assert ref.run_coordinator_data.class_name == "QueuedRunCoordinator"
+    assert ref.compute_logs_data.class_name == "NoOpComputeLogManager"
+    assert ref.settings["run_monitoring"]["enabled"] is True
+    assert ref.settings["run_retries"]["enabled"] is True
+    assert ref.settings["concurrency"]["runs"]["tag_concurrency_limits"]
+
+
+def test_the_local_instance_differs_in_what_one_machine_needs_only(cluster: Callable[[str], Any]) -> None:
+    base, local = cluster("base").instance, cluster("overlays/local").instance
+    differing = {key for key in base.keys() | local.keys() if base.get(key) != local.get(key)}
+    assert differing == {"run_launcher", "concurrency", "run_monitoring"}
+    one, other = base["run_launcher"]["config"], local["run_launcher"]["config"]
+    assert {key for key in one if one[key] != other[key]} == {"resources", "volumes", "volume_mounts"}
+
+
+def test_runs_are_started_where_the_accounts_are(cluster: Callable[[str], Any]) -> None:
+    for folder in INSTANCES:
+        manifests = cluster(folder)
+        namespaces = {m["metadata"].get("namespace") for m in manifests.manifests if m["kind"] != "Namespace"}
+        assert namespaces == {manifests.settings["DAGSTER_NAMESPACE"]}
+        assert manifests.find("Namespace", manifests.settings["DAGSTER_NAMESPACE"])
+
+
+def pools_of_the_code() -> set[str]:
+    defs = build_defs(Settings())
+    graph = defs.resolve_asset_graph()
+    of_assets = {pool for key in graph.get_all_asset_keys() for pool in graph.get(key).pools}
+    jobs = [job for job in defs.jobs or [] if isinstance(job, dg.JobDefinition)]
+    return of_assets | {node.definition.pool for job in jobs for node in job.graph.nodes if node.definition.pool}
+
+
+def pools_of_the_daemon(cluster: Any) -> dict[str, int]:
+    (first,) = cluster.find("Deployment", "dagster-daemon")["spec"]["template"]["spec"]["initContainers"]
+    lines = [line.split() for line in first["args"][-1].splitlines()]
+    return {line[4]: int(line[5]) for line in lines if line[:4] == ["dagster", "instance", "concurrency", "set"]}
+
+
+def test_the_daemon_limits_the_pools_of_the_code(cluster: Callable[[str], Any]) -> None:
+    limits = pools_of_the_daemon(cluster("base"))
+    assert limits.keys() == pools_of_the_code()
+    assert limits["cdse"] == 4, "connections that CDSE grants a user"
+    assert cluster("base").instance["concurrency"]["pools"]["default_limit"] <= 4
+
+
+def test_the_instance_works_on_postgresql(
+    cluster: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the daemon's first container does to it, and what every pod then finds."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with postgres(tmp_path, port, user="dagster", database="dagster"):
+        gpu = cluster("overlays/gpu")
+        home = write_home(gpu, tmp_path / "home", monkeypatch, DAGSTER_PG_HOST="127.0.0.1", DAGSTER_PG_PORT=str(port))
+        monkeypatch.setenv("DAGSTER_HOME", str(home))
+        (first,) = gpu.find("Deployment", "dagster-daemon")["spec"]["template"]["spec"]["initContainers"]
+        script = "\n".join(line for line in first["args"][-1].splitlines() if "migrate" in line or "cdse" in line)
+        assert shutil.which("dagster")
+        done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            assert [path.name for path in home.iterdir()] == ["dagster.yaml"], "pods have it read-only"
+            instance.add_dynamic_partitions("sentinel2_scene", ["S2A_SOME_SCENE"])
+            assert instance.get_dynamic_partitions("sentinel2_scene") == ["S2A_SOME_SCENE"]
+            assert {info.name: info.limit for info in instance.event_log_storage.get_pool_limits()} == {"cdse": 4}
+            assert instance.run_monitoring_enabled
+            assert instance.run_retries_enabled
+            limits = instance.get_concurrency_config().run_queue_config
+            assert limits is not None
+            assert limits.max_concurrent_runs == 100

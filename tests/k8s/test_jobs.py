@@ -1,0 +1,130 @@
+"""The Jobs of runs and steps, made by Dagster's own code from settings of the launcher, the executor and the assets."""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from darts_assets.definitions import build_defs
+from darts_assets.errors import SettingsError
+from darts_assets.orchestration.compute import executor
+from darts_assets.settings import Settings, settings
+
+GPU = "nvidia.com/gpu"
+
+
+@cache
+def steps() -> list[tuple[str, dict[str, Any]]]:
+    """Name and tags of every op of the code location."""
+    return list(_steps(build_defs(Settings())))
+
+
+def _steps(defs: dg.Definitions) -> Iterator[tuple[str, dict[str, Any]]]:
+    for asset in defs.assets or []:
+        assert isinstance(asset, dg.AssetsDefinition)
+        yield asset.op.name, dict(asset.op.tags)
+    for job in defs.jobs or []:
+        if isinstance(job, dg.JobDefinition):
+            yield from ((node.name, dict(node.definition.tags)) for node in job.graph.nodes)
+
+
+def container(job: dict[str, Any]) -> dict[str, Any]:
+    (only,) = job["spec"]["template"]["spec"]["containers"]
+    return only
+
+
+def needs_torch(tags: dict[str, Any]) -> bool:
+    return GPU in str(tags)
+
+
+def test_jobs_are_valid_strictly(cluster: Callable[[str], Any]) -> None:
+    validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    local, gpu = cluster("overlays/local"), cluster("overlays/gpu")
+    jobs = [local.job_of_a_run(), gpu.job_of_a_run(), *(gpu.job_of_a_step(*step) for step in steps())]
+    for job in jobs:
+        validate.validate(job, "1.29", strict=True)
+        validate.validate(job, validate.latest_version(), strict=True)
+
+
+def test_gpus_are_for_the_steps_that_need_torch_and_for_nothing_else(cluster: Callable[[str], Any]) -> None:
+    gpu = cluster("overlays/gpu")
+    assert GPU not in str(gpu.job_of_a_run())
+    assert GPU not in str([manifest for manifest in gpu.manifests if manifest["kind"] != "ConfigMap"])
+    asking = set()
+    for op, tags in steps():
+        job = gpu.job_of_a_step(op, tags)
+        pod, resources = job["spec"]["template"]["spec"], container(job)["resources"]
+        if needs_torch(tags):
+            asking.add(op)
+            assert resources["limits"][GPU] == "1"
+            assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+            assert [toleration["key"] for toleration in pod["tolerations"]] == [GPU]
+            assert container(job)["image"] == gpu.image.removesuffix("-cpu") + "-gpu", "the same version"
+        else:
+            assert GPU not in str(job)
+            assert pod.keys().isdisjoint({"nodeSelector", "tolerations"})
+            assert container(job)["image"] == gpu.image
+    assert {"sentinel2__segmentation", "planet__segmentation"} <= asking
+    assert gpu.executor_config["per_step_k8s_config"].keys() == asking
+
+
+def test_pods_of_runs_and_steps_are_limited_and_locked_down(cluster: Callable[[str], Any]) -> None:
+    gpu, local = cluster("overlays/gpu"), cluster("overlays/local")
+    for job in [local.job_of_a_run(), gpu.job_of_a_run(), *(gpu.job_of_a_step(*step) for step in steps())]:
+        pod, main = job["spec"]["template"]["spec"], container(job)
+        assert job["metadata"]["namespace"] == "darts"
+        assert main["resources"]["requests"].keys() == {"cpu", "memory", "ephemeral-storage"}
+        assert main["resources"]["limits"].keys() - {GPU} == {"memory", "ephemeral-storage"}
+        assert main["securityContext"] == {
+            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+        }  # fmt: skip
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["terminationGracePeriodSeconds"] >= 60
+        assert pod["enableServiceLinks"] is False
+        assert {source.popitem()[1]["name"] for source in main["envFrom"]} == {"darts-settings", "darts-secrets"}
+        assert "/tmp" in {mount["mountPath"] for mount in main["volumeMounts"]}
+
+
+def test_only_runs_may_start_jobs(cluster: Callable[[str], Any]) -> None:
+    gpu = cluster("overlays/gpu")
+    bound = {subject["name"] for m in gpu.manifests if m["kind"] == "RoleBinding" for subject in m["subjects"]}
+    assert gpu.job_of_a_run()["spec"]["template"]["spec"]["serviceAccountName"] == "dagster-runs"
+    accounts = {gpu.job_of_a_step(*step)["spec"]["template"]["spec"]["serviceAccountName"] for step in steps()}
+    assert accounts == {"darts-steps"}
+    assert bound == {"dagster-runs", "dagster-webserver"}
+
+
+def test_on_one_machine_a_run_does_all_steps_on_the_store_of_all(cluster: Callable[[str], Any]) -> None:
+    local = cluster("overlays/local")
+    assert Settings(executor=local.settings["DARTS_EXECUTOR"]).executor == "in_process"
+    job = local.job_of_a_run()
+    assert {"name": "store", "mountPath": "/data"} in container(job)["volumeMounts"]
+    assert local.settings["DARTS_STORE"].startswith("/data/")
+
+
+def test_the_executor_takes_its_settings_and_a_run_may_say_otherwise() -> None:
+    defaults = {"max_concurrent": 3, "per_step_k8s_config": {"some_op": {"container_config": {"image": "a"}}}}
+    ours = executor("k8s", defaults)
+
+    def resolved(run: dict[str, Any]) -> dict[str, Any]:
+        result = ours.apply_config_mapping({"config": run})
+        assert result.success, result.errors
+        return result.value["config"]
+
+    assert resolved({})["max_concurrent"] == 3
+    assert resolved({})["per_step_k8s_config"].keys() == {"some_op"}
+    assert resolved({"max_concurrent": 5})["max_concurrent"] == 5
+    assert resolved({"max_concurrent": 5})["per_step_k8s_config"].keys() == {"some_op"}
+    assert not executor("k8s", {"no_such_thing": 1}).apply_config_mapping({"config": {}}).success
+
+
+def test_a_senseless_executor_config_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARTS_K8S_EXECUTOR", '{"max_concurrent": 3}')
+    assert Settings().k8s_executor == {"max_concurrent": 3}
+    monkeypatch.setenv("DARTS_K8S_EXECUTOR", "{max_concurrent: 3}")
+    settings.cache_clear()
+    with pytest.raises(SettingsError, match="DARTS_K8S_EXECUTOR"):
+        settings()
+    settings.cache_clear()
