@@ -8,6 +8,9 @@ import dagster as dg
 from darts_assets.orchestration import checks, compute, jobs
 from darts_assets.orchestration.assets import build_chain
 from darts_assets.orchestration.assets.chunks import build_chunks
+from darts_assets.orchestration.assets.training import build_training
+from darts_assets.orchestration.assets.training_data import build_training_data
+from darts_assets.orchestration.assets.training_matched import build_training_matched
 from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
 from darts_assets.orchestration.io_managers import StepValueIOManager, TileIOManager, VectorIOManager
 from darts_assets.orchestration.partitions import PLANET, SENTINEL2
@@ -67,10 +70,17 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         "watch": Watch(path=current.watch and str(Path(current.watch).expanduser().resolve())),
     }
     return dg.Definitions(
-        assets=[*build_chunks(), *sentinel2, *planet],
+        assets=[
+            *build_chunks(),
+            *sentinel2,
+            *planet,
+            *build_training_data(),
+            *build_training_matched(),
+            *build_training(),
+        ],
         asset_checks=[*checks.build_checks(SENTINEL2), *checks.build_checks(PLANET)],
         jobs=jobs.build_jobs([SENTINEL2, PLANET]),
         sensors=[*build_sensors(SENTINEL2), *build_planet_sensors()],
         resources={**defaults, **resources},
-        executor=compute.executor(current.executor),
+        executor=compute.executor(current.executor, current.k8s_executor),
     )

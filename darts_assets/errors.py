@@ -67,6 +67,10 @@ class CheckpointError(DartsError):
     """A model checkpoint is missing, not a checkpoint, unsafe, or does not fit; the text names the file."""
 
 
+class TrainingError(DartsError):
+    """A label archive or a training set is damaged, or not what was expected; the text names file, image or band."""
+
+
 class StoreError(DartsError):
     """The object store cannot do what was asked; the text names the location."""
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from darts_assets.bands import FEATURES
 from darts_assets.demo import train
 from darts_assets.demo.train import ARCHITECTURE, TERRAIN_CONVENTION, Sample, _crop, fit
+from darts_assets.model import read_header
 from darts_assets.model.checkpoint import save_checkpoint
 
 
@@ -35,3 +38,16 @@ def test_what_is_trained_becomes_a_checkpoint(sample: Sample, tmp_path: Path, mo
     header = save_checkpoint(tmp_path / "model.ckpt", model, ARCHITECTURE, FEATURES, TERRAIN_CONVENTION, steps=2)
     assert (header.bands, header.terrain) == (FEATURES, "darts-2025")
     assert header.path.stat().st_size < 5e6
+
+
+@pytest.mark.slow
+def test_the_documented_command_writes_a_checkpoint_and_says_how_good_it_is(tmp_path: Path) -> None:
+    out = tmp_path / "slumps_demo.ckpt"
+    done = subprocess.run(
+        [sys.executable, "-m", "darts_assets.demo.train", "--out", str(out), "--worlds", "1", "--steps", "2"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert read_header(out).bands == FEATURES
+    scores = done.stdout.strip().splitlines()
+    assert len(scores) == 3, "one line for each scene of the demo"
+    assert all("Score(iou=" in line for line in scores)

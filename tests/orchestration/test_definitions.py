@@ -18,15 +18,17 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
     keys = {family.key(step) for family in (SENTINEL2, PLANET) for step in STEPS} | {
         dg.AssetKey(["aux", f"{c}_chunk"]) for c in ("arcticdem", "tcvis")
     }
-    assert set(graph.get_all_asset_keys()) == keys
-    for key in keys:
+    per_image = {dg.AssetKey(["training", f"{family.name}_samples"]) for family in (SENTINEL2, PLANET)}
+    training = per_image | {dg.AssetKey(["training", name]) for name in ("matches", "dataset", "model", "report")}
+    assert set(graph.get_all_asset_keys()) == keys | training
+    for key in keys | training:
         node = graph.get(key)
         assert node.description
         assert node.owners == ["team:darts"]
         assert node.kinds
         assert node.code_version
         assert node.group_name == ("auxiliary_chunks" if key.path[0] == "aux" else key.path[0])
-        assert node.partitions_def is not None
+        assert (node.partitions_def is not None) == (key in keys | per_image)
 
 
 def test_chunks_are_filled_many_in_a_run_and_within_the_quotas_of_their_services() -> None:
@@ -48,14 +50,14 @@ def test_loading_says_nothing() -> None:
         build_defs(Settings())
 
 
-def test_only_segmentation_asks_for_a_gpu() -> None:
+def test_only_what_runs_models_asks_for_a_gpu() -> None:
     graph = build_defs(Settings())
     asking = {
         asset.key.path[-1]
         for asset in graph.assets or []
         if isinstance(asset, dg.AssetsDefinition) and "nvidia.com/gpu" in str(asset.op.tags)
     }
-    assert asking == {"segmentation"}
+    assert asking == {"segmentation", "model", "report"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,244 @@
+"""`training/model` and `training/report`: a model fitted to a training set, and how good a model is on one."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import dagster as dg
+import obstore
+
+from darts_assets.orchestration.compute import GPU_TAGS
+from darts_assets.orchestration.metadata import as_metadata, domain_call, picture, provenance
+from darts_assets.orchestration.partitions import OWNER
+from darts_assets.orchestration.resources import Store
+
+if TYPE_CHECKING:
+    from darts_assets.training.fit import FitResult
+    from darts_assets.training.fit_parameters import FitParameters
+    from darts_assets.training.fit_set import TrainingSet
+    from darts_assets.training.report import Predictor, Report
+
+CODE_VERSION = "1"
+
+DATASET = dg.AssetKey(["training", "dataset"])
+MODEL = dg.AssetKey(["training", "model"])
+REPORT = dg.AssetKey(["training", "report"])
+GROUP = "training"
+
+
+class ModelConfig(dg.Config):
+    """How a model is trained.
+
+    Attributes:
+        dataset: name of the set.
+        name: of the model: it is written to `models/<name>.ckpt` of the store.
+        arch: of the architectures of `segmentation_models_pytorch`.
+        encoder_name: of its encoders.
+        encoder_weights: pretrained weights of the encoder, such as `imagenet`, which are downloaded.
+        architecture: more arguments of `segmentation_models_pytorch.create_model`.
+        losses: name of a loss (`bce dice focal jaccard lovasz tversky`) -> its weight in the sum.
+        augmentations: of `turn mirror brightness blur noise holes`.
+        split_by: what stays together in a fold: `region`, `sample` (an image), or nothing: `random`.
+        folds: into how many parts the set is divided; one of them validates.
+        fold: which one, from 0.
+        test: regions or samples kept out of all folds.
+        epochs: the most passes over the training part.
+        patience: epochs without a better `monitor` after which training stops.
+        monitor: which figure of the validation says what is better: `loss`, `iou`, `f1`, `auroc`.
+        batch_size: patches of a step.
+        learning_rate: the highest of the one-cycle schedule.
+        weight_decay: of AdamW.
+        seed: of everything random.
+        device: `auto`, `cpu`, `cuda` or an index.
+        precision: `fp32`, or on a GPU `bf16` or `fp16`.
+        readers: threads that read patches ahead.
+    """
+
+    dataset: str = "default"
+    name: str = "slumps"
+    arch: str = "unet"
+    encoder_name: str = "resnet34"
+    encoder_weights: str | None = None
+    architecture: dict[str, Any] = {}  # noqa: RUF012
+    losses: dict[str, float] = {"bce": 1.0, "dice": 1.0}  # noqa: RUF012 - pydantic copies defaults
+    augmentations: list[str] = ["turn", "mirror", "brightness", "noise", "holes"]  # noqa: RUF012
+    split_by: Literal["region", "sample", "random"] = "region"
+    folds: int = 5
+    fold: int = 0
+    test: list[str] = []  # noqa: RUF012
+    epochs: int = 100
+    patience: int = 10
+    monitor: Literal["loss", "iou", "f1", "auroc"] = "loss"
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    readers: int = 2
+
+
+class ReportConfig(dg.Config):
+    """What is judged, and on what.
+
+    Attributes:
+        dataset: name of the set.
+        checkpoint: a path, or the name of a model of the store.
+        part: of a set that the model was trained on: `validation`, `test`, `training` or `all`; of any other set
+            everything counts.
+        batch_size: patches that run at once.
+        device: `auto`, `cpu`, `cuda` or an index.
+    """
+
+    dataset: str = "default"
+    checkpoint: str = "slumps"
+    part: Literal["validation", "test", "training", "all"] = "validation"
+    batch_size: int = 1
+    device: str = "auto"
+
+
+def build_training() -> list[dg.AssetsDefinition]:
+    """The assets that make and judge models."""
+    return [_model, _report]
+
+
+@dg.asset(
+    key=MODEL,
+    deps=[DATASET],
+    group_name=GROUP,
+    owners=[OWNER],
+    kinds={"torch", "lightning"},
+    code_version=CODE_VERSION,
+    op_tags=GPU_TAGS,
+    description="A model trained on a set, as a checkpoint that the segmentation loads. Killed, it goes on.",
+)
+def _model(context: dg.AssetExecutionContext, config: ModelConfig, store: Store) -> dg.MaterializeResult[None]:
+    states = store.root.child("models", "unfinished")
+    with domain_call(context.log), tempfile.TemporaryDirectory() as folder:
+        from darts_assets.training.fit import fit
+        from darts_assets.training.fit_state import forget_state
+        from darts_assets.training.report import Predictor, report
+
+        data = _training_set(store, config.dataset)
+        parameters = _parameters(config)
+        target = store.root.child("models", f"{config.name}.ckpt")
+        result = fit(data, parameters, Path(folder) / f"{config.name}.ckpt", states)
+        predictor = Predictor(result.header, data, parameters.device)
+        numbers = {"validation": result.parts.validation, "test": result.parts.test}
+        reports = {name: report(predictor, data, rows, parameters.batch_size) for name, rows in numbers.items() if rows}
+        pictures = _fit_pictures(result, predictor, data)
+        obstore.put(store.root.child("models").objects(), f"{config.name}.ckpt", result.header.path)
+        forget_state(states.child(result.fingerprint))
+    shaping = config.model_dump(exclude={"device", "readers", "name"})
+    facts = provenance(CODE_VERSION, shaping, dataset=data.digest)
+    said = {
+        "path": dg.MetadataValue.path(target.url),
+        "sha256": result.header.sha256,
+        "patches": {name: len(getattr(result.parts, name)) for name in ("training", "validation", "test")},
+        "epochs": len(result.history),
+        "best_epoch": result.best + 1,
+        "resumed_after": result.resumed,
+        **{name: _figures(one) for name, one in reports.items()},
+        "history": result.history,
+        **pictures,
+        "provenance": facts,
+    }
+    return dg.MaterializeResult(metadata=as_metadata(said), data_version=dg.DataVersion(facts["data_version"]))
+
+
+@dg.asset(
+    key=REPORT,
+    deps=[MODEL, DATASET],
+    group_name=GROUP,
+    owners=[OWNER],
+    kinds={"torch"},
+    code_version=CODE_VERSION,
+    op_tags=GPU_TAGS,
+    description="How good a model is on a set: figures per region, reliability, best threshold.",
+)
+def _report(context: dg.AssetExecutionContext, config: ReportConfig, store: Store) -> dg.MaterializeResult[None]:
+    with domain_call(context.log), tempfile.TemporaryDirectory() as folder:
+        from darts_assets.model import read_header
+        from darts_assets.training.report import Predictor, report
+        from darts_assets.training.report_parts import part_of
+        from darts_assets.training.report_pictures import examples, reliability_diagram, threshold_curve
+
+        data = _training_set(store, config.dataset)
+        header = read_header(_checkpoint(store, config.checkpoint, Path(folder)))
+        numbers, trained_here = part_of(data, header.path, config.part)
+        predictor = Predictor(header, data, config.device)
+        made = report(predictor, data, numbers, config.batch_size)
+        pictures = {
+            "reliability": picture(reliability_diagram(made)),
+            "thresholds": picture(threshold_curve(made)),
+            **({"examples": picture(examples(predictor, data, numbers))} if numbers else {}),
+        }
+    facts = provenance(
+        CODE_VERSION, config.model_dump(exclude={"device", "batch_size"}), dataset=data.digest, model=header.sha256
+    )
+    said = {
+        "part": config.part if trained_here else "all: the model was not trained on this set",
+        **_figures(made),
+        **({"regions": dg.MetadataValue.table(_rows(made.regions))} if made.regions else {}),
+        **pictures,
+        "provenance": facts,
+    }
+    return dg.MaterializeResult(metadata=as_metadata(said), data_version=dg.DataVersion(facts["data_version"]))
+
+
+def _training_set(store: Store, name: str) -> "TrainingSet":
+    from darts_assets.training.fit_set import TrainingSet
+    from darts_assets.training.sets import TrainingSetStore
+
+    return TrainingSet.open(TrainingSetStore(store.root.child("training", name)).current)
+
+
+def _parameters(config: ModelConfig) -> "FitParameters":
+    from darts_assets.training.fit_parameters import FitParameters
+    from darts_assets.training.splits import SplitParameters
+
+    network = {"arch", "encoder_name", "encoder_weights"}
+    apart = {"dataset", "name", "architecture", "split_by", "folds", "fold", "test", "augmentations"}
+    return FitParameters(
+        architecture={**config.model_dump(include=network), **config.architecture},
+        augmentations=tuple(config.augmentations),
+        split=SplitParameters(config.split_by, config.folds, config.fold, tuple(config.test), config.seed),
+        **config.model_dump(exclude=network | apart),
+    )
+
+
+def _checkpoint(store: Store, named: str, folder: Path) -> Path:
+    """A local file of a checkpoint: the one at a path, or a model of the store."""
+    if Path(named).name != named or Path(named).suffix:
+        return Path(named).expanduser()
+    path = folder / f"{named}.ckpt"
+    with suppress(FileNotFoundError):  # `read_header` says that it is missing
+        path.write_bytes(bytes(obstore.get(store.root.child("models").objects(), path.name).bytes()))
+    return path
+
+
+def _fit_pictures(result: "FitResult", predictor: "Predictor", data: "TrainingSet") -> dict[str, Any]:
+    from darts_assets.training.report_pictures import examples, loss_curves, metric_curves
+
+    return {
+        "losses": picture(loss_curves(result.history, result.best)),
+        "curves": picture(metric_curves(result.history, result.best)),
+        "examples": picture(examples(predictor, data, result.parts.validation)),
+    }
+
+
+def _figures(report: "Report") -> dict[str, Any]:
+    """A report's numbers, JSON types; what is no number is None."""
+    numbers = {
+        **report.figures,
+        "best_threshold": report.best_threshold,
+        "best_iou": report.best_iou,
+        "calibration_error": report.reliability.error,
+    }
+    return {name: None if value != value else value for name, value in numbers.items()}
+
+
+def _rows(regions: Mapping[str, Mapping[str, float]]) -> Sequence[dg.TableRecord]:
+    return [dg.TableRecord({"region": name, **figures}) for name, figures in regions.items()]

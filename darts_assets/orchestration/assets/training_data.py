@@ -1,0 +1,183 @@
+"""`training/planet_samples` and `training/dataset`: patches of one labelled image, and sets of the patches of many.
+
+Tiles are read from the store without an edge in the graph: what is selected downstream of a scene (`+`) is its map, not
+a training set that the scene may be part of.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from darts_assets.bands import FEATURES
+from darts_assets.orchestration.assets.training import DATASET, GROUP
+from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
+from darts_assets.orchestration.partitions import OWNER, PLANET
+from darts_assets.orchestration.resources import Store
+
+if TYPE_CHECKING:
+    from darts_assets.training.build import SetBuilder
+    from darts_assets.training.samples import Flavour
+
+CODE_VERSION = "1"
+
+PLANET_SAMPLES = dg.AssetKey(["training", "planet_samples"])
+SENTINEL2_SAMPLES = dg.AssetKey(["training", "sentinel2_samples"])
+
+
+class LabelsConfig(dg.Config):
+    """Where labels are, and what they are for.
+
+    Attributes:
+        labels: folder of a label archive.
+        match_prefix: whether outlines whose image id lost its last character are taken for the one image they fit.
+        dataset: name of the set.
+    """
+
+    labels: str
+    match_prefix: bool = False
+    dataset: str = "default"
+
+
+class SamplesConfig(LabelsConfig):
+    """How images are cut.
+
+    Attributes:
+        regions: vector file of administrative regions (geoBoundaries ADM2); None: one region for all.
+        bands: of the patches, in this order.
+        patch_size: pixels of a patch's side.
+        overlap: pixels that neighbouring patches share.
+        min_visible: share of a patch that must not be ignored.
+        exclude_nan: drop patches in which a band lacks a value somewhere.
+        exclude_nopositive: drop patches without a slump.
+    """
+
+    regions: str | None = None
+    bands: list[str] = list(FEATURES)  # noqa: RUF012 - pydantic copies defaults
+    patch_size: int = 1024
+    overlap: int = 16
+    min_visible: float = 0.1
+    exclude_nan: bool = True
+    exclude_nopositive: bool = False
+
+
+class DatasetConfig(dg.Config):
+    """Which samples make a set.
+
+    Attributes:
+        dataset: name of the set.
+        samples: image ids; none: all that have been made.
+    """
+
+    dataset: str = "default"
+    samples: list[str] = []  # noqa: RUF012
+
+
+def build_training_data() -> list[dg.AssetsDefinition]:
+    """The assets that make training sets."""
+    return [_planet_samples, _dataset]
+
+
+@dg.asset(
+    key=PLANET_SAMPLES,
+    partitions_def=PLANET.partitions,
+    group_name=GROUP,
+    owners=[OWNER],
+    kinds={"zarr"},
+    code_version=CODE_VERSION,
+    description="Patches of a labelled Planet image, of its preprocessed tile (materialize that first).",
+)
+def _planet_samples(
+    context: dg.AssetExecutionContext, config: SamplesConfig, store: Store
+) -> dg.MaterializeResult[None]:
+    image = context.partition_key
+    with domain_call(context.log):
+        from darts_assets.stores.tiles import read_tile
+
+        builder = set_builder(store, config, [image], "planet-archive", context.log.warning)
+        builder.archive.footprint(image)  # else nothing is known of it
+        place = store.place("tiles", *PLANET.key("preprocessed_tile").path, f"{image}.zarr")
+        version = str(place.require().metadata["provenance"]["data_version"])
+        record = builder.add(image, read_tile(place), inputs=version)
+    facts = provenance(CODE_VERSION, config.model_dump(), preprocessed_tile=version, sample=record.fingerprint)
+    said = {
+        "path": dg.MetadataValue.path(builder.store.sample(image).location.url),
+        "region": str(builder.regions.get(image, "none")),
+        "outlines": len(builder.archive.of_image(image)),
+        "patches": record.patches,
+        "dropped": record.dropped,
+        "left_out": list(builder.archive.problems),
+        "provenance": facts,
+    }
+    return dg.MaterializeResult(metadata=as_metadata(said), data_version=dg.DataVersion(facts["data_version"]))
+
+
+@dg.asset(
+    key=DATASET,
+    deps=[PLANET_SAMPLES, SENTINEL2_SAMPLES],
+    group_name=GROUP,
+    owners=[OWNER],
+    kinds={"zarr"},
+    code_version=CODE_VERSION,
+    description="A set of the patches of many images, one array of inputs and one of labels.",
+)
+def _dataset(context: dg.AssetExecutionContext, config: DatasetConfig, store: Store) -> dg.MaterializeResult[None]:
+    with domain_call(context.log):
+        from darts_assets.training.fit_set import TrainingSet
+        from darts_assets.training.sets import TrainingSetStore
+
+        training_sets = TrainingSetStore(store.root.child("training", config.dataset))
+        summary = training_sets.assemble(config.samples or None)
+        table = TrainingSet.open(summary.location).samples
+    facts = provenance(CODE_VERSION, config.model_dump(), patches=summary.data_hash)
+    said: dict[str, Any] = {
+        "path": dg.MetadataValue.path(summary.location.url),
+        "patches": summary.patches,
+        "with_slumps": summary.positive,
+        "samples": len(summary.samples),
+        "dropped": summary.dropped,
+        "regions": dg.MetadataValue.table(_by_region(table)),
+        "data_hash": summary.data_hash,
+        "provenance": facts,
+    }
+    return dg.MaterializeResult(metadata=as_metadata(said), data_version=dg.DataVersion(facts["data_version"]))
+
+
+def set_builder(
+    store: Store, config: SamplesConfig, images: Sequence[str], flavour: "Flavour", warn: Callable[[str], None]
+) -> "SetBuilder":
+    """What makes the samples of some images; warns of labels that cannot be used."""
+    import pandas as pd
+
+    from darts_assets.training.build import SetBuilder
+    from darts_assets.training.labels import read_archive
+    from darts_assets.training.patches import PatchParameters
+    from darts_assets.training.regions import read_regions, regions_of
+    from darts_assets.training.sets import TrainingSetStore
+
+    archive = read_archive(config.labels, match_prefix=config.match_prefix)
+    for problem in archive.problems:
+        warn(problem)
+    regions = pd.Series(dtype=str)
+    footprints = archive.footprints[archive.footprints["image_id"].isin(images)].set_index("image_id")
+    if config.regions and len(footprints):
+        regions = regions_of(footprints, read_regions(config.regions, footprints))
+    cut = {"patch_size", "overlap", "min_visible", "exclude_nan", "exclude_nopositive"}
+    parameters = PatchParameters(bands=tuple(config.bands), **config.model_dump(include=cut))
+    training_set = TrainingSetStore(store.root.child("training", config.dataset))
+    return SetBuilder(archive, regions, training_set, parameters, flavour)
+
+
+def _by_region(table: Any) -> Sequence[dg.TableRecord]:
+    grouped = table.groupby("region")
+    return [
+        dg.TableRecord(
+            {
+                "region": str(name),
+                "images": int(rows["sample_id"].nunique()),
+                "patches": len(rows),
+                "with_slumps": int((~rows["empty"]).sum()),
+            }
+        )
+        for name, rows in grouped
+    ]

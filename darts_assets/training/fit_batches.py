@@ -1,0 +1,71 @@
+"""Batches of a set, read ahead by threads: never more than two of them wait.
+
+Threads, not processes: what they do (reading, decompression) runs beside Python, and pods have little shared memory.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+
+from darts_assets.training.augment import Augmenter, generator
+from darts_assets.training.fit_set import TrainingSet
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Inputs float32 (n, bands, rows, columns), model representation, and labels uint8 (n, rows, columns)."""
+
+_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batches of one pass over some patches.
+
+    Attributes:
+        data: the set.
+        numbers: row numbers of the patches, in their order.
+        size: patches of a batch; the last may have fewer.
+        readers: threads.
+        augmenter: changes patches; None leaves them as they are.
+        seed: with `epoch` and a patch's number, decides how it is changed.
+        epoch: which pass this is.
+    """
+
+    data: TrainingSet
+    numbers: Sequence[int]
+    size: int
+    readers: int = 2
+    augmenter: Augmenter | None = None
+    seed: int = 0
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.numbers) // self.size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        starts = range(0, len(self.numbers), self.size)
+        with ThreadPoolExecutor(self.readers, thread_name_prefix="patches") as pool:
+            waiting: deque[list[Future[Batch]]] = deque()
+            try:
+                for start in starts:
+                    waiting.append([pool.submit(self._read, int(n)) for n in self.numbers[start : start + self.size]])
+                    if len(waiting) > _AHEAD:
+                        yield _stacked(waiting.popleft())
+                while waiting:
+                    yield _stacked(waiting.popleft())
+            finally:
+                for patch in (patch for batch in waiting for patch in batch):
+                    patch.cancel()
+
+    def _read(self, number: int) -> Batch:
+        inputs, labels = (torch.from_numpy(values) for values in self.data.patch(number))
+        if self.augmenter is None:
+            return inputs, labels
+        return self.augmenter(inputs, labels, generator(self.seed, self.epoch, number))
+
+
+def _stacked(patches: "list[Future[Batch]]") -> Batch:
+    inputs, labels = zip(*(patch.result() for patch in patches), strict=True)
+    return torch.stack(inputs), torch.stack(labels)

@@ -1,0 +1,74 @@
+"""The Lightning module: a model, its loss, its metrics, and the schedule of its learning rate."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from darts_assets.training.augment import Augmenter, order
+from darts_assets.training.fit_batches import Batch, Batches
+from darts_assets.training.fit_metrics import metrics
+from darts_assets.training.fit_parameters import FitParameters
+from darts_assets.training.fit_set import TrainingSet
+from darts_assets.training.losses import Loss
+from darts_assets.training.splits import Split
+
+
+class SegmentationModule(pl.LightningModule):
+    """Trains `model` on the parts of a set."""
+
+    def __init__(self, model: nn.Module, data: TrainingSet, parts: Split, parameters: FitParameters) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = Loss(parameters.losses)
+        self.metrics = metrics("validation_")
+        self._data, self._parts, self._chosen = data, parts, parameters
+        self._augmenter = Augmenter(parameters.augmentations, data.bands, data.terrain)
+
+    def train_dataloader(self) -> Batches:
+        """The batches of the epoch that begins, in its order."""
+        epoch, seed, size = self.current_epoch, self._chosen.seed, self._chosen.batch_size
+        numbers = [int(number) for number in order(seed, epoch, self._parts.training)]
+        # Some networks cannot learn from a batch of one; what is left over is another patch in every epoch.
+        whole = len(numbers) // size * size or len(numbers)
+        return Batches(self._data, numbers[:whole], size, self._chosen.readers, self._augmenter, seed, epoch)
+
+    def val_dataloader(self) -> Batches:
+        """The validation part as it is."""
+        return Batches(self._data, self._parts.validation, self._chosen.batch_size, self._chosen.readers)
+
+    def on_train_epoch_start(self) -> None:
+        """Dropout of an epoch must not depend on whether the run was interrupted before it."""
+        torch.manual_seed(self._chosen.seed + self.current_epoch)
+
+    def training_step(self, batch: Batch, number: int) -> torch.Tensor:
+        """The loss of a batch."""
+        inputs, labels = batch
+        loss: torch.Tensor = self.loss(self.model(inputs), labels)
+        self.log("training_loss", loss, on_step=False, on_epoch=True, batch_size=len(inputs))
+        return loss
+
+    def validation_step(self, batch: Batch, number: int) -> None:
+        """Adds a batch to the validation's figures."""
+        inputs, labels = batch
+        logits = self.model(inputs)
+        self.log("validation_loss", self.loss(logits, labels), batch_size=len(inputs))
+        self.metrics.update(logits[:, 0].float().sigmoid(), labels.long())
+
+    def on_validation_epoch_end(self) -> None:
+        """The validation's figures of the epoch."""
+        self.log_dict(dict(self.metrics.compute()))
+        self.metrics.reset()
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with a one-cycle schedule over all epochs."""
+        chosen = self._chosen
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay
+        )
+        steps = chosen.epochs * len(self.train_dataloader())
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=chosen.learning_rate, total_steps=max(steps, 2)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

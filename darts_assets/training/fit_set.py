@@ -1,0 +1,142 @@
+"""A training set as the fit and the report read it: patch by patch, from a folder or an object store."""
+
+import hashlib
+import io
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import obstore
+import pandas as pd
+import zarr
+from zarr.storage import ObjectStore
+
+from darts_assets.errors import NotReadableError, SettingsError
+from darts_assets.features import Convention
+from darts_assets.stores.layout import open_band
+from darts_assets.stores.location import StoreLocation
+
+IGNORE = 2
+"""The label of pixels that count for nothing: neither for the loss nor for a metric."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """An assembled set; opening it reads its tables, not its pixels.
+
+    Attributes:
+        location: the folder with `data.zarr`, `metadata.parquet` and `config.toml`.
+        bands: canonical names of the channels of `x`.
+        patch_size: pixels of a patch's side.
+        terrain: the terrain convention of the features.
+        normalization: what the normalization of the features is called; None if the set does not say.
+        data_hash: of the patches, as the set says it; "" if it does not.
+        samples: a row for each patch, in the order of the arrays; `sample_id` and `region` among its columns.
+    """
+
+    location: StoreLocation
+    bands: tuple[str, ...]
+    patch_size: int
+    terrain: Convention
+    normalization: int | str | None
+    data_hash: str
+    samples: pd.DataFrame
+
+    @classmethod
+    def open(cls, location: StoreLocation) -> "TrainingSet":
+        """The set at a place.
+
+        Raises:
+            NotReadableError: if a part of it is missing, or its arrays and tables do not fit each other.
+        """
+        config = tomllib.loads(_bytes(location, "config.toml").decode())
+        samples = pd.read_parquet(io.BytesIO(_bytes(location, "metadata.parquet")))
+        try:
+            opened = cls(
+                location, tuple(config["bands"]), int(config["patch_size"]), config["terrain"],
+                config.get("normalization"), config.get("data_hash", ""), samples,
+            )  # fmt: skip
+        except KeyError as error:
+            raise NotReadableError(f"training set {location}: its config.toml lacks {error}") from None
+        missing = {"sample_id", "region"} - set(samples.columns)
+        if missing:
+            raise NotReadableError(f"training set {location}: metadata.parquet lacks {', '.join(sorted(missing))}")
+        side = opened.patch_size
+        for name, expected in (("x", (len(samples), len(opened.bands), side, side)), ("y", (len(samples), side, side))):
+            shape = opened._array(name).shape
+            if shape != expected:
+                raise NotReadableError(f"training set {location}: {name} is {shape}, its tables say {expected}")
+        return opened
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def patch(self, number: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+        """Inputs (bands, rows, columns), model representation, and labels (rows, columns) of a patch.
+
+        Raises:
+            NotReadableError: for a label that is none of 0, 1 and 2, or inputs that are no numbers.
+        """
+        inputs = np.asarray(self._array("x")[number], dtype=np.float32)
+        labels = np.asarray(self._array("y")[number], dtype=np.uint8)
+        if labels.max(initial=0) > IGNORE or not np.isfinite(inputs).all():
+            raise NotReadableError(f"training set {self.location}: patch {number} has values that no patch may have")
+        return inputs, labels
+
+    def columns(self, numbers: Sequence[int], name: str) -> "list[str]":
+        """Values of a column of the table for some patches, as text."""
+        return [str(value) for value in self.samples[name].iloc[list(numbers)]]
+
+    @cached_property
+    def digest(self) -> str:
+        """What the patches are known by: the hash that the set gives, else SHA-256 over the objects of `data.zarr`."""
+        if self.data_hash:
+            return self.data_hash
+        digest, arrays = hashlib.sha256(), self.location.child("data.zarr")
+        objects = arrays.objects()
+        for key in sorted(arrays.keys()):
+            content = hashlib.sha256(bytes(obstore.get(objects, key).bytes())).hexdigest()
+            digest.update(f"{key} {content}\n".encode())
+        return digest.hexdigest()
+
+    def _array(self, name: str) -> "zarr.Array[Any]":
+        if name not in self._arrays:
+            store = ObjectStore(self.location.child("data.zarr").objects(), read_only=True)
+            try:
+                self._arrays[name] = open_band(store, name)  # a chunk that is not there is not zeros
+            except FileNotFoundError:
+                raise NotReadableError(f"training set {self.location}: data.zarr has no array {name}") from None
+        return self._arrays[name]
+
+    @cached_property
+    def _arrays(self) -> "dict[str, zarr.Array[Any]]":
+        return {}
+
+
+def model_stride(architecture: dict[str, Any]) -> int:
+    """Pixels that a patch's side must be a multiple of."""
+    return int(2 ** int(architecture.get("encoder_depth", 5)))
+
+
+def check_patch_size(data: TrainingSet, stride: int) -> None:
+    """Refuse a set whose patches a model cannot take.
+
+    Raises:
+        SettingsError: with the sizes.
+    """
+    if data.patch_size % stride:
+        raise SettingsError(
+            f"training set {data.location} has patches of {data.patch_size} pixels; this model needs a multiple of "
+            f"{stride}"
+        )
+
+
+def _bytes(location: StoreLocation, name: str) -> bytes:
+    try:
+        return bytes(obstore.get(location.objects(), name).bytes())
+    except FileNotFoundError:
+        raise NotReadableError(f"training set {location}: {name} is missing; materialize training/dataset") from None

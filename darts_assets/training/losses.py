@@ -1,0 +1,45 @@
+"""Losses of `segmentation_models_pytorch`, by name, and weighted sums of them; label 2 counts in none."""
+
+from collections.abc import Callable, Mapping
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import nn
+
+from darts_assets.errors import SettingsError
+from darts_assets.training.fit_set import IGNORE
+
+LOSSES: dict[str, Callable[[], nn.Module]] = {
+    "bce": lambda: smp.losses.SoftBCEWithLogitsLoss(ignore_index=IGNORE),
+    "dice": lambda: smp.losses.DiceLoss("binary", ignore_index=IGNORE),
+    "focal": lambda: smp.losses.FocalLoss("binary", ignore_index=IGNORE),
+    "jaccard": lambda: smp.losses.JaccardLoss("binary", ignore_index=IGNORE),
+    "lovasz": lambda: smp.losses.LovaszLoss("binary", ignore_index=IGNORE),
+    "tversky": lambda: smp.losses.TverskyLoss("binary", ignore_index=IGNORE, alpha=0.3, beta=0.7),
+}
+"""Tversky weighs a missed pixel (beta) more than a false one (alpha): slumps are rare."""
+
+
+class Loss(nn.Module):
+    """A weighted sum of losses.
+
+    Args:
+        weights: name of a loss -> its weight.
+
+    Raises:
+        SettingsError: for an unknown name, a weight that is not positive, or no loss at all.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        super().__init__()
+        unknown = sorted(set(weights) - set(LOSSES))
+        if unknown:
+            raise SettingsError(f"unknown loss {', '.join(unknown)}; known are {', '.join(LOSSES)}")
+        if not weights or min(weights.values()) <= 0:
+            raise SettingsError(f"losses need positive weights, at least one, not {dict(weights)}")
+        self._parts = [(weight, LOSSES[name]()) for name, weight in weights.items()]
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss of logits (n, 1, rows, columns), float32, for labels (n, rows, columns) of 0, 1 and 2."""
+        target = labels[:, None].to(logits.dtype)
+        return torch.stack([weight * loss(logits, target) for weight, loss in self._parts]).sum()

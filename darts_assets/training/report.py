@@ -1,0 +1,169 @@
+"""How good a model is on a set: figures per region, how far its probabilities can be trusted, the best threshold.
+
+Pixels are counted by probability, patch by patch, so memory does not grow with the set. A best threshold that is read
+off the patches it is then judged on flatters the model: read it off the validation part.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from darts_assets.errors import CheckpointError
+from darts_assets.model import CheckpointHeader
+from darts_assets.model.checkpoint import load_model
+from darts_assets.model.device import pick_device
+from darts_assets.model.ensemble import terrain_convention
+from darts_assets.training import fit_metrics
+from darts_assets.training.fit_batches import Batches
+from darts_assets.training.fit_set import TrainingSet, check_patch_size, model_stride
+
+BINS = 10
+"""Of the reliability diagram."""
+
+THRESHOLDS = 101
+"""From 0 to 1; those below 1 are borders of the bins that pixels are counted in."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What the model said beside what was there, by bins of probability of equal width.
+
+    Attributes:
+        predicted: mean probability in a bin, NaN where it is empty; float64 (BINS).
+        observed: share of thaw slump among the pixels of a bin, NaN where it is empty; float64 (BINS).
+        pixels: how many pixels; int64 (BINS).
+    """
+
+    predicted: npt.NDArray[np.float64]
+    observed: npt.NDArray[np.float64]
+    pixels: npt.NDArray[np.int64]
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: mean of |predicted - observed| over pixels; NaN without pixels."""
+        if not self.pixels.sum():
+            return float("nan")
+        return float(np.nansum(np.abs(self.predicted - self.observed) * self.pixels) / self.pixels.sum())
+
+
+@dataclass(frozen=True)
+class Report:
+    """How good a model is on some patches.
+
+    Attributes:
+        figures: IoU, F1, precision, recall (at a probability of 0.5) and AUROC over all pixels; `patches`; pixels of
+            `slump` and `background`.
+        regions: the same for each region.
+        reliability: how far probabilities can be trusted.
+        thresholds: probabilities, float64 (THRESHOLDS).
+        ious: IoU at each of them.
+        best_threshold: the one with the highest IoU; the middle one of several.
+        best_iou: that IoU.
+    """
+
+    figures: dict[str, float]
+    regions: dict[str, dict[str, float]]
+    reliability: Reliability
+    thresholds: npt.NDArray[np.float64]
+    ious: npt.NDArray[np.float64]
+    best_threshold: float
+    best_iou: float
+
+
+class Predictor:
+    """A model that predicts patches of a set.
+
+    Raises:
+        CheckpointError: if the model takes bands that the set lacks, or features of another terrain convention.
+        SettingsError: if the device is not there or the model cannot take patches of this size.
+    """
+
+    def __init__(self, header: CheckpointHeader, data: TrainingSet, device: str = "auto") -> None:
+        missing = [name for name in header.bands if name not in data.bands]
+        if missing:
+            raise CheckpointError(f"model {header.name} needs the band(s) {', '.join(missing)}, which the set lacks")
+        if terrain_convention([header]) != data.terrain:
+            raise CheckpointError(
+                f"model {header.name} was trained on terrain {terrain_convention([header])}, the set has {data.terrain}"
+            )
+        check_patch_size(data, model_stride(dict(header.architecture)))
+        self._channels = [data.bands.index(name) for name in header.bands]
+        self._data, self._device = data, pick_device(device)
+        self._model = load_model(header).to(self._device)
+
+    @torch.inference_mode()
+    def predict(self, numbers: Sequence[int], batch_size: int = 1) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Probabilities, float32, and labels, uint8, of patches, one by one: (rows, columns) each, on the CPU."""
+        for inputs, labels in Batches(self._data, numbers, batch_size):
+            logits = self._model(inputs[:, self._channels].to(self._device))
+            yield from zip(logits[:, 0].float().sigmoid().cpu(), labels, strict=True)
+
+
+def report(predictor: Predictor, data: TrainingSet, numbers: Sequence[int], batch_size: int = 1) -> Report:
+    """Judge a model on patches of a set.
+
+    Args:
+        predictor: the model.
+        data: the set.
+        numbers: row numbers of the patches.
+        batch_size: patches that run at once.
+    """
+    names = data.columns(numbers, "region")
+    regions = {name: _Tally() for name in dict.fromkeys(names)}
+    everything = _Tally()
+    for name, (probabilities, labels) in zip(names, predictor.predict(numbers, batch_size), strict=True):
+        for tally in (everything, regions[name]):
+            tally.add(probabilities, labels)
+    thresholds = np.linspace(0, 1, THRESHOLDS)
+    ious = _ious(everything.counts)
+    best = np.flatnonzero(ious == ious.max())
+    middle = int(best[len(best) // 2])
+    return Report(
+        everything.figures(), {name: tally.figures() for name, tally in sorted(regions.items())},
+        _reliability(everything.counts), thresholds, ious, float(thresholds[middle]), float(ious[middle]),
+    )  # fmt: skip
+
+
+class _Tally:
+    """Figures of some patches; torchmetrics answers 0 where there is nothing to divide by."""
+
+    def __init__(self) -> None:
+        self._metrics = fit_metrics.metrics()
+        self._patches = 0
+
+    def add(self, probabilities: torch.Tensor, labels: torch.Tensor) -> None:
+        self._metrics.update(probabilities, labels.long())
+        self._patches += 1
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Pixels of background and of slump by probability: int64 (2, fit_metrics.BINS)."""
+        auroc = cast(fit_metrics.BinnedAUROC, self._metrics["auroc"])
+        return np.asarray(auroc.counts)
+
+    def figures(self) -> dict[str, float]:
+        values = {name: float(value) for name, value in self._metrics.compute().items()} if self._patches else {}
+        background, slump = (int(count) for count in self.counts.sum(axis=1))
+        return {**values, "patches": self._patches, "slump": slump, "background": background}
+
+
+def _ious(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """IoU where pixels of at least a threshold's probability are slump, for each threshold; 0 without any slump."""
+    steps = fit_metrics.BINS // (THRESHOLDS - 1)
+    above = np.zeros((2, THRESHOLDS))
+    above[:, :-1] = counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, ::steps]
+    false, hits = above
+    union = false + counts[1].sum()
+    return np.divide(hits, union, out=np.zeros(THRESHOLDS), where=union > 0)
+
+
+def _reliability(counts: npt.NDArray[np.int64]) -> Reliability:
+    centres = (np.arange(fit_metrics.BINS) + 0.5) / fit_metrics.BINS
+    both = counts.sum(axis=0)
+    pixels, slump, probability = (each.reshape(BINS, -1).sum(axis=1) for each in (both, counts[1], both * centres))
+    with np.errstate(invalid="ignore"):
+        return Reliability(probability / pixels, slump / pixels, pixels)

@@ -1,0 +1,256 @@
+"""The patches of one image, kept by themselves: what a partition of `training/dataset` makes, and sets are made of.
+
+A sample is a place of the store with one version: `data.zarr` (`x` and `y`, one patch per chunk), `patches.parquet` and
+`labels.parquet`. It is published whole or not at all, so a run that is killed has finished some samples and no others.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from io import BytesIO
+from typing import Any, Literal
+
+import geopandas as gpd
+import numpy as np
+import obstore
+import pandas as pd
+import xarray as xr
+import zarr
+from zarr.codecs import BloscCodec
+from zarr.storage import ObjectStore
+
+from darts_assets.bands import band
+from darts_assets.model.patches import PatchAxis
+from darts_assets.stores.layout import FreshStore
+from darts_assets.stores.location import StoreLocation
+from darts_assets.stores.publish import Place
+from darts_assets.training.labels import CRS
+from darts_assets.training.patches import Patch, PatchCounts, PatchParameters, cut
+
+Flavour = Literal["planet-archive", "planet-search", "sentinel2"]
+"""Planet's images where the archive's layout has them, found anywhere, or Sentinel-2 matched to their footprints."""
+
+NORMALIZATION = "valid-range-1"
+"""`Band.to_model` with the ranges that a set's `config.toml` lists; the number goes up with the formula."""
+
+_FORMAT = 1
+_DEFAULT_TERRAIN = "darts-2025"  # of what names no convention
+
+
+Placement = Callable[[gpd.GeoDataFrame], tuple[gpd.GeoDataFrame, dict[str, Any]]]
+"""Moves outlines to where a tile has the ground; tells what of that belongs into the metadata (JSON types)."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the patches of an image come from; in every row of a set's metadata.
+
+    Attributes:
+        image_id: the image that was labelled: Planet's id.
+        region: administrative region.
+        scene_id: the scene whose pixels these are, where it is not the image itself.
+        inputs: what changes when the tile does, such as its version in the store; decides with labels and parameters
+            whether patches are up to date.
+        facts: more columns, JSON types only.
+    """
+
+    image_id: str
+    region: str
+    scene_id: str = ""
+    inputs: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SampleRecord:
+    """What is published of an image.
+
+    Attributes:
+        sample_id: its name; the image's id.
+        fingerprint: of everything it was made of.
+        content: SHA-256 of its patches.
+        patches: how many.
+        dropped: reason -> patches that were dropped.
+        config: what all samples of a set must share.
+        version: of the place.
+    """
+
+    sample_id: str
+    fingerprint: str
+    content: str
+    patches: int
+    dropped: dict[str, int]
+    config: dict[str, Any]
+    version: str
+
+
+def write_sample(
+    place: Place,
+    tile: xr.Dataset,
+    labels: gpd.GeoDataFrame,
+    footprint: gpd.GeoSeries | None,
+    origin: Origin,
+    parameters: PatchParameters,
+    flavour: Flavour,
+    placement: Placement | None = None,
+) -> SampleRecord:
+    """Cut a tile and publish its patches; an image all of whose patches are dropped is published too, with none.
+
+    Where the same has been made of the same before, nothing is done.
+
+    Args:
+        place: where, as `TrainingSetStore.sample` gives it.
+        tile: preprocessed, lazy; see `cut`.
+        labels: outlines of this image, see `cut`; all their columns are kept.
+        footprint: what was looked at; None: all of the tile.
+        origin: where the patches come from.
+        parameters: sizes and filters.
+        flavour: of the set.
+        placement: applied to the labels if there is something to do; its parameters belong into `origin.inputs`.
+
+    Raises:
+        RasterError: if the tile lacks a band.
+        StoreError: if a later writer has taken over the place.
+    """
+    config = _config(tile, parameters, flavour)
+    fingerprint = _fingerprint(config, labels, footprint, origin)
+    before = read_record(place)
+    if before is not None and before.fingerprint == fingerprint:
+        return before
+    placed, offsets = placement(labels) if placement else (labels, {})
+    counts = PatchCounts()
+    with place.new_version() as version:
+        content, rows = _write_arrays(version.location, tile, placed, footprint, parameters, counts)
+        common = {"sample_id": origin.image_id, "image_id": origin.image_id, "scene_id": origin.scene_id}
+        table = gpd.GeoDataFrame(
+            [{**common, "region": origin.region, **row, **offsets, **origin.facts} for row in rows] or None,
+            geometry="geometry" if rows else [], crs=CRS,
+        )  # fmt: skip
+        put_table(version.location, "patches.parquet", table)
+        put_table(version.location, "labels.parquet", placed.to_crs(CRS).assign(**common))
+        record = SampleRecord(
+            origin.image_id, fingerprint, content, counts.kept, dict(sorted(counts.dropped.items())), config, version.id
+        )
+        facts = {name: value for name, value in asdict(record).items() if name != "version"}
+        place.publish(
+            version, dict.fromkeys(("data.zarr", "patches.parquet", "labels.parquet"), version.id), {"sample": facts}
+        )
+    return record
+
+
+def read_record(place: Place) -> SampleRecord | None:
+    """What is published of an image, None if nothing is."""
+    manifest = place.manifest()
+    if manifest is None:
+        return None
+    return SampleRecord(**manifest.metadata["sample"], version=manifest.contents["data.zarr"])
+
+
+def create_arrays(location: StoreLocation, patches: int, config: Mapping[str, Any]) -> "tuple[zarr.Array[Any], ...]":
+    """`x` and `y` for some patches, in `data.zarr` at a location; one patch per chunk."""
+    group = zarr.create_group(FreshStore(ObjectStore(location.child("data.zarr").objects())), zarr_format=3)
+    side, bands = int(config["patch_size"]), list(config["bands"])
+
+    def create(name: str, shape: tuple[int, ...], dtype: str, dims: list[str], **attributes: Any) -> "zarr.Array[Any]":
+        return group.create_array(
+            name,
+            shape=(patches, *shape),
+            chunks=(1, *shape),
+            dtype=dtype,
+            compressors=BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
+            dimension_names=dims,
+            attributes=attributes,
+            # A patch of nothing but background is written too: a chunk that is not there is always damage.
+            config={"write_empty_chunks": True},
+        )
+
+    space = ["row", "col"]
+    x = create("x", (len(bands), side, side), "float32", ["patch", "band", *space], bands=bands)
+    y = create("y", (side, side), "uint8", ["patch", *space], classes=["background", "slump", "ignored"])
+    return x, y
+
+
+def put_table(location: StoreLocation, name: str, table: pd.DataFrame) -> None:
+    """Write a table as Parquet, GeoParquet if it has geometries."""
+    buffer = BytesIO()
+    table.to_parquet(buffer, index=False)
+    obstore.put(location.objects(), name, buffer.getvalue())
+
+
+def get_table(location: StoreLocation, name: str) -> gpd.GeoDataFrame:
+    """Read a GeoParquet file."""
+    return gpd.read_parquet(BytesIO(bytes(obstore.get(location.objects(), name).bytes())))
+
+
+def _write_arrays(
+    location: StoreLocation,
+    tile: xr.Dataset,
+    labels: gpd.GeoDataFrame,
+    footprint: gpd.GeoSeries | None,
+    parameters: PatchParameters,
+    counts: PatchCounts,
+) -> tuple[str, list[dict[str, Any]]]:
+    """Patches into arrays, one at a time; the hash of their content, and a row for each."""
+    axes = [PatchAxis(tile.sizes[axis], 0, parameters.patch_size, parameters.overlap) for axis in ("y", "x")]
+    most = len(axes[0].starts) * len(axes[1].starts)
+    x, y = create_arrays(location, most, asdict(parameters))
+    content = hashlib.sha256()
+    rows: list[dict[str, Any]] = []
+    for patch in cut(tile, labels, footprint, parameters, counts):
+        number = len(rows)
+        x[number], y[number] = patch.x, patch.y
+        content.update(patch.x.data)
+        content.update(patch.y.data)
+        rows.append(_row(patch, number))
+    for array in (x, y):
+        array.resize((len(rows), *array.shape[1:]))
+    return content.hexdigest(), rows
+
+
+def _row(patch: Patch, number: int) -> dict[str, Any]:
+    slump, ignored = (float((patch.y == value).mean()) for value in (1, 2))
+    return {
+        "patch": number,
+        "row": patch.row,
+        "col": patch.col,
+        "empty": patch.empty,
+        "slump_share": round(slump, 6),
+        "ignored_share": round(ignored, 6),
+        "geometry": patch.geometry,
+    }
+
+
+def _config(tile: xr.Dataset, parameters: PatchParameters, flavour: Flavour) -> dict[str, Any]:
+    """What the samples of a set must agree in."""
+    given = asdict(parameters)
+    filters = {name: given[name] for name in ("min_visible", "exclude_nan", "exclude_nopositive")}
+    radii = {name: tile.attrs[name] for name in ("tpi_outer_radius", "tpi_inner_radius") if name in tile.attrs}
+    return {
+        "format": _FORMAT,
+        "flavour": flavour,
+        "bands": list(parameters.bands),
+        "patch_size": parameters.patch_size,
+        "overlap": parameters.overlap,
+        "terrain": tile.attrs.get("terrain", _DEFAULT_TERRAIN),
+        **radii,
+        "normalization": NORMALIZATION,
+        "filters": filters,
+        "valid_ranges": {name: [float(limit) for limit in band(name).valid] for name in parameters.bands},
+    }
+
+
+def _fingerprint(
+    config: Mapping[str, Any], labels: gpd.GeoDataFrame, footprint: gpd.GeoSeries | None, origin: Origin
+) -> str:
+    digest = hashlib.sha256(json.dumps([config, asdict(origin)], sort_keys=True, default=str).encode())
+    digest.update(str(labels.crs).encode())
+    for shape in labels.geometry.to_wkb():
+        digest.update(shape)
+    classes = labels["label"] if "label" in labels else np.ones(len(labels))
+    digest.update(np.asarray(classes, dtype=np.int64).tobytes())
+    if footprint is not None:
+        digest.update(str(footprint.crs).encode())
+        for shape in footprint.to_wkb():
+            digest.update(shape)
+    return digest.hexdigest()

@@ -1,0 +1,156 @@
+"""From tiles in the store and a label archive to a checkpoint that the segmentation loads, as Dagster runs it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import geopandas as gpd
+import pytest
+
+from darts_assets.definitions import build_defs
+from darts_assets.demo import build_world
+from darts_assets.demo.chain import scene_features
+from darts_assets.model import read_header
+from darts_assets.orchestration.assets.training import DATASET, MODEL, REPORT
+from darts_assets.orchestration.assets.training_data import PLANET_SAMPLES
+from darts_assets.orchestration.partitions import PLANET
+from darts_assets.settings import Settings
+from darts_assets.stores.publish import Place
+from darts_assets.stores.tiles import write_tile
+from darts_assets.tiles import TileStream, geobox_of
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+FIT = {
+    "encoder_name": "timm-mobilenetv3_small_minimal_100",
+    "architecture": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]},
+    "split_by": "sample", "folds": 2, "epochs": 2, "batch_size": 4, "device": "cpu",
+}  # fmt: skip
+
+
+class Workshop:
+    """A store with preprocessed tiles of two images, and an archive of labels for them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = folder / "store"
+        self.labels = folder / "labels" / "TrainingLabel_RTS_iteration001"
+        self.settings = Settings(store=str(self.store))
+        self.instance = dg.DagsterInstance.ephemeral()
+        world = build_world(folder / "world", seed=11, scenes=2, size=256, slumps=8)
+        self.images = [f"2023071{number}_200901_10_2442" for number in range(2)]
+        self.instance.add_dynamic_partitions(PLANET.partitions.name, self.images)
+        truth = gpd.read_file(world.truth)
+        outlines, footprints = [], []
+        for image, item in zip(self.images, world.items, strict=True):
+            tile = scene_features(world, item, "darts-2025")
+            grid = geobox_of(tile)
+            place = Place(self.settings.root.child("tiles", "planet", "preprocessed_tile", f"{image}.zarr"))
+            stream = TileStream(grid, tuple(map(str, tile.data_vars)), iter([tile]), dict(tile.attrs))
+            write_tile(place, stream, metadata={"provenance": {"data_version": "one"}})
+            footprints.append(
+                {"image_id": image, "datasource": "PlanetScope Scene", "geometry": grid.extent.to_crs("EPSG:4326").geom}
+            )
+            here = truth[truth["scene_id"] == item.stem].to_crs("EPSG:4326")
+            outlines += [{"image_id": image, "label": 1, "geometry": shape} for shape in here.geometry]
+        self.labels.mkdir(parents=True)
+        for name, rows in (("TrainingLabel_RTS", outlines), ("ImageFootprints_RTS", footprints)):
+            gpd.GeoDataFrame(rows, crs="EPSG:4326").to_file(self.labels / f"{name}.gpkg")
+
+    def run(self, key: dg.AssetKey, partition: str | None = None, **config: Any) -> dg.ExecuteInProcessResult:
+        defs = build_defs(self.settings)
+        return dg.materialize(
+            [asset for asset in defs.assets or [] if isinstance(asset, dg.AssetsDefinition)],
+            selection=[key], partition_key=partition, instance=self.instance, resources=defs.resources,
+            run_config={**QUIET, "ops": {"__".join(key.path): {"config": config}}}, raise_on_error=False,
+        )  # fmt: skip
+
+    def said(self, key: dg.AssetKey, partition: str | None = None, **config: Any) -> dict[str, Any]:
+        result = self.run(key, partition, **config)
+        assert result.success, [str(event.event_specific_data) for event in result.all_events if event.is_step_failure]
+        (event,) = result.get_asset_materialization_events()
+        return {name: value.value for name, value in event.materialization.metadata.items()}
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    made = Workshop(tmp_path_factory.mktemp("workshop"))
+    for image in made.images:
+        facts = made.said(
+            PLANET_SAMPLES, image, labels=str(made.labels), patch_size=64, overlap=0, exclude_nan=False
+        )  # fmt: skip
+        assert facts["patches"] > 4
+        assert facts["outlines"] > 2
+    assembled = made.said(DATASET)
+    rows = [dict(record.data) for record in assembled["regions"].records]
+    assert [(row["region"], row["images"], row["patches"]) for row in rows] == [("none", 2, assembled["patches"])]
+    assert 0 < assembled["with_slumps"] < assembled["patches"]
+    return made
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    (event,) = [event for event in result.all_events if event.is_step_failure]
+    data = event.step_failure_data
+    return str(data.user_failure_data.description if data.user_failure_data else data.error)
+
+
+def test_a_model_is_trained_judged_and_loaded(workshop: Workshop) -> None:
+    facts = workshop.said(MODEL, **FIT)
+    header = read_header(facts["path"])
+    assert (header.name, header.sha256, header.terrain) == ("slumps", facts["sha256"], "darts-2025")
+    assert header.normalization == "valid-range-1"
+    assert facts["patches"]["training"] > 0 < facts["patches"]["validation"]
+    assert set(facts["validation"]) >= {"iou", "f1", "precision", "recall", "auroc", "best_threshold"}
+    assert len(facts["history"]) == facts["epochs"] == 2
+    for name in ("losses", "curves", "examples"):
+        assert facts[name].startswith("![](data:image/png;base64,")
+        assert len(facts[name]) < 150_000
+    assert not list((workshop.store / "models" / "unfinished").glob("*/*")), "what is finished leaves no state"
+
+    report = workshop.said(REPORT, device="cpu")
+    assert report["part"] == "validation"
+    assert report["iou"] == pytest.approx(facts["validation"]["iou"])
+    assert report["patches"] == facts["patches"]["validation"]
+    assert [dict(record.data)["region"] for record in report["regions"].records] == ["none"]
+    assert {"reliability", "thresholds", "examples"} <= report.keys()
+    everything = workshop.said(REPORT, device="cpu", part="all", checkpoint=facts["path"])
+    assert everything["patches"] == sum(facts["patches"].values())
+    assert build_defs(Settings(models=(facts["path"],))).resources
+
+
+def test_the_same_config_makes_the_same_version(workshop: Workshop) -> None:
+    one, again, other = (
+        workshop.said(MODEL, **{**FIT, "epochs": 1, **more}, name="version")
+        for more in ({}, {"readers": 1}, {"seed": 3})
+    )
+    assert one["sha256"] == again["sha256"] != other["sha256"]
+    versions = [each["provenance"]["data_version"] for each in (one, again, other)]
+    assert versions[0] == versions[1] != versions[2]
+
+
+@pytest.mark.parametrize(
+    ("key", "config", "words"),
+    [
+        (MODEL, {**FIT, "dataset": "nowhere"}, "nothing has been published here"),
+        (MODEL, {**FIT, "losses": {"dise": 1}}, "SettingsError: unknown loss dise"),
+        (MODEL, {**FIT, "folds": 3}, "3 folds by sample need as many different ones"),
+        (REPORT, {"checkpoint": "nobody", "device": "cpu"}, "CheckpointError: checkpoint .*nobody.ckpt cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_named(workshop: Workshop, key: dg.AssetKey, config: dict[str, Any], words: str) -> None:
+    result = workshop.run(key, **config)
+    assert not result.success
+    assert re.search(words, failure(result)), failure(result)
+
+
+def test_an_image_without_a_tile_or_a_footprint_is_named(workshop: Workshop) -> None:
+    strange = "20200101_000000_00_0000"
+    workshop.instance.add_dynamic_partitions(PLANET.partitions.name, [strange])
+    assert f"no footprint of image '{strange}'" in failure(
+        workshop.run(PLANET_SAMPLES, strange, labels=str(workshop.labels))
+    )
+
+
+def test_downstream_of_a_scene_there_is_no_training() -> None:
+    graph = build_defs(Settings()).resolve_asset_graph()
+    below = dg.AssetSelection.assets(PLANET.key("raw_scene")).downstream().resolve(graph)
+    assert {key.path[0] for key in below} == {"planet"}

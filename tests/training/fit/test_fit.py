@@ -1,0 +1,127 @@
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from darts_assets.errors import SettingsError
+from darts_assets.model.checkpoint import load_model
+from darts_assets.stores.location import StoreLocation
+from darts_assets.training.fit import fit
+from darts_assets.training.fit_parameters import FitParameters
+from darts_assets.training.fit_set import TrainingSet
+from darts_assets.training.splits import SplitParameters
+
+FIT = """
+import json, sys
+from pathlib import Path
+from darts_assets.stores.location import StoreLocation
+from darts_assets.training.fit import fit
+from darts_assets.training.fit_parameters import FitParameters
+from darts_assets.training.fit_set import TrainingSet
+from darts_assets.training.splits import SplitParameters
+
+folder, out, state, parameters = sys.argv[1:]
+named = json.loads(parameters)
+split = SplitParameters(**named.pop("split"))
+fit(TrainingSet.open(StoreLocation(folder)), FitParameters(**named, split=split), Path(out), StoreLocation(state))
+"""
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return dict(torch.load(path, weights_only=True)["state_dict"])
+
+
+def same(one: Path, other: Path) -> bool:
+    left, right = weights(one), weights(other)
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_one_seed_gives_the_same_weights_and_another_does_not(
+    data: TrainingSet, quick: FitParameters, tmp_path: Path
+) -> None:
+    one, again, other = (
+        fit(data, replace(quick, epochs=1, seed=seed, readers=readers), tmp_path / f"{name}.ckpt").header.path
+        for name, seed, readers in (("one", 0, 1), ("again", 0, 3), ("other", 1, 1))
+    )
+    assert same(one, again)
+    assert not same(one, other)
+
+
+def test_a_killed_fit_goes_on_and_ends_as_if_nothing_had_happened(
+    data: TrainingSet, quick: FitParameters, tmp_path: Path
+) -> None:
+    chosen = replace(quick, epochs=6)
+    whole = fit(data, chosen, tmp_path / "whole.ckpt")
+    state, out = StoreLocation(str(tmp_path / "state")), tmp_path / "resumed.ckpt"
+    named = {
+        "architecture": dict(chosen.architecture), "epochs": 6, "batch_size": chosen.batch_size,
+        "learning_rate": chosen.learning_rate, "device": "cpu", "split": {"folds": chosen.split.folds},
+    }  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", FIT, data.location.url, str(out), state.url, json.dumps(named)]
+    )  # fmt: skip
+    while process.poll() is None and not list(state.path.glob("*/state.ckpt")):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not out.exists()
+    resumed = fit(data, chosen, out, state)
+    assert 1 <= resumed.resumed < 6
+    assert resumed.history == whole.history
+    assert same(out, whole.header.path)
+    again = fit(data, chosen, tmp_path / "again.ckpt", state)
+    assert again.resumed == 6, "what is finished is not trained further"
+    assert same(again.header.path, out)
+    assert fit(data, replace(quick, epochs=1), tmp_path / "new.ckpt", state).resumed == 0, "other parameters"
+
+
+def test_it_learns_and_the_checkpoint_says_how(data: TrainingSet, quick: FitParameters, tmp_path: Path) -> None:
+    result = fit(data, replace(quick, epochs=12), tmp_path / "model.ckpt")
+    best = result.history[result.best]
+    assert best["validation_iou"] > 0.5
+    assert best["validation_auroc"] > 0.95
+    assert best["validation_loss"] == min(epoch["validation_loss"] for epoch in result.history)
+    assert best["validation_loss"] < result.history[0]["validation_loss"] / 2
+    assert (result.header.bands, result.header.terrain, result.header.normalization) == (data.bands, "darts-2025", "v1")
+    training = torch.load(result.header.path, weights_only=True)["hyper_parameters"]["training"]
+    assert training["data"] == data.digest
+    assert training["parameters"]["seed"] == 0
+    assert training["best"] == best
+    logits = load_model(result.header)(torch.from_numpy(data.patch(0)[0])[None])
+    assert logits.shape == (1, 1, data.patch_size, data.patch_size)
+
+
+def test_it_stops_where_nothing_gets_better(data: TrainingSet, quick: FitParameters, tmp_path: Path) -> None:
+    chosen = replace(quick, epochs=6, patience=1, learning_rate=1e-12, weight_decay=0, monitor="f1", losses={"bce": 1})
+    result = fit(data, chosen, tmp_path / "model.ckpt")
+    assert len(result.history) == result.best + 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"losses": {"dise": 1}}, "unknown loss dise; known are bce, dice"),
+        ({"augmentations": ("shear",)}, "unknown augmentation shear"),
+        ({"split": SplitParameters(folds=4)}, "4 folds by region need as many different ones"),
+        ({"split": SplitParameters(test=("Atlantis",), folds=2)}, "no region Atlantis; it has region 0"),
+        ({"precision": "fp16"}, "precision fp16 needs a GPU"),
+        ({"architecture": {"arch": "unet", "encoder_depth": 5, "encoder_name": "nonsense"}}, "nonsense"),
+    ],
+)
+def test_what_cannot_be_is_named(
+    data: TrainingSet, quick: FitParameters, tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(SettingsError, match=words):
+        fit(data, replace(quick, **changes), tmp_path / "model.ckpt")  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 0}, {"learning_rate": 0}, {"architecture": {"in_channels": 3}}])
+def test_parameters_outside_their_range(changes: dict[str, object]) -> None:
+    with pytest.raises(SettingsError):
+        FitParameters(**changes)  # type: ignore[arg-type]

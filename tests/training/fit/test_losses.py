@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from darts_assets.errors import SettingsError
+from darts_assets.training.losses import LOSSES, Loss
+
+LABELS = torch.zeros((2, 16, 16), dtype=torch.uint8)
+LABELS[:, 4:9, 4:9] = 1
+LABELS[:, :, 12:] = 2
+
+
+def logits(seed: int = 0) -> torch.Tensor:
+    return torch.randn((2, 1, 16, 16), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_is_ignored_changes_nothing(name: str) -> None:
+    loss, one = Loss({name: 1}), logits().requires_grad_()
+    other = logits()
+    other[..., 12:] = 30
+    value = loss(one, LABELS)
+    assert value.item() == pytest.approx(float(loss(other, LABELS)), abs=1e-6)
+    value.backward()
+    assert one.grad is not None
+    assert (one.grad[..., 12:] == 0).all()
+    assert (one.grad[..., :12] != 0).any()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_truth_has_the_least_loss(name: str) -> None:
+    truth = torch.where(LABELS == 1, 12.0, -12.0)[:, None]
+    loss = Loss({name: 1})
+    assert float(loss(truth, LABELS)) == pytest.approx(0, abs=1e-3)
+    assert float(loss(-truth, LABELS)) > 0.5
+    assert float(loss(logits(), LABELS)) > 0.05
+
+
+def test_losses_are_summed_by_weight() -> None:
+    both = Loss({"bce": 2, "dice": 0.5})(logits(), LABELS)
+    alone = [float(Loss({name: 1})(logits(), LABELS)) for name in ("bce", "dice")]
+    assert float(both) == pytest.approx(2 * alone[0] + 0.5 * alone[1])
+
+
+@pytest.mark.parametrize("weights", [{}, {"dice": 0}, {"dice": 1, "dise": 1}])
+def test_senseless_losses_are_refused(weights: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match="loss"):
+        Loss(weights)
