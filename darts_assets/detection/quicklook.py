@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 import xarray as xr
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from darts_assets.tiles import geobox_of
 
@@ -19,6 +19,9 @@ EXTENT_COLOR = (90, 220, 255)
 DETECTION_COLOR = (255, 40, 140)
 
 _SUBPIXEL_BITS = 4
+_CAPTION, _CAPTION_WIDTH = 24, 300  # pixels; of the caption, and the least that it needs
+_SCALES = tuple(digit * 10**power for power in range(7) for digit in (1, 2, 5))  # metres
+_SHORTEST = 36  # pixels of the scale
 
 
 def thumbnail(features: xr.Dataset, vectors: Mapping[str, gpd.GeoDataFrame], size: int = 512) -> Image.Image:
@@ -49,6 +52,31 @@ def thumbnail(features: xr.Dataset, vectors: Mapping[str, gpd.GeoDataFrame], siz
         lines = np.split(fixed, np.flatnonzero(np.diff(of_point)) + 1) if len(fixed) else []
         cv2.polylines(picture, lines, isClosed=True, color=color, lineType=cv2.LINE_AA, shift=_SUBPIXEL_BITS)
     return Image.fromarray(picture)
+
+
+def captioned(picture: Image.Image, metres: float, objects: int) -> Image.Image:
+    """A thumbnail with a line under it: what the colours mean, and a scale.
+
+    Args:
+        picture: result of `thumbnail`.
+        metres: side of one of its pixels on the ground.
+        objects: number of detections.
+    """
+    width, height = max(picture.width, _CAPTION_WIDTH), picture.height + _CAPTION
+    image = Image.new("RGB", (width, height), (255, 255, 255))
+    image.paste(picture, (0, 0))
+    draw, font, middle = ImageDraw.Draw(image), ImageFont.load_default(12), height - _CAPTION // 2
+    x = 6.0
+    for color, text in ((DETECTION_COLOR, f"thaw slumps: {objects}"), (EXTENT_COLOR, "valid area")):
+        draw.rectangle([(x, middle - 4), (x + 9, middle + 4)], fill=color)
+        draw.text((x + 13, middle), text, (40, 40, 40), font, anchor="lm")
+        x += 25 + draw.textlength(text, font=font)
+    ground = next(length for length in _SCALES if length / metres >= _SHORTEST)
+    end, start = width - 6.0, width - 6.0 - ground / metres
+    draw.line([(start, middle - 4), (start, middle + 4), (end, middle + 4), (end, middle - 4)], fill=(40, 40, 40))
+    text = f"{ground // 1000} km" if ground >= 1000 else f"{ground} m"
+    draw.text((start - 5, middle), text, (40, 40, 40), font, anchor="rm")
+    return image
 
 
 def _brightness(reflectance: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[np.uint8]:

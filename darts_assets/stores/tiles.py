@@ -24,6 +24,7 @@ from darts_assets.errors import NotReadableError
 from darts_assets.stores.layout import CHUNK, FreshStore, create_band, lazy_band, open_band
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Manifest, Place
+from darts_assets.stores.statistics import BandGatherer, BandStatistics
 from darts_assets.tiles import TileStream, on_grid
 
 WRITERS = 4
@@ -40,10 +41,14 @@ class WrittenTile:
     Attributes:
         size: bytes written (compressed).
         coverage: per band the fraction of pixels that hold something: neither NaN nor the fill value (0 by default).
+        statistics: of each band.
+        preview: a small copy of each band's values, every n-th pixel, at most 256 on a side.
     """
 
     size: int
     coverage: dict[str, float]
+    statistics: dict[str, BandStatistics]
+    preview: dict[str, np.ndarray[Any, Any]]
 
 
 def write_tile(
@@ -66,23 +71,24 @@ def write_tile(
         progress: told after each window.
 
     Returns:
-        What was written; its coverage is kept in the manifest too.
+        What was written; its coverage and statistics are kept in the manifest too.
     """
     height, width = (int(n) for n in stream.geobox.shape)
     with place.new_version() as version:
         group = zarr.create_group(FreshStore(_zarr(version.location)), zarr_format=3)
         arrays: dict[str, zarr.Array[Any]] = {}
-        row, valid = 0, dict.fromkeys(stream.bands, 0)
+        row, gathered = 0, dict[str, BandGatherer]()
         windows = TileStream(stream.geobox, stream.bands, _watched(stream, arrays, group, (height, width), encoded))
 
         def write(name: str, values: np.ndarray[Any, Any]) -> None:
             array = arrays[name]
-            known = ~np.isnan(values) if values.dtype.kind == "f" else values != array.fill_value
-            valid[name] += int(np.count_nonzero(known))
-            array[row : row + len(values)] = values if encoded else band(name).encode(values)
+            stored = values if encoded else band(name).encode(values)
+            array[row : row + len(values)] = stored
+            gathered[name].take(row, values, stored)
 
         with closing(stream), ThreadPoolExecutor(WRITERS, thread_name_prefix="bands") as pool:
             for part in windows.rechunked(CHUNK):
+                gathered = gathered or {name: BandGatherer((height, width), arrays[name].fill_value) for name in part}
                 for _ in pool.map(write, part.keys(), part.values()):
                     pass  # raises what writing a band has raised
                 row += len(next(iter(part.values())))
@@ -92,13 +98,16 @@ def write_tile(
             raise ValueError(f"{place.location}: the stream gave {row} of {height} rows")
         _write_coordinates(version.location, stream.geobox)
         contents = {**(keep or {}), **dict.fromkeys(stream.bands, version.id)}
-        coverage = {name: round(count / (height * width), 6) for name, count in valid.items()}
-        before = place.manifest() if keep else None
-        kept = {name: before.metadata["coverage"][name] for name in keep or ()} if before else {}
-        facts = {**metadata, "grid": grid_record(stream.geobox), "attrs": stream.attrs, "coverage": kept | coverage}
+        coverage = {name: round(each.pixels / (height * width), 6) for name, each in gathered.items()}
+        statistics = {name: band.statistics() for name, band in gathered.items()}
+        facts = {**metadata, "grid": grid_record(stream.geobox), "attrs": stream.attrs, "coverage": coverage}
+        facts["statistics"] = {name: each.record() for name, each in statistics.items()}
+        if keep and (before := place.manifest()):
+            for about in ("coverage", "statistics"):
+                facts[about] |= {name: kept for name, kept in before.metadata.get(about, {}).items() if name in keep}
         place.publish(version, contents, facts)
     size = sum(entry["size"] for batch in obstore.list(version.location.objects()) for entry in batch)
-    return WrittenTile(size, coverage)
+    return WrittenTile(size, coverage, statistics, {name: each.preview for name, each in gathered.items()})
 
 
 def read_tile(place: Place, bands: Sequence[str] | None = None, *, decode: bool = True) -> xr.Dataset:
@@ -138,6 +147,31 @@ def read_geobox(place: Place) -> GeoBox:
         NotReadableError: if nothing is published.
     """
     return _geobox(place.require())
+
+
+def read_statistics(place: Place) -> dict[str, BandStatistics]:
+    """The statistics of each band of a published tile, from its manifest alone.
+
+    Raises:
+        NotReadableError: if nothing is published, or it was written before statistics were kept.
+    """
+    records = place.require().metadata.get("statistics")
+    if records is None:
+        raise NotReadableError(f"{place.location}: written without statistics; materialize the partition again")
+    return {name: BandStatistics.from_record(record) for name, record in records.items()}
+
+
+def read_shapes(place: Place) -> dict[str, tuple[int, int]]:
+    """Rows and columns of each band's own array, from its metadata: a small object for each band.
+
+    Raises:
+        NotReadableError: if nothing is published.
+    """
+    shapes = {}
+    for name, version in place.require().contents.items():
+        rows, columns = open_band(_zarr(place.location.child(version), read_only=True), name).shape
+        shapes[name] = (int(rows), int(columns))
+    return shapes
 
 
 def grid_record(geobox: GeoBox) -> dict[str, Any]:

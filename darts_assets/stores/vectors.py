@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import obstore
 
+from darts_assets.errors import NotReadableError
 from darts_assets.stores.publish import Manifest, Place
 
 if TYPE_CHECKING:
@@ -31,10 +32,22 @@ def read_vectors(place: Place) -> "dict[str, gpd.GeoDataFrame]":
     Raises:
         NotReadableError: if nothing has been published.
     """
+    manifest = place.require()
+    names = [file.removesuffix(".parquet") for file in manifest.contents]
+    return {name: read_table(place, manifest, name) for name in names}
+
+
+def read_table(place: Place, manifest: Manifest, name: str) -> "gpd.GeoDataFrame":
+    """One of the tables that a manifest names.
+
+    Raises:
+        NotReadableError: if it names no such table, or another version has replaced it meanwhile.
+    """
     import geopandas as gpd
 
-    tables = {}
-    for file, version in place.require().contents.items():
-        raw = obstore.get(place.location.child(version).objects(), file).bytes()
-        tables[file.removesuffix(".parquet")] = gpd.read_parquet(BytesIO(bytes(raw)))
-    return tables
+    file = f"{name}.parquet"
+    try:
+        raw = obstore.get(place.location.child(manifest.contents[file]).objects(), file).bytes()
+    except (KeyError, FileNotFoundError) as error:
+        raise NotReadableError(f"{place.location}: {file} is not there, or was replaced while it was read") from error
+    return gpd.read_parquet(BytesIO(bytes(raw)))
