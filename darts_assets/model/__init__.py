@@ -1,12 +1,20 @@
 """Checkpoints and segmentation.
 
-What is exported here does not need torch: what a checkpoint says of itself, and what an ensemble needs. What runs a
-model is imported from its module: `checkpoint.load_model`, `checkpoint.save_checkpoint`, `device.pick_device`,
-`segment.segment`.
+What is exported here does not need torch: where a checkpoint is, what it says of itself, and what an ensemble needs.
+What runs a model is imported from its module: `checkpoint.load_model`, `checkpoint.save_checkpoint`,
+`device.pick_device`, `segment.segment`.
 """
 
 from darts_assets.model.ensemble import required_bands, terrain_convention
 from darts_assets.model.header import CheckpointHeader, read_header
 from darts_assets.model.parameters import SegmentParameters
+from darts_assets.model.stored import local_checkpoint
 
-__all__ = ["CheckpointHeader", "SegmentParameters", "read_header", "required_bands", "terrain_convention"]
+__all__ = [
+    "CheckpointHeader",
+    "SegmentParameters",
+    "local_checkpoint",
+    "read_header",
+    "required_bands",
+    "terrain_convention",
+]

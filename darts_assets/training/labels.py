@@ -84,6 +84,13 @@ class LabelArchive:
         """The outlines of an image; none is an answer too."""
         return self.labels[self.labels["image_id"] == image_id]
 
+    def of_images(self, image_ids: Sequence[str]) -> "LabelArchive":
+        """The outlines and footprints of some images."""
+        labels, footprints = (
+            table[table["image_id"].isin(image_ids)].reset_index(drop=True) for table in (self.labels, self.footprints)
+        )
+        return LabelArchive(labels, footprints, self.iterations)
+
     def footprint(self, image_id: str) -> shapely.Geometry:
         """The footprint of an image.
 
@@ -122,6 +129,12 @@ def read_archive(folder: str | Path, *, match_prefix: bool = False) -> LabelArch
         raise TrainingError(f"{root}: no {_LABELS}*.gpkg is in it or below it; a label archive was expected")
     labels, footprints, iterations = zip(*(_read_iteration(path, match_prefix) for path in folders), strict=True)
     return LabelArchive(_together(labels), _one_per_image(_together(footprints)), tuple(iterations))
+
+
+def archive_files(folder: str | Path) -> list[Path]:
+    """The files that `read_archive` reads, sorted."""
+    root = Path(folder).expanduser()
+    return sorted(path for kind in (_LABELS, _FOOTPRINTS) for path in root.rglob(f"{kind}*.gpkg"))
 
 
 def iteration_of(folder: str) -> str:

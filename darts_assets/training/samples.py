@@ -28,8 +28,8 @@ from darts_assets.stores.publish import Place
 from darts_assets.training.labels import CRS
 from darts_assets.training.patches import Patch, PatchCounts, PatchParameters, cut
 
-Flavour = Literal["planet-archive", "planet-search", "sentinel2"]
-"""Planet's images where the archive's layout has them, found anywhere, or Sentinel-2 matched to their footprints."""
+Flavour = Literal["planet-archive", "planet-pingo", "sentinel2"]
+"""Planet's images where the archive's layout has them or found anywhere, or Sentinel-2 matched to their footprints."""
 
 NORMALIZATION = "valid-range-1"
 """`Band.to_model` with the ranges that a set's `config.toml` lists; the number goes up with the formula."""

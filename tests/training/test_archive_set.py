@@ -118,7 +118,7 @@ def test_regions_of_another_crs_are_the_same(shared, archive, countries, tmp_pat
 
 def test_a_tile_that_lies_elsewhere_is_refused(archive, store) -> None:
     first, *_, last = archive.footprints["image_id"]
-    builder = SetBuilder(archive, pd.Series(dtype=str), store, PatchParameters(BANDS), "planet-search")
+    builder = SetBuilder(archive, pd.Series(dtype=str), store, PatchParameters(BANDS), "planet-pingo")
     with pytest.raises(TrainingError, match=f"image {first}: its footprint does not meet the tile"):
         builder.add(first, imagery(archive.footprint(last)))
     with pytest.raises(TrainingError, match="no footprint of image 'other'"):

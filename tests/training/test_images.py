@@ -27,7 +27,7 @@ def test_the_layout_of_archives(tmp_path, footprints) -> None:
     planet.write_image(tmp_path / "iteration002", planet.EARLIER)
     planet.write_image(tmp_path / "elsewhere" / "deep" / "down", planet.EARLIER)
     planet.write_image(tmp_path / "iteration001", planet.ORTHOTILE)  # which is of iteration 2
-    found = find_images(str(tmp_path), footprints, "archive", S3Options())
+    found = find_images([str(tmp_path)], footprints, "archive", S3Options())
     folders = {image: delivery.folder.removeprefix(f"{tmp_path}/") for image, delivery in found.deliveries.items()}
     assert folders == {
         planet.SCENE: f"TrainingLabel_iteration001/Banks_Island_01/{planet.SCENE}",
@@ -46,7 +46,7 @@ def test_anywhere_below_a_folder(tmp_path, footprints) -> None:
     for place in ("b", "c"):
         planet.write_image(tmp_path / place, planet.EARLIER)
     planet.write_image(tmp_path / "a", "20190101_101010_1111")  # which nobody labelled
-    found = find_images(str(tmp_path), footprints, "anywhere", S3Options())
+    found = find_images([str(tmp_path)], footprints, "anywhere", S3Options())
     assert set(found.deliveries) == {planet.SCENE, planet.ORTHOTILE}
     assert found.missing == [planet.EARLIER]
     (problem,) = found.problems
@@ -56,6 +56,6 @@ def test_anywhere_below_a_folder(tmp_path, footprints) -> None:
 def test_nothing_there(tmp_path, footprints) -> None:
     planet.write_image(tmp_path / "orders", planet.SCENE)
     with pytest.raises(TrainingError, match="in the folder of its iteration: 1 Planet images are below it"):
-        find_images(str(tmp_path / "orders"), footprints, "archive", S3Options())
+        find_images([str(tmp_path / "orders")], footprints, "archive", S3Options())
     with pytest.raises(SettingsError):
-        find_images(str(tmp_path / "nowhere"), footprints, "anywhere", S3Options())
+        find_images([str(tmp_path / "nowhere")], footprints, "anywhere", S3Options())

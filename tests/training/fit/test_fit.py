@@ -1,7 +1,7 @@
 import json
+import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,19 +17,34 @@ from darts_assets.training.fit_set import TrainingSet
 from darts_assets.training.splits import SplitParameters
 
 FIT = """
-import json, sys
+import json, sys, threading
 from pathlib import Path
+
+import torch
 from darts_assets.stores.location import StoreLocation
 from darts_assets.training.fit import fit
 from darts_assets.training.fit_parameters import FitParameters
 from darts_assets.training.fit_set import TrainingSet
 from darts_assets.training.splits import SplitParameters
 
-folder, out, state, parameters = sys.argv[1:]
-named = json.loads(parameters)
+class Stopping(TrainingSet):
+    def patch(self, number):
+        global left
+        with lock:
+            left -= 1
+            if left == 0:
+                print("half", flush=True)
+            if left <= 0:
+                threading.Event().wait()  # for the end
+        return super().patch(number)
+
+torch.set_num_threads(1)  # as in the tests, since sums depend on it
+folder, out, state, parameters, left = sys.argv[1:]
+left, lock, named = int(left), threading.Lock(), json.loads(parameters)
 split = SplitParameters(**named.pop("split"))
-fit(TrainingSet.open(StoreLocation(folder)), FitParameters(**named, split=split), Path(out), StoreLocation(state))
+fit(Stopping.open(StoreLocation(folder)), FitParameters(**named, split=split), Path(out), StoreLocation(state))
 """
+"""A fit that waits to be killed once so many patches have been read."""
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -52,30 +67,33 @@ def test_one_seed_gives_the_same_weights_and_another_does_not(
     assert not same(one, other)
 
 
-def test_a_killed_fit_goes_on_and_ends_as_if_nothing_had_happened(
+def test_a_fit_killed_at_half_goes_on_and_ends_as_if_nothing_had_happened(
     data: TrainingSet, quick: FitParameters, tmp_path: Path
 ) -> None:
-    chosen = replace(quick, epochs=6)
-    whole = fit(data, chosen, tmp_path / "whole.ckpt")
-    state, out = StoreLocation(str(tmp_path / "state")), tmp_path / "resumed.ckpt"
+    chosen = replace(quick, epochs=3)
+    out = tmp_path / "resumed" / "model.ckpt"
+    whole = fit(data, chosen, tmp_path / "whole" / "model.ckpt")
+    of_an_epoch = len(whole.parts.training) + len(whole.parts.validation)
+    assert of_an_epoch == len(data) == 48
+    state = StoreLocation(str(tmp_path / "state"))
     named = {
-        "architecture": dict(chosen.architecture), "epochs": 6, "batch_size": chosen.batch_size,
+        "architecture": dict(chosen.architecture), "epochs": 3, "batch_size": chosen.batch_size,
         "learning_rate": chosen.learning_rate, "device": "cpu", "split": {"folds": chosen.split.folds},
     }  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-c", FIT, data.location.url, str(out), state.url, json.dumps(named)]
-    )  # fmt: skip
-    while process.poll() is None and not list(state.path.glob("*/state.ckpt")):
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    arguments = [data.location.url, str(out), state.url, json.dumps(named), str(3 * of_an_epoch // 2)]
+    with subprocess.Popen([sys.executable, "-c", FIT, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "half\n"
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
     assert not out.exists()
     resumed = fit(data, chosen, out, state)
-    assert 1 <= resumed.resumed < 6
+    assert resumed.resumed == 1, "the second of three epochs was half done"
     assert resumed.history == whole.history
     assert same(out, whole.header.path)
+    assert resumed.header.sha256 == whole.header.sha256, "not a bit of the file is another"
     again = fit(data, chosen, tmp_path / "again.ckpt", state)
-    assert again.resumed == 6, "what is finished is not trained further"
+    assert again.resumed == 3, "what is finished is not trained further"
     assert same(again.header.path, out)
     assert fit(data, replace(quick, epochs=1), tmp_path / "new.ckpt", state).resumed == 0, "other parameters"
 
