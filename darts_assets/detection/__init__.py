@@ -3,6 +3,7 @@
 The vectors are the stored truth: polygons are pixel outlines, so every mask can be re-made from them exactly.
 """
 
+from darts_assets.detection.describe import describe
 from darts_assets.detection.export import export
 from darts_assets.detection.postprocess import PostprocessParameters, postprocess
 from darts_assets.detection.products import DEFAULT_PRODUCTS, check_products
@@ -15,6 +16,7 @@ __all__ = [
     "PostprocessParameters",
     "binarized_from",
     "check_products",
+    "describe",
     "export",
     "extent_from",
     "extent_polygons",

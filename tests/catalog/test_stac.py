@@ -1,0 +1,346 @@
+"""The STAC tree: valid, true to the files, movable; updates write what has changed and readers see whole catalogs."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyogrio
+import pystac
+import pytest
+import rasterio
+from pystac.extensions.mlm import MLMExtension
+from pystac.extensions.projection import ProjectionExtension
+from pystac.extensions.table import TableExtension
+from pystac.validation import JsonSchemaSTACValidator, set_validator
+
+from darts_assets.catalog.stac import StacUpdate, update_stac
+from darts_assets.catalog.storage import Tree, Turn
+from darts_assets.errors import StoreError
+from darts_assets.stores.location import StoreLocation
+
+from .conftest import ANTIMERIDIAN, MODELS, YAMAL, clone, publish, written
+from .stac_schemas import offline_validator
+
+FAMILIES = ["sentinel2", "planet"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as its checkpoint's header tells of it."""
+
+    path: Path
+    name: str = "demo"
+    bands: tuple[str, ...] = ("red", "ndvi")
+    architecture: Mapping[str, Any] = field(
+        default_factory=lambda: {"arch": "Unet", "encoder_name": "resnet18", "in_channels": 2, "classes": 1}
+    )
+    terrain: str | None = "darts-2025"
+    sha256: str = MODELS["demo"]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Checkpoint:
+    path = tmp_path / "models" / "demo.ckpt"
+    path.parent.mkdir()
+    path.write_bytes(b"weights")
+    return Checkpoint(path)
+
+
+@pytest.fixture
+def update(root: StoreLocation, model: Checkpoint) -> Callable[..., StacUpdate]:
+    return lambda *models, **more: update_stac(root, FAMILIES, models or [model], licence="CC-BY-4.0", **more)
+
+
+def catalog(root: StoreLocation) -> pystac.Catalog:
+    return pystac.Catalog.from_file(str(root.path / "catalog" / "catalog.json"))
+
+
+def items(root: StoreLocation, collection: str = "sentinel2") -> dict[str, pystac.Item]:
+    child = catalog(root).get_child(collection)
+    return {item.id: item for item in child.get_items()} if child else {}
+
+
+@pytest.fixture(autouse=True)
+def _offline() -> Iterator[None]:
+    set_validator(offline_validator())
+    yield
+    set_validator(JsonSchemaSTACValidator())
+
+
+def validate(root: StoreLocation) -> int:
+    return catalog(root).validate_all()
+
+
+def test_an_item_says_what_its_files_are(root: StoreLocation, put: Callable[..., int], update: Callable) -> None:
+    objects = put("scene-a")
+    update()
+    assert validate(root) == 2  # the scene and the model
+    item = items(root)["scene-a"]
+    assert item.datetime is not None
+    assert item.datetime.isoformat() == "2023-07-15T20:09:01+00:00"
+    assert item.properties["darts:objects"] == objects
+    assert item.properties["darts:models"] == MODELS
+    assert item.properties["processing:software"]["darts_assets"] == "0.1.0"
+    assert set(item.assets) == {
+        "probabilities", "binarized", "prediction_segments", "prediction_segments-gpkg", "prediction_extent",
+        "prediction_extent-gpkg", "thumbnail", "metadata",
+    }  # fmt: skip
+    hrefs = {key: asset.get_absolute_href() for key, asset in item.assets.items()}
+    projection = ProjectionExtension.ext(item)
+    for key in ("probabilities", "binarized"):
+        with rasterio.open(hrefs[key]) as raster:
+            assert raster.crs.to_string() == projection.code == "EPSG:32608"
+            assert projection.shape == [raster.height, raster.width]
+            assert projection.transform == list(raster.transform)[:6]
+            assert projection.bbox == list(raster.bounds)
+            (band,) = item.assets[key].extra_fields["bands"]
+            assert band["data_type"] == raster.dtypes[0]
+            assert band.get("nodata") == raster.nodata
+            assert (band["raster:scale"], band["raster:offset"]) == (raster.scales[0], raster.offsets[0])
+    table = TableExtension.ext(item)
+    read = pyogrio.read_dataframe(hrefs["prediction_segments-gpkg"])
+    assert table.row_count == len(read) == objects
+    assert {column.name for column in table.columns} == set(read.columns)
+    assert table.primary_geometry == "geometry"
+    (scene, used) = [link for link in item.links if link.rel == "derived_from"]
+    assert scene.get_absolute_href() == str(root.path / "scenes" / "sentinel2" / "scene-a.json")
+    assert used.get_absolute_href() == items(root, "models")["demo-abababababababab"].get_self_href()
+
+
+def test_a_wrong_item_does_not_pass(root: StoreLocation, put: Callable[..., int], update: Callable) -> None:
+    put("scene-a")
+    update()
+    item, told = items(root)["scene-a"], items(root, "models")["demo-abababababababab"]
+    assert item.validate()
+    wrong: list[tuple[pystac.Item, str, Any]] = [
+        (item, "proj:code", "somewhere"),
+        (item, "proj:shape", [96]),
+        (item, "proj:epsg", 32608),  # of an older version of the extension
+        (item, "table:row_count", -1),
+        (item, "table:columns", [{"type": "int64"}]),
+        (item, "processing:level", "four"),
+        (item, "processing:software", {"darts_assets": 1}),
+        (told, "mlm:name", "1"),
+        (told, "mlm:input", [{"name": "features"}]),
+        (told, "bands", []),
+    ]
+    for good, name, value in wrong:
+        bad = pystac.Item.from_dict(good.to_dict())
+        bad.properties[name] = value
+        with pytest.raises(pystac.STACValidationError):
+            bad.validate()
+    bad = pystac.Item.from_dict(item.to_dict())
+    bad.assets["probabilities"].extra_fields["bands"][0]["raster:scale"] = "1"
+    with pytest.raises(pystac.STACValidationError):
+        bad.validate()
+    bad = pystac.Item.from_dict(told.to_dict())
+    bad.assets["checkpoint"].roles = ["data"]
+    with pytest.raises(pystac.STACValidationError):
+        bad.validate()
+
+
+def test_the_model_is_told_and_its_checkpoint_is_beside(
+    root: StoreLocation, put: Callable[..., int], update: Callable
+) -> None:
+    put("scene-a")
+    update()
+    (item,) = items(root, "models").values()
+    told = MLMExtension.ext(item)
+    assert (told.mlm_name, told.architecture) == ("demo", "Unet resnet18")
+    assert told.input[0].bands == ["red", "ndvi"]
+    scaling = item.properties["mlm:input"][0]["value_scaling"]
+    assert [(each["minimum"], each["maximum"]) for each in scaling] == [(-0.1, 0.5), (-1, 1)]
+    assert item.properties["darts:sha256"] == MODELS["demo"]
+    assert Path(item.assets["checkpoint"].get_absolute_href()).read_bytes() == b"weights"
+
+
+def test_a_model_that_is_not_at_hand_is_only_named(
+    root: StoreLocation, put: Callable[..., int], update: Callable, model: Checkpoint
+) -> None:
+    put("scene-a")
+    update(replace(model, sha256="cd" * 32))
+    assert items(root, "models") == {}
+    item = items(root)["scene-a"]
+    assert item.properties["darts:models"] == MODELS
+    assert len([link for link in item.links if link.rel == "derived_from"]) == 1
+    assert validate(root) == 1
+
+
+def test_collections_sum_up_their_items(root: StoreLocation, put: Callable[..., int], update: Callable) -> None:
+    put("scene-a")
+    put("scene-b", YAMAL, when="2021-08-01T07:00:00+00:00", objects=2)
+    publish(root, "image-1", family="planet")
+    done = update()
+    assert done.items == {"sentinel2": 2, "planet": 1}
+    assert validate(root) == 4
+    collection = catalog(root).get_child("sentinel2")
+    assert isinstance(collection, pystac.Collection)
+    assert collection.license == "CC-BY-4.0"
+    west, south, east, north = collection.extent.spatial.bboxes[0]
+    boxes = [item.bbox for item in collection.get_items()]
+    assert (south, north) == (min(box[1] for box in boxes), max(box[3] for box in boxes))
+    assert west == pytest.approx(67.7, abs=0.2)  # from Yamal over the Pacific to the Peel
+    assert east == pytest.approx(-136.2, abs=0.2)
+    start, end = collection.extent.temporal.intervals[0]
+    assert (start.year, end.year) == (2021, 2023)
+    assert collection.summaries.get_list("proj:code") == ["EPSG:32608", "EPSG:32642"]
+
+
+def test_a_scene_over_the_antimeridian(root: StoreLocation, put: Callable[..., int], update: Callable) -> None:
+    put("scene-a", ANTIMERIDIAN)
+    update()
+    assert validate(root) == 2
+    item = items(root)["scene-a"]
+    assert item.geometry["type"] == "MultiPolygon"
+    west, _, east, _ = item.bbox
+    assert 179.9 < west < 180
+    assert -180 < east < -179.9
+
+
+def test_a_clouded_scene_and_one_without_polygons(
+    root: StoreLocation, put: Callable[..., int], update: Callable
+) -> None:
+    assert put("clouded", objects=0) == 0
+    put("rasters", products=("probabilities",))
+    update()
+    assert validate(root) == 3
+    found = items(root)
+    assert TableExtension.ext(found["clouded"]).row_count == 0
+    assert set(found["rasters"].assets) == {"probabilities"}
+
+
+def test_the_tree_can_be_moved(root: StoreLocation, put: Callable[..., int], update: Callable, tmp_path: Path) -> None:
+    put("scene-a")
+    update()
+    moved = StoreLocation(str(tmp_path / "elsewhere"))
+    shutil.move(root.path, moved.path)
+    assert validate(moved) == 2
+    for item in catalog(moved).get_items(recursive=True):
+        assert all(Path(asset.get_absolute_href()).is_file() for asset in item.assets.values())
+    assert str(root.path) not in "".join(path.read_text() for path in (moved.path / "catalog").rglob("*.json"))
+
+
+def test_only_what_has_changed_is_written(root: StoreLocation, put: Callable[..., int], update: Callable) -> None:
+    put("scene-a")
+    clone(root, "scene-a", "scene-b")
+    clone(root, "scene-a", "scene-c")
+    update()
+    folder = root.path / "catalog"
+    first = written(folder)
+    again = update()
+    assert (again.written, again.removed) == (0, 0)
+    assert written(folder) == first, "nothing has changed, nothing is written"
+
+    clone(root, "scene-a", "scene-d")
+    clone(root, "scene-a", "scene-a", data_version="new")
+    assert update().written == 2
+    second = written(folder)
+    changed = {name for name in second if second[name] != first.get(name)}
+    assert {name.split("/")[2] for name in changed} == {"collection.json", "scene-a", "scene-d"}
+    assert len(changed) == 3
+    assert set(first) <= set(second), "who reads the catalog of before still finds its items"
+    assert items(root)["scene-a"].properties["darts:data_version"] == "new"
+
+    shutil.rmtree(root.path / "products" / "sentinel2" / "scene-b")
+    done = update()
+    assert (done.removed, done.deleted) == (1, 1)  # of the catalog: scene-b; of the store: what scene-a was before
+    assert set(items(root)) == {"scene-a", "scene-c", "scene-d"}
+    assert update().deleted == 1
+    left = {path.parent.name for path in (folder / "stac" / "sentinel2").rglob("*/*.json")}
+    assert left == set(items(root))
+
+
+def test_the_order_in_which_scenes_come_does_not_matter(root: StoreLocation, tmp_path: Path, model: Checkpoint) -> None:
+    publish(root, "scene-a")
+    clone(root, "scene-a", "scene-b")
+    clone(root, "scene-a", "scene-c")
+    other = StoreLocation(str(tmp_path / "other"))
+    update_stac(root, FAMILIES, [model], licence="other")
+    shutil.copytree(root.path, other.path)
+    shutil.rmtree(other.path / "catalog")
+    for name in "bca":
+        parked = tmp_path / f"scene-{name}"
+        shutil.move(other.path / "products" / "sentinel2" / parked.name, parked)
+    for name in "cab":
+        shutil.move(tmp_path / f"scene-{name}", other.path / "products" / "sentinel2" / f"scene-{name}")
+        update_stac(other, FAMILIES, [model], licence="other")
+    found, expected = (
+        {path.relative_to(each.path): path.read_text() for path in each.path.glob("catalog/stac/*/scene-*/*.json")}
+        for each in (other, root)
+    )
+    assert len(expected) == 3
+    assert found == expected
+
+
+def test_when_nothing_is_left_the_catalog_is_empty(
+    root: StoreLocation, put: Callable[..., int], update: Callable
+) -> None:
+    put("scene-a")
+    update()
+    shutil.rmtree(root.path / "products")
+    assert update().items == {"sentinel2": 0, "planet": 0}
+    assert [child.id for child in catalog(root).get_children()] == ["models"]
+    validate(root)
+
+
+def test_products_that_do_not_tell_enough_are_named(
+    root: StoreLocation, put: Callable[..., int], update: Callable
+) -> None:
+    put("scene-a")
+    put("old", products=("metadata",), facts={})
+    damaged = root.path / "products" / "sentinel2" / "damaged"
+    damaged.mkdir()
+    (damaged / "current.json").write_text("{")
+    assert update().unusable == ["damaged", "old"]
+    assert set(items(root)) == {"scene-a"}
+
+
+def test_of_two_writers_the_earlier_one_gives_way(root: StoreLocation, put: Callable[..., int]) -> None:
+    tree = Tree(root.child("catalog"))
+    with Turn(tree, ".w") as earlier, Turn(tree, ".w") as later:
+        later.check()
+        with pytest.raises(StoreError, match="another run"):
+            earlier.check()
+    with Turn(tree, ".w") as turn:
+        turn.check()
+    assert not tree.exists(".w")
+
+
+def test_a_killed_update_shows_nothing_and_the_next_one_heals(
+    root: StoreLocation, put: Callable[..., int], update: Callable
+) -> None:
+    put("scene-a")
+    update()
+    clone(root, "scene-a", "scene-a", data_version="new")
+    for number in range(40):
+        clone(root, "scene-a", f"scene-{number:02d}")
+    before = json.loads((root.path / "catalog/stac/sentinel2/collection.json").read_text())
+    # It dies when it has written ten items, of which nobody knows.
+    script = (
+        "import os, signal, sys, threading, time, pathlib\n"
+        "from darts_assets.catalog.stac import update_stac\n"
+        "from darts_assets.stores.location import StoreLocation\n"
+        f"root = pathlib.Path({str(root.path)!r})\n"
+        "def watch():\n"
+        "    while sum(1 for _ in (root / 'catalog').rglob('scene-*/*.json')) < 12: time.sleep(0.0005)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "threading.Thread(target=watch, daemon=True).start()\n"
+        f"update_stac(StoreLocation(str(root)), {FAMILIES!r}, [], licence='other')\n"
+        "time.sleep(5)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+    collection = json.loads((root.path / "catalog/stac/sentinel2/collection.json").read_text())
+    assert collection == before or len(items(root)) == 41
+    assert validate(root) == len(items(root)) + 1
+    update()
+    assert len(items(root)) == 41
+    update()
+    left = list((root.path / "catalog" / "stac" / "sentinel2").rglob("scene-*/*.json"))
+    assert len(left) == 41
+    assert not [path for path in (root.path / "catalog").rglob("*") if "writ" in path.name or "#" in path.name]
