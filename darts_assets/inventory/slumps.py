@@ -1,0 +1,123 @@
+"""Sites followed from year to year: a slump keeps the name of the site as which it was seen first."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from darts_assets.inventory.columns import FOLLOWED_COLUMNS, SITE_COLUMNS, SLUMP_COLUMNS
+from darts_assets.inventory.equal_area import EQUAL_AREA
+from darts_assets.inventory.links import overlapping, shared_area
+from darts_assets.inventory.parameters import FollowParameters
+from darts_assets.inventory.sites import no_sites
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Slumps through the years, in EPSG:6931.
+
+    Attributes:
+        sites: the sites of all years, with `slump_id`, `event` and `predecessors` before their own columns.
+        slumps: one row per slump, with its last outline; columns as `SLUMP_COLUMNS`.
+    """
+
+    sites: gpd.GeoDataFrame
+    slumps: gpd.GeoDataFrame
+
+
+@dataclass
+class _Known:
+    """The slumps that may still go on, with their last outlines; and what became of the others."""
+
+    outlines: dict[str, BaseGeometry] = field(default_factory=dict)
+    merged_into: dict[str, str] = field(default_factory=dict)
+
+
+def follow(sites: Mapping[int, gpd.GeoDataFrame], parameters: FollowParameters) -> Followed:
+    """Name the sites of all years.
+
+    Year after year, each site is compared with the last outline of every slump, however long ago that was. Of the
+    pairs that overlap enough, those that share most go on, one site for a slump: of the parts of one that has split,
+    the others are new slumps; of those that have merged into one, the others end.
+
+    Args:
+        sites: year -> its sites, as of `Inventory.sites`.
+        parameters: what overlapping enough is.
+    """
+    known = _Known()
+    years = [_followed(sites[year], known, parameters) for year in sorted(sites)]
+    columns = [*FOLLOWED_COLUMNS, *SITE_COLUMNS, "geometry"]
+    every = gpd.GeoDataFrame(pd.concat([*years, _no_years()], ignore_index=True)[columns], crs=EQUAL_AREA)
+    every = every.astype({**FOLLOWED_COLUMNS, **SITE_COLUMNS})
+    return Followed(every, _slumps(every, known.merged_into))
+
+
+def _followed(sites: gpd.GeoDataFrame, known: _Known, parameters: FollowParameters) -> gpd.GeoDataFrame:
+    """The sites of one year with the names of their slumps; `known` is brought up to date."""
+    sites = sites.sort_values("site_id", ignore_index=True)
+    names, shapes = np.array(list(known.outlines), dtype=object), np.array(list(known.outlines.values()), dtype=object)
+    outlines, ids = sites.geometry.to_numpy(), sites["site_id"].to_numpy(dtype=object)
+    site, slump = shapely.STRtree(shapes).query(outlines, predicate="intersects")
+    shared = shared_area(outlines[site], shapes[slump])
+    enough = overlapping(outlines[site], shapes[slump], shared, parameters.min_overlap)
+    pairs = pd.DataFrame({"shared": -shared, "site": ids[site], "slump": names[slump]}).iloc[enough]
+    pairs = pairs.sort_values(["shared", "site", "slump"])
+
+    slump_of: dict[str, str] = {}
+    goes_on: set[str] = set()
+    for one, earlier in zip(pairs["site"], pairs["slump"], strict=True):
+        if one not in slump_of and earlier not in goes_on:
+            slump_of[one] = earlier
+            goes_on.add(earlier)
+    before = pairs.groupby("site")["slump"].agg(sorted).to_dict()
+    parts = Counter(pairs["slump"])
+    slump_ids = [slump_of.get(one, one) for one in ids]
+    for one, earlier in zip(pairs["site"], pairs["slump"], strict=True):
+        if earlier not in goes_on and earlier not in known.merged_into:
+            known.merged_into[earlier] = slump_of.get(one, one)
+            del known.outlines[earlier]
+    known.outlines.update(zip(slump_ids, outlines, strict=True))
+    return sites.assign(
+        slump_id=slump_ids,
+        event=[_event(before.get(one, []), parts) for one in ids],
+        predecessors=[",".join(before.get(one, [])) for one in ids],
+    )
+
+
+def _event(before: list[str], parts: Mapping[str, int]) -> str:
+    split = any(parts[earlier] > 1 for earlier in before)
+    if len(before) > 1:
+        return "split and merged" if split else "merged"
+    return "split" if split else "continued" if before else "new"
+
+
+def _slumps(sites: gpd.GeoDataFrame, merged_into: Mapping[str, str]) -> gpd.GeoDataFrame:
+    ordered = pd.DataFrame(sites).sort_values(["slump_id", "year"])
+    first, last = (ordered.drop_duplicates("slump_id", keep=which).set_index("slump_id") for which in ("first", "last"))
+    groups = ordered.groupby("slump_id")
+    table = pd.DataFrame(
+        {
+            "first_year": first["year"],
+            "last_year": last["year"],
+            "years_seen": groups.size(),
+            "first_date": groups["first_date"].min(),
+            "last_date": groups["last_date"].max(),
+            "seen": groups["seen"].sum(),
+            "observable": groups["observable"].sum(),
+            "first_area_ha": first["area_ha"],
+            "last_area_ha": last["area_ha"],
+            "split_from": first["predecessors"],  # a slump that is new has some if it is a part of others
+            "merged_into": [merged_into.get(name, "") for name in first.index],
+        }
+    )
+    shapes = last["geometry"].to_numpy()
+    return gpd.GeoDataFrame(table.reset_index().astype(SLUMP_COLUMNS), geometry=shapes, crs=EQUAL_AREA)
+
+
+def _no_years() -> gpd.GeoDataFrame:
+    return no_sites(0).assign(slump_id="", event="", predecessors="")

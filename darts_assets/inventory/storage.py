@@ -1,0 +1,82 @@
+"""Inventories in a store: tables for people, as GeoParquet and GeoPackage, and what the next update needs."""
+
+import tempfile
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import obstore
+import pyogrio
+
+from darts_assets.inventory.inventory import Inventory, empty_inventory
+from darts_assets.inventory.parameters import InventoryParameters
+from darts_assets.inventory.slumps import Followed
+from darts_assets.stores.location import StoreLocation
+from darts_assets.stores.publish import Manifest, Place
+from darts_assets.stores.vectors import read_table
+
+STATE_FORMAT = 1
+"""Goes up when the tables of an inventory mean something else: it is then built from scratch."""
+
+
+def write_inventory(place: Place, inventory: Inventory, metadata: Mapping[str, Any]) -> Manifest:
+    """Publish the inventory of a year: `rts_<year>.parquet`, the same as `.gpkg`, `detections` and `scenes`."""
+    name = f"rts_{inventory.year}"
+    tables = {name: inventory.sites, "detections": inventory.detections, "scenes": inventory.scenes}
+    return _write(place, tables, [name], {**metadata, "state_format": STATE_FORMAT})
+
+
+def read_inventory(place: Place, year: int, parameters: InventoryParameters) -> Inventory:
+    """What is published of a year; an empty inventory if that is nothing, or of another format."""
+    manifest = place.manifest()
+    if manifest is None or manifest.metadata.get("state_format") != STATE_FORMAT:
+        return empty_inventory(year, parameters)
+    tables = {name: read_table(place, manifest, name) for name in (f"rts_{year}", "detections", "scenes")}
+    return Inventory(year, parameters, tables["scenes"], tables["detections"], tables[f"rts_{year}"])
+
+
+def read_sites(place: Place, year: int) -> gpd.GeoDataFrame:
+    """The sites of a year.
+
+    Raises:
+        NotReadableError: if nothing has been published.
+    """
+    return read_table(place, place.require(), f"rts_{year}")
+
+
+def write_followed(place: Place, followed: Followed, metadata: Mapping[str, Any]) -> Manifest:
+    """Publish slumps through the years: `rts_slumps` and `rts_sites`, each as `.parquet` and as `.gpkg`."""
+    tables = {"rts_slumps": followed.slumps, "rts_sites": followed.sites}
+    return _write(place, tables, list(tables), metadata)
+
+
+def years_of(location: StoreLocation) -> list[int]:
+    """The years of which there is a place, ascending."""
+    if location.is_local and not location.path.exists():
+        return []  # asking must not create the folder
+    return sorted(int(name) for name in obstore.list_with_delimiter(location.objects())["common_prefixes"])
+
+
+def _write(
+    place: Place, tables: Mapping[str, gpd.GeoDataFrame], geopackages: list[str], metadata: Mapping[str, Any]
+) -> Manifest:
+    with place.new_version() as version, tempfile.TemporaryDirectory() as folder:
+        store, files = version.location.objects(), []
+        for name, table in tables.items():
+            buffer = BytesIO()
+            table.to_parquet(buffer, index=False, write_covering_bbox=True, schema_version="1.1.0")
+            obstore.put(store, f"{name}.parquet", buffer.getvalue())
+            files.append(f"{name}.parquet")
+        for name in geopackages:
+            path = Path(folder) / f"{name}.gpkg"
+            # A layer has one geometry type, also when it is empty.
+            pyogrio.write_dataframe(
+                tables[name], path, layer=name, driver="GPKG", geometry_type="MultiPolygon", promote_to_multi=True
+            )
+            obstore.put(store, path.name, path)
+            files.append(path.name)
+        manifest = Manifest(dict.fromkeys(files, version.id), dict(metadata))
+        place.publish(version, manifest.contents, manifest.metadata)
+    return manifest

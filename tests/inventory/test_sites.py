@@ -1,0 +1,138 @@
+"""Planted slumps come out as one site each, with what was seen of it and how often."""
+
+import itertools
+
+import pytest
+import shapely
+from planted import Planted, assert_same, built, square
+from pyproj import Transformer
+from shapely.affinity import translate
+
+from darts_assets.errors import SettingsError
+from darts_assets.inventory.columns import FOLLOWED_COLUMNS, MEANINGS, SITE_COLUMNS, SLUMP_COLUMNS
+from darts_assets.inventory.parameters import InventoryParameters
+
+CUT = True
+
+
+def test_slumps_seen_in_k_of_n_scenes_are_sites_with_k_of_n_in_any_order() -> None:
+    near, far = square(0, 0), square(1000, 0, 200)
+    scenes = [
+        Planted(180, [near, far]),
+        Planted(185, [translate(near, 10, 0), far]),  # misregistered by a pixel
+        Planted(190, [near]),  # sees the far one, finds nothing
+        Planted(195, [], square(-200, -200, 700)),  # does not cover the far one
+        Planted(200, [], None),  # all clouds
+    ]
+    inventory = built(scenes)
+    west, east = inventory.sites.sort_values("lon").itertuples()
+    assert (west.seen, west.observable, west.days_seen) == (3, 4, 3)
+    assert (east.seen, east.observable) == (2, 3)
+    assert east.area_ha == pytest.approx(4, rel=1e-3)
+    assert west.area_ha == pytest.approx(1, rel=2e-3)  # two of three scenes agree on where it is
+    assert (west.first_date, west.last_date) == (scenes[0].time, scenes[2].time)
+    assert east.scenes.split(",") == [scenes[0].id, scenes[1].id]
+    assert east.scenes_without.split(",") == [scenes[2].id]
+    for order in list(itertools.permutations(scenes))[::17]:
+        assert_same(built(list(order)), inventory)
+
+
+def test_what_a_table_says_is_documented_and_typed_also_where_nothing_was_found() -> None:
+    nothing = built([Planted(180, []), Planted(190, [], None)])
+    assert list(nothing.scenes["scene_id"]) == sorted(nothing.scenes["scene_id"])
+    assert len(nothing.scenes) == 2
+    for sites in (nothing.sites, built([]).sites, built([Planted(180, [square(0, 0)])]).sites):
+        assert list(sites.columns) == [*SITE_COLUMNS, "geometry"]
+        assert sites.dtypes.astype(str).to_dict() == {**SITE_COLUMNS, "geometry": "geometry"}
+        assert sites.crs.to_epsg() == 6931
+    assert MEANINGS.keys() == {*SITE_COLUMNS, *FOLLOWED_COLUMNS, *SLUMP_COLUMNS}
+
+
+def test_neighbours_that_a_pixel_lets_overlap_stay_apart_and_parts_of_one_slump_come_together() -> None:
+    neighbours = [Planted(180, [square(0, 0)]), Planted(190, [square(90, 0)])]
+    assert list(built(neighbours).sites["seen"]) == [1, 1]
+    assert list(built(neighbours, min_overlap=0.05).sites["seen"]) == [2]
+    parts = [Planted(180, [square(0, 0, 60), square(0, 140, 60)]), Planted(190, [square(0, 0, 200)])]
+    assert list(built(parts).sites["seen"]) == [2]
+
+
+def test_a_slump_cut_by_the_border_of_a_scene_is_one_site_with_what_the_neighbour_sees() -> None:
+    whole = shapely.box(*square(0, 0).bounds[:2], *square(200, 0).bounds[2:])  # 300 m wide
+    west, east = square(-5000, -5000, 5120), square(120, -5000, 10_000)
+    left, right = whole & west, whole & east
+    # The scenes share no pixel: the parts only touch.
+    scenes = [Planted(180, [(left, 0.9, CUT)], west), Planted(190, [(right, 0.6, CUT)], east)]
+    (site,) = built(scenes).sites.itertuples()
+    assert (site.seen, site.observable, site.seen_whole) == (2, 2, False)
+    assert site.area_ha == pytest.approx(3, rel=2e-3)
+    assert site.mean_probability == pytest.approx((0.9 * 1.2 + 0.6 * 1.8) / 3, rel=1e-3)
+    # A third sees all of it: where only one other looks, one of two is half.
+    (site,) = built([*scenes, Planted(200, [whole])]).sites.itertuples()
+    assert (site.seen, site.seen_whole) == (3, True)
+    assert site.area_ha == pytest.approx(3, rel=2e-3)
+    # Parts that no border cuts are two.
+    apart = [Planted(180, [left], west), Planted(190, [right], east)]
+    assert len(built(apart).sites) == 2
+
+
+def test_the_outline_is_where_half_of_those_agree_who_look_there() -> None:
+    scenes = [Planted(180 + day, [square(20 * day, 0)]) for day in range(3)]
+    (site,) = built(scenes).sites.itertuples()
+    # 0-20 one scene, 20-40 two, 40-100 three, 100-120 two, 120-140 one.
+    assert site.area_ha == pytest.approx(1.0, rel=2e-3)
+    (everything,) = built(scenes, outline="union").sites.itertuples()
+    assert everything.area_ha == pytest.approx(1.4, rel=2e-3)
+    # Clouds hide the eastern part from two scenes; the third decides there alone.
+    clear = square(-5000, -5000, 5060)
+    hidden = [Planted(180 + day, [(square(0, 0) & clear, 0.8, CUT)], clear) for day in range(2)]
+    (site,) = built([*hidden, Planted(190, [square(0, 0)])]).sites.itertuples()
+    assert site.area_ha == pytest.approx(1.0, rel=2e-3)
+
+
+def test_observing_is_covering_enough_of_the_outline() -> None:
+    seen = Planted(180, [square(0, 0)])
+    most, little = (Planted(190 + width, [], square(-900 + width, -900, 1000)) for width in (-30, -70))
+    assert list(built([seen, most]).sites["observable"]) == [2]
+    assert list(built([seen, little]).sites["observable"]) == [1]
+    assert list(built([seen, little], min_coverage=0.2).sites["observable"]) == [2]
+
+
+def test_sentinel_2_and_planet_in_two_zones_see_the_same_slump() -> None:
+    slump = square(0, 0)
+    other = Transformer.from_crs(32608, 32607, always_xy=True)
+    moved = shapely.transform(slump.segmentize(3), lambda xy: [*zip(*other.transform(*xy.T), strict=True)])
+    planet = Planted(190, [(moved, 0.5, False)], moved.buffer(500), 32607, "planet")
+    sentinel2 = Planted(180, [(slump, 0.9, False)])
+    (site,) = built([planet, sentinel2]).sites.itertuples()
+    assert (site.seen, site.observable, site.families) == (2, 2, "planet,sentinel2")
+    assert site.mean_probability == pytest.approx(0.7, abs=1e-3)
+    assert site.area_ha == pytest.approx(1, rel=5e-3)
+    assert site.site_id == "rts-2023-68.5129N-134.9988W"
+
+
+def test_across_the_antimeridian_there_is_one_site() -> None:
+    def east_of_180(metres: float, epsg: int) -> shapely.Polygon:
+        x, y = Transformer.from_crs(4326, epsg, always_xy=True).transform(180, 68.5)
+        return shapely.box(x + metres, y, x + metres + 100, y + 100)
+
+    scenes = [
+        Planted(180 + number, [shape := east_of_180(-50, epsg)], shape.buffer(3000), epsg)
+        for number, epsg in enumerate((32601, 32660))
+    ]
+    (site,) = built(scenes).sites.itertuples()
+    assert (site.seen, site.observable) == (2, 2)
+    assert site.area_ha == pytest.approx(1, rel=0.1)  # the grids of the zones are turned against each other
+    assert abs(site.lon) == pytest.approx(180, abs=1e-3)
+    assert site.site_id.startswith("rts-2023-68.50")
+
+
+def test_two_images_of_one_day_are_two_scenes_on_one_day() -> None:
+    morning, evening = Planted(180, [square(0, 0)]), Planted(180, [square(0, 0)], family="planet")
+    (site,) = built([morning, evening]).sites.itertuples()
+    assert (site.seen, site.days_seen, site.days_observable) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("wrong", [{"min_overlap": 0}, {"min_coverage": 1.5}, {"tolerance": -1}])
+def test_wrong_parameters_are_named(wrong: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        InventoryParameters(**wrong)
