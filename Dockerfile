@@ -13,7 +13,7 @@ FROM ${BASE} AS python
 # rasterio's wheel takes expat from the system; certificates are for GDAL and gRPC.
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates libexpat1 \
- && rm -rf /var/lib/apt/lists/*
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 
 
 # What is to be installed, in two lists, so that the long steps below run again only when a list or a pin changes.
@@ -57,13 +57,9 @@ RUN /opt/venv/bin/pip install --no-deps --target /opt/darts /build
 
 
 FROM python AS runtime
-ARG VERSION=0.1.0
-ARG REVISION=unknown
 LABEL org.opencontainers.image.title="darts_assets" \
       org.opencontainers.image.description="Thaw slumps from Sentinel-2 and PlanetScope scenes, as a Dagster asset graph" \
-      org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.licenses="MIT"
 RUN groupadd --gid 10001 darts \
  && useradd --uid 10001 --gid darts --no-create-home --home-dir /tmp --shell /usr/sbin/nologin darts \
  && install --directory --owner darts --group darts /work
@@ -86,18 +82,30 @@ FROM runtime AS gpu
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=gpu-venv /opt/venv /opt/venv
 COPY --from=package /opt/darts /opt/darts
+# Last, since the revision is another with every commit.
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
 
 
 # The tests read the repository's files, so they run on a copy of it, which wins over the installed package.
 FROM runtime AS test
 COPY --from=test-venv /opt/venv /opt/venv
 COPY --from=package /opt/darts /opt/darts
+# They look for commands beside Python.
+COPY --from=package /opt/darts/bin /opt/venv/bin
 COPY . /src
 ENV PYTHONPATH=/src:/opt/darts HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
 WORKDIR /src
 CMD ["pytest", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"]
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
 
 
 FROM runtime AS cpu
 COPY --from=cpu-venv /opt/venv /opt/venv
 COPY --from=package /opt/darts /opt/darts
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from darts_assets.orchestration.executors import executor
+
 K8S = Path(__file__).parents[2] / "k8s"
 
 Manifest = dict[str, Any]
@@ -66,14 +68,11 @@ class Cluster:
 
     @property
     def executor_config(self) -> dict[str, Any]:
-        """What `DARTS_K8S_EXECUTOR` says, as the executor's own schema takes it."""
-        from dagster._config import process_config
-        from dagster_k8s import k8s_job_executor
-
-        said = json.loads(self.settings["DARTS_K8S_EXECUTOR"])
-        checked = process_config(k8s_job_executor.config_schema.config_type, said)
+        """The config of the code location's executor, as `k8s_job_executor` takes it."""
+        ours = executor("k8s", json.loads(self.settings["DARTS_K8S_EXECUTOR"]))
+        checked = ours.apply_config_mapping({"config": {}})
         assert checked.success, checked.errors
-        return checked.value
+        return checked.value["config"]
 
     def job_of_a_run(self, launcher_config: dict[str, Any] | None = None) -> Manifest:
         return self._job(launcher_config or self.instance["run_launcher"]["config"])
@@ -111,9 +110,8 @@ class Cluster:
                 "dagster_k8s", "K8sRunLauncher", yaml.safe_dump({**launcher_config, **outside})
             )
             launcher = data.rehydrate(as_type=RunLauncher)
-            context = K8sContainerContext.create_for_run(
-                dg.DagsterRun(job_name="some_job"), launcher, include_run_tags=False
-            )
+            run = dg.DagsterRun(job_name="some_job", job_code_origin=self._origin())
+            context = K8sContainerContext.create_for_run(run, launcher, include_run_tags=False)
             for layer in layers:
                 context = context.merge(layer)
             job = construct_dagster_k8s_job(
@@ -125,6 +123,15 @@ class Cluster:
         made = kubernetes.client.ApiClient().sanitize_for_serialization(job)
         made["metadata"]["namespace"] = context.namespace
         return made
+
+    def _origin(self) -> Any:
+        """Where a run's job comes from, with what the code location says of pods (`dagster api grpc` reads it)."""
+        from dagster._core.code_pointer import ModuleCodePointer
+        from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+
+        pods = json.loads(self.settings.get("DAGSTER_CONTAINER_CONTEXT", "null"))
+        code = ModuleCodePointer("darts_assets", "defs")
+        return JobPythonOrigin("some_job", RepositoryPythonOrigin("python", code, container_context=pods))
 
 
 @pytest.fixture

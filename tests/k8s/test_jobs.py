@@ -1,5 +1,7 @@
 """The Jobs of runs and steps, made by Dagster's own code from settings of the launcher, the executor and the assets."""
 
+import copy
+import json
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 
 from darts_assets.definitions import build_defs
 from darts_assets.errors import SettingsError
-from darts_assets.orchestration.compute import executor
+from darts_assets.orchestration.executors import executor
 from darts_assets.settings import Settings, settings
 
 GPU = "nvidia.com/gpu"
@@ -22,7 +24,7 @@ def steps() -> list[tuple[str, dict[str, Any]]]:
 
 
 def _steps(defs: dg.Definitions) -> Iterator[tuple[str, dict[str, Any]]]:
-    for asset in defs.assets or []:
+    for asset in [*(defs.assets or []), *(defs.asset_checks or [])]:
         assert isinstance(asset, dg.AssetsDefinition)
         yield asset.op.name, dict(asset.op.tags)
     for job in defs.jobs or []:
@@ -68,6 +70,63 @@ def test_gpus_are_for_the_steps_that_need_torch_and_for_nothing_else(cluster: Ca
             assert container(job)["image"] == gpu.image
     assert {"sentinel2__segmentation", "planet__segmentation"} <= asking
     assert gpu.executor_config["per_step_k8s_config"].keys() == asking
+
+
+CHAIN = {"raw_scene", "auxiliary", "preprocessed_tile", "segmentation", "polygons", "products"}
+CHECKED = {"raw_scene", "preprocessed_tile", "segmentation", "polygons"}
+TRAINING = {"planet_samples", "sentinel2_samples", "matches", "dataset", "model", "report"}
+ASKED = {  # GiB asked for and allowed, cores, hours: README, "On Kubernetes"
+    "raw_scene": (1.5, 3, 1, 6), "auxiliary": (1.5, 3, 1, 6), "preprocessed_tile": (1.5, 3, 2, 2),
+    "segmentation": (6, 12, 4, 24), "polygons": (2, 4, 1, 2), "products": (1, 2, 1, 2),
+    "arcticdem_chunk": (1.5, 3, 1, 6), "tcvis_chunk": (1.5, 3, 1, 6),
+    "planet_samples": (1.5, 3, 1, 2), "sentinel2_samples": (1.5, 3, 1, 2), "matches": (1.5, 3, 1, 6),
+    "dataset": (1.5, 3, 1, 6), "model": (8, 24, 4, 168), "report": (8, 24, 4, 24),
+    **{f"{step}_checks": (0.5, 1.5, 0.25, 1) for step in CHECKED},
+}  # fmt: skip
+
+
+def test_each_step_asks_for_what_it_was_measured_to_need(cluster: Callable[[str], Any]) -> None:
+    gpu = cluster("overlays/gpu")
+    seen = set()
+    for op, tags in steps():
+        family, _, step = op.partition("__")
+        if step not in ASKED:
+            continue
+        seen.add((family, step))
+        memory, limit, cores, hours = ASKED[step]
+        job = gpu.job_of_a_step(op, tags)
+        resources = container(job)["resources"]
+        assert (gib(resources["requests"]["memory"]), gib(resources["limits"]["memory"])) == (memory, limit), op
+        assert float(resources["requests"]["cpu"]) == cores, op
+        assert gib(resources["requests"]["ephemeral-storage"]) >= (1 if step in {"raw_scene", "products"} else 0.25)
+        assert job["spec"]["template"]["spec"]["activeDeadlineSeconds"] == 3600 * hours, op
+        assert job["spec"]["activeDeadlineSeconds"] == 3600 * (hours + 24), "and a day to wait for a node"
+        assert job["spec"]["ttlSecondsAfterFinished"] == 86400, "what the launcher says of Jobs stays"
+    assert seen >= {(family, step) for family in ("sentinel2", "planet") for step in CHAIN}
+    assert seen >= {(family, f"{step}_checks") for family in ("sentinel2", "planet") for step in CHECKED}
+    assert seen >= {("training", step) for step in TRAINING}
+
+
+def test_steps_of_jobs_are_limited_in_memory_and_take_the_time_that_they_need(cluster: Callable[[str], Any]) -> None:
+    gpu = cluster("overlays/gpu")
+    for op in ("fetch_scenes", "fill_arcticdem_chunks", "find_scenes"):
+        job = gpu.job_of_a_step(op, dict(steps())[op])
+        assert container(job)["resources"]["limits"]["memory"] == "3072Mi"
+        assert "activeDeadlineSeconds" not in job["spec"] | job["spec"]["template"]["spec"]
+
+
+def test_an_operator_has_the_last_word_on_a_step(cluster: Callable[[str], Any]) -> None:
+    gpu = cluster("overlays/gpu")
+    more = {"container_config": {"resources": {"limits": {"memory": "9Gi"}}}}
+    gpu.manifests = copy.deepcopy(gpu.manifests)
+    gpu.settings["DARTS_K8S_EXECUTOR"] = json.dumps({"per_step_k8s_config": {"sentinel2__polygons": more}})
+    job = gpu.job_of_a_step("sentinel2__polygons", dict(steps())["sentinel2__polygons"])
+    assert container(job)["resources"]["limits"] == {"memory": "9Gi", "ephemeral-storage": "5120Mi"}
+    assert container(job)["resources"]["requests"]["memory"] == "2048Mi"
+
+
+def gib(quantity: str) -> float:
+    return int(quantity.removesuffix("Mi")) / 1024
 
 
 def test_pods_of_runs_and_steps_are_limited_and_locked_down(cluster: Callable[[str], Any]) -> None:

@@ -18,6 +18,14 @@ import rasterio
 from affine import Affine
 from rasterio.warp import transform_bounds
 
+from darts_assets.scene import Scene
+from darts_assets.sources import S3Options
+from darts_assets.sources.planet import PLANET_SCENES, PlanetFolders
+
+S3 = S3Options()
+HARVEY = "data/planet_stactools/tests/data-files"
+"""Real deliveries, below the shared data."""
+
 SCENE = "20230817_191432_34_2442"
 EARLIER = "20220704_201500_101c"
 ORTHOTILE = "4500474_2133707_2021-05-20_2419"
@@ -154,3 +162,18 @@ def move_to_the_arctic(real: Path, root: Path) -> Path:
         with rasterio.open(path, "r+") as file:
             file.crs, file.transform = "EPSG:32608", Affine(3, 0, WHERE[0], 0, -3, WHERE[1])
     return folder
+
+
+def find(*roots: Path, **wanted: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Items by their ids, and problems."""
+    folders = PlanetFolders([str(root) for root in roots], S3)
+    items = {item["id"]: item for item in folders.items(**wanted)}
+    return items, folders.problems
+
+
+def scene_of(root: Path) -> Scene:
+    """The one scene in a folder, from an item that has been through JSON."""
+    items, problems = find(root)
+    assert problems == []
+    (item,) = items.values()
+    return PLANET_SCENES.parse(json.loads(json.dumps(item)))

@@ -6,45 +6,72 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A new database cluster, of no running server.
+
+    Attributes:
+        folder: for its socket; the cluster is in `data` below.
+        programs: where those of PostgreSQL are.
+        account: under which its server must run, as arguments of `subprocess`.
+    """
+
+    folder: Path
+    programs: Path
+    account: dict[str, Any]
+
+    @classmethod
+    @contextmanager
+    def made(cls, user: str, package: str = "postgresql") -> "Iterator[Cluster]":
+        """A cluster whose superuser is `user`; the test is skipped where Debian's package is not installed."""
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        initdb = str(found[-1]) if found else shutil.which("initdb")
+        if initdb is None:
+            pytest.skip(f"no PostgreSQL on this machine (Debian: {package})")
+        folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # a socket's path must be short: not below pytest's folder
+        account = _account(folder)
+        make = [initdb, "-D", str(folder / "data"), "-U", user, "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C"]
+        try:
+            subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd=folder, **account)
+            yield cls(folder, Path(initdb).parent, account)
+        finally:
+            shutil.rmtree(folder)
+
+    def start(self, settings: Sequence[str], log: IO[str]) -> "subprocess.Popen[bytes]":
+        """A server, whose socket is in the folder; it may not answer yet."""
+        command = [str(self.programs / "postgres"), "-D", str(self.folder / "data"), "-k", str(self.folder)]
+        command += [part for setting in settings for part in ("-c", setting)]
+        return subprocess.Popen(command, stderr=log, cwd=self.folder, **self.account)
 
 
 @contextmanager
 def postgres(log_folder: Path, port: int, *, user: str, database: str) -> Iterator[None]:
     """A server on 127.0.0.1 that takes any password of `user`; the test is skipped where there is no PostgreSQL."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    initdb = str(found[-1]) if found else shutil.which("initdb")
-    if initdb is None:
-        pytest.skip("no PostgreSQL on this machine (Debian: postgresql)")
-    programs = Path(initdb).parent
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # a socket's path must be short: not below pytest's folder
-    account = _account(folder)
-    make = [initdb, "-D", str(folder / "data"), "-U", user, "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C"]
-    try:
-        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd=folder, **account)
-        start = [str(programs / "postgres"), "-D", str(folder / "data"), "-k", str(folder), "-p", str(port)]
-        start += [part for setting in ("listen_addresses=127.0.0.1", "fsync=off") for part in ("-c", setting)]
-        with (log_folder / "postgres.log").open("w") as log:
-            server = subprocess.Popen(start, stderr=log, cwd=folder, **account)
+    log = log_folder / "postgres.log"
+    with Cluster.made(user) as cluster, log.open("w") as written:
+        server = cluster.start(["listen_addresses=127.0.0.1", f"port={port}", "fsync=off"], written)
         try:
             reached = ["-h", "127.0.0.1", "-p", str(port), "-U", user]
             until = time.monotonic() + 30
-            while subprocess.run([str(programs / "pg_isready"), *reached], stdout=subprocess.DEVNULL).returncode:
+            ready = [str(cluster.programs / "pg_isready"), *reached]
+            while subprocess.run(ready, stdout=subprocess.DEVNULL).returncode:
                 if server.poll() is not None or time.monotonic() > until:
-                    raise RuntimeError(f"PostgreSQL did not come up:\n{(log_folder / 'postgres.log').read_text()}")
+                    raise RuntimeError(f"PostgreSQL did not come up:\n{log.read_text()}")
                 time.sleep(0.05)
-            subprocess.run([str(programs / "createdb"), *reached, database], check=True)
+            subprocess.run([str(cluster.programs / "createdb"), *reached, database], check=True)
             yield
         finally:
             server.send_signal(2)  # SIGINT: PostgreSQL then ends its clients' sessions at once
             server.wait(10)
-    finally:
-        shutil.rmtree(folder)
 
 
 def _account(folder: Path) -> dict[str, Any]:

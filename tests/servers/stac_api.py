@@ -5,12 +5,9 @@ what it needs in `postgresql-15-postgis-3`; without that, tests that ask for it 
 """
 
 import os
-import pwd
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres import Cluster
 
 _USER = "stac"
 _SECONDS = 30
@@ -64,6 +62,13 @@ class StacApi:
 def stac_api() -> Iterator[StacApi]:
     """An API without collections; `load` fills it."""
     pytest.importorskip("stac_fastapi.pgstac", reason="the test extra is not installed: no stac-fastapi-pgstac")
+    with running() as api:
+        yield api
+
+
+@contextmanager
+def running() -> Iterator[StacApi]:
+    """The same, where there are no fixtures."""
     with ExitStack() as stack:
         dsn = stack.enter_context(_database())
         yield StacApi(stack.enter_context(_api(dsn)), dsn)
@@ -76,34 +81,13 @@ def _database() -> Iterator[str]:
     from pypgstac.db import PgstacDB
     from pypgstac.migrate import Migrate
 
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    initdb = str(found[-1]) if found else shutil.which("initdb")
-    if initdb is None:
-        pytest.skip("no PostgreSQL on this machine (Debian: postgresql-15-postgis-3)")
-    folder = Path(tempfile.mkdtemp(prefix="stac-"))  # a socket's path must be short: not below pytest's folder
-    account = _account(folder)
-    log = folder / "log"
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder)
-        make = [
-            initdb,
-            "-D",
-            str(folder / "data"),
-            "-U",
-            _USER,
-            "--auth=trust",
-            "--no-sync",
-            "-E",
-            "UTF8",
-            "--locale=C",
-        ]
-        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd=folder, **account)
+        cluster = stack.enter_context(Cluster.made(_USER, "postgresql-15-postgis-3"))
+        log = cluster.folder / "log"
         settings = ("listen_addresses=", "fsync=off", "synchronous_commit=off", "full_page_writes=off")
-        start = [str(Path(initdb).with_name("postgres")), "-D", str(folder / "data"), "-k", str(folder)]
-        start += [part for setting in settings for part in ("-c", setting)]
-        server = subprocess.Popen(start, stderr=stack.enter_context(log.open("w")), cwd=folder, **account)
+        server = cluster.start(settings, stack.enter_context(log.open("w")))
         stack.callback(_stop, server)
-        dsn = f"postgresql://{_USER}@/postgres?host={folder}"
+        dsn = f"postgresql://{_USER}@/postgres?host={cluster.folder}"
 
         def connected() -> bool:
             with suppress(psycopg.OperationalError), psycopg.connect(dsn) as connection:
@@ -144,16 +128,6 @@ def _api(dsn: str) -> Iterator[str]:
 
         _wait(answers, server, log)
         yield url
-
-
-def _account(folder: Path) -> dict[str, Any]:
-    """PostgreSQL refuses to run as root: it then gets the folder and an account without rights."""
-    if os.getuid() != 0:
-        return {}
-    names = {entry.pw_name: entry for entry in pwd.getpwall()}
-    account = names.get("postgres") or names["nobody"]
-    os.chown(folder, account.pw_uid, account.pw_gid)
-    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
 def _wait(ready: Callable[[], bool], server: subprocess.Popen[bytes], log: Path) -> None:
