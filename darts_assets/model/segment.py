@@ -56,17 +56,11 @@ def segment(tile: xr.Dataset, headers: Sequence[CheckpointHeader], parameters: S
         CheckpointError: if a checkpoint cannot be used, or needs a band that the tile lacks.
         SettingsError: if the device is not there or lacks the precision, or a model cannot take patches of this size.
     """
-    check_ensemble(headers)
     for header in headers:
         missing = [name for name in header.bands if name not in tile]
         if missing:
             raise CheckpointError(f"model {header.name} needs the band(s) {', '.join(missing)}, which the tile lacks")
     networks = _networks(headers, parameters)
-    for header, network in zip(headers, networks, strict=True):
-        if parameters.patch_size % network.stride:
-            raise SettingsError(
-                f"patch_size {parameters.patch_size} must be a multiple of {network.stride} for model {header.name}"
-            )
     geobox = geobox_of(tile)
     names = ["probabilities", *(f"probabilities-{header.name}" for header in headers if parameters.keep_models)]
     attrs = {**tile.attrs, "models": {header.name: header.sha256 for header in headers}}
@@ -75,12 +69,22 @@ def segment(tile: xr.Dataset, headers: Sequence[CheckpointHeader], parameters: S
 
 
 def precision_of(headers: Sequence[CheckpointHeader], parameters: SegmentParameters) -> Precision:
-    """The precision in which `segment` runs these models; it changes probabilities, unlike the device as such."""
+    """The precision in which `segment` runs these models; it changes probabilities, unlike the device as such.
+
+    Loads them, and raises whatever `segment` would raise for any tile.
+    """
     return _networks(headers, parameters)[0].precision
 
 
 def _networks(headers: Sequence[CheckpointHeader], parameters: SegmentParameters) -> tuple[Network, ...]:
-    return load_networks(headers, pick_device(parameters.device), parameters.precision, parameters.compile)
+    check_ensemble(headers)
+    networks = load_networks(headers, pick_device(parameters.device), parameters.precision, parameters.compile)
+    for header, network in zip(headers, networks, strict=True):
+        if parameters.patch_size % network.stride:
+            raise SettingsError(
+                f"patch_size {parameters.patch_size} must be a multiple of {network.stride} for model {header.name}"
+            )
+    return networks
 
 
 @dataclass(frozen=True)

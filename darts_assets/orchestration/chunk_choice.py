@@ -1,9 +1,9 @@
 """Which chunks somebody wants: under an area, under scenes, or by their keys."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
@@ -181,6 +181,14 @@ def _add(found: dict[str, ChosenChunks], layer: AuxiliaryLayer, cube: "Cube", ke
     chosen = found.setdefault(cube.spec.name, ChosenChunks(layer, cube, []))
     known = set(chosen.keys)
     chosen.keys.extend(key for key in keys if key not in known)
+
+
+def dynamic_outputs(work: "Sequence[tuple[ChosenChunks, list[str]]]") -> Iterator[dg.DynamicOutput[dict[str, Any]]]:
+    """Batches of chunks as the outputs of a step, each for the step that fills chunks of its layer."""
+    for number, (chosen, keys) in enumerate(work, 1):
+        name = chosen.cube.spec.name
+        batch = {"cube": name, "keys": keys, "number": number, "of": len(work)}
+        yield dg.DynamicOutput(batch, mapping_key=f"{name}_{number:04d}", output_name=chosen.layer)
 
 
 def batches(grid: "CubeGrid", keys: Sequence[str], size: int) -> list[list[str]]:

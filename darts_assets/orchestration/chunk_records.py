@@ -8,8 +8,10 @@ import dagster as dg
 from darts_assets.bands import AuxiliaryLayer
 from darts_assets.errors import ChunksFailedError, CubeError, MissingChunksError
 from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
+from darts_assets.orchestration.measure import Meter, versions
 from darts_assets.orchestration.metadata import as_metadata, image_link, provenance
 from darts_assets.orchestration.partitions import CHUNK_KEYS, CHUNK_PARTITIONS
+from darts_assets.orchestration.registry import materialized, register, registered_with
 
 if TYPE_CHECKING:
     from darts_assets.cubes import Cube, FilledChunk
@@ -50,27 +52,28 @@ def fill_and_record(
         MissingChunksError: see `AuxiliaryCubes.fill`.
         ChunksFailedError: see `AuxiliaryCubes.fill`.
     """
+    meter = Meter()
     try:
         filled = cubes.fill(layer, cube, keys, context.run_id, choice)
     except MissingChunksError:
-        _record(context, layer, cube, keys, [], always)
+        _record(context, layer, cube, keys, [], meter, always)
         raise
     except ChunksFailedError as error:
-        _record(context, layer, cube, keys, error.filled, always)
+        _record(context, layer, cube, keys, error.filled, meter, always)
         raise
-    _record(context, layer, cube, keys, filled, always)
+    _record(context, layer, cube, keys, filled, meter, always)
     return filled
 
 
 def unrecorded(instance: dg.DagsterInstance, layer: AuxiliaryLayer, keys: Sequence[str]) -> list[str]:
     """Those of `keys` that Dagster does not know to be materialized."""
-    recorded = instance.get_materialized_partitions(CHUNK_KEYS[layer])
+    recorded = materialized(instance, CHUNK_KEYS[layer], keys)
     return [key for key in keys if key not in recorded]
 
 
 def register_chunks(instance: dg.DagsterInstance, layer: AuxiliaryLayer, keys: Sequence[str]) -> None:
     """Add partitions; those that are there stay."""
-    instance.add_dynamic_partitions(str(CHUNK_PARTITIONS[layer].name), list(keys))
+    register(instance, CHUNK_PARTITIONS[layer], keys)
 
 
 def coverage_map(instance: dg.DagsterInstance, layer: AuxiliaryLayer, cube: "Cube") -> dg.MetadataValue[Any]:
@@ -94,7 +97,8 @@ def coverage_map(instance: dg.DagsterInstance, layer: AuxiliaryLayer, cube: "Cub
 
 def _registered(instance: dg.DagsterInstance, layer: AuxiliaryLayer, cube: "Cube") -> set[tuple[int, int]]:
     found = set()
-    for key in instance.get_dynamic_partitions(str(CHUNK_PARTITIONS[layer].name)):
+    prefix = f"{cube.spec.grid.prefix}-"
+    for key in registered_with(instance, CHUNK_PARTITIONS[layer], [prefix]):
         try:
             found.add(cube.spec.grid.parse(key))
         except CubeError:
@@ -108,9 +112,12 @@ def _record(
     cube: "Cube",
     keys: Sequence[str],
     filled: "Sequence[FilledChunk]",
+    meter: Meter,
     always: bool,
 ) -> None:
-    facts = {chunk.key: _facts(cube, chunk) for chunk in filled}
+    # Chunks are filled together: only time and size are a chunk's own.
+    together = {"versions": versions(), "together": {"chunks": len(filled), **meter.costs()}}
+    facts = {chunk.key: _facts(cube, chunk) | together for chunk in filled}
     there = cube.filled(keys)
     unsaid = {*facts, *(keys if always else unrecorded(context.instance, layer, keys))} & there
     ordered = [key for key in keys if key in unsaid]

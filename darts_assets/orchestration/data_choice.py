@@ -10,6 +10,7 @@ from darts_assets.orchestration.compute import CHUNKS_PER_RUN
 from darts_assets.orchestration.found_scenes import FoundScenes, find_and_register
 from darts_assets.orchestration.partitions import SENTINEL2
 from darts_assets.orchestration.planet_choice import PlanetChoice
+from darts_assets.orchestration.registry import registered_with
 from darts_assets.orchestration.resources import SceneRegistry
 from darts_assets.orchestration.scene_choice import SceneChoice
 from darts_assets.orchestration.source_access import SceneCatalogs
@@ -85,8 +86,9 @@ def find_scenes_for(
         from darts_assets.sources.scene_ids import tile_ids, tile_of_id
 
         tiles = set(tile_ids(config.registered_tiles))
-        registered = instance.get_dynamic_partitions(str(SENTINEL2.partitions.name))
-        ids = [scene_id for scene_id in registered if tile_of_id(scene_id) in tiles]
+        # Some ids have their zone without its zero.
+        candidates = registered_with(instance, SENTINEL2.partitions, [tile.lstrip("0") for tile in tiles])
+        ids = [scene_id for scene_id in candidates if tile_of_id(scene_id) in tiles]
         if not ids:
             return FoundScenes()
         choice = SceneChoice(scene_ids=ids)

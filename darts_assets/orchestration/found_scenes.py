@@ -15,6 +15,7 @@ from darts_assets.orchestration.id_files import read_ids
 from darts_assets.orchestration.metadata import as_metadata, image_link
 from darts_assets.orchestration.partitions import SENTINEL2, SceneFamily
 from darts_assets.orchestration.registration import Registered, register_found
+from darts_assets.orchestration.registry import registered
 from darts_assets.orchestration.resources import SceneRegistry
 from darts_assets.orchestration.scene_choice import SceneChoice, Searches, by_ids, by_place
 from darts_assets.orchestration.source_access import SceneCatalogs
@@ -179,7 +180,7 @@ def items_of_ids(
     search: Callable[[list[str]], Iterator[dict[str, Any]]],
 ) -> Iterator[dict[str, Any]]:
     """The items of registered scenes from the registry, then the others from where they are searched for."""
-    partitions = set(instance.get_dynamic_partitions(str(family.partitions.name)))
+    partitions = registered(instance, family.partitions, ids)
     asked = [scene_id for scene_id in ids if scene_id not in partitions]
     there = iter([scene_id for scene_id in ids if scene_id in partitions])
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="items") as pool:

@@ -1,16 +1,19 @@
 """IO managers: tiles as Zarr and tables as GeoParquet, published atomically, the same on a path and on S3."""
 
 import json
+import logging
 import shutil
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import obstore
 from dagster import ResourceDependency
 
-from darts_assets.orchestration.metadata import domain_call
+from darts_assets.orchestration import pictures
+from darts_assets.orchestration.measure import costs_of
+from darts_assets.orchestration.metadata import as_metadata, domain_call
 from darts_assets.orchestration.resources import Store
 from darts_assets.stores.location import StoreLocation
 from darts_assets.tiles import TileStream
@@ -41,30 +44,76 @@ def _manifest_facts(context: dg.OutputContext) -> dict[str, Any]:
     return {name: dict(said[name].value) for name in ("provenance", "summary") if name in said}
 
 
+class TilesOfRun(Mapping[str, Any]):
+    """The lazy tiles of all partitions of a run, each opened when it is taken: a damaged one fails for itself only."""
+
+    def __init__(self, read: "Callable[[str], xr.Dataset]", partitions: Sequence[str]) -> None:
+        self._read, self._partitions = read, partitions
+
+    def __getitem__(self, partition: str) -> "xr.Dataset":
+        """The tile; raises NotReadableError if there is none, or it is damaged."""
+        if partition not in self._partitions:
+            raise KeyError(partition)
+        return self._read(partition)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._partitions)
+
+    def __len__(self) -> int:
+        return len(self._partitions)
+
+
+def keep_tile(
+    store: Store, asset: dg.AssetKey, partition: str, stream: TileStream, facts: Mapping[str, Any], log: logging.Logger
+) -> dict[str, dg.MetadataValue[Any]]:
+    """Stream a tile into a new version and publish it.
+
+    Args:
+        store: where.
+        asset: whose partition the tile is.
+        partition: which.
+        stream: the tile.
+        facts: JSON for the manifest.
+        log: told how far it is.
+
+    Returns:
+        What is said of it in the metadata of its materialization.
+    """
+    from darts_assets.stores.tiles import write_tile
+
+    def progress(done: int, total: int) -> None:
+        log.info("%s: %d of %d rows written", partition, done, total)
+
+    place = store.place("tiles", *asset.path, f"{partition}.zarr")
+    written = write_tile(place, stream, metadata=facts, progress=progress)
+    return as_metadata(
+        {
+            "path": dg.MetadataValue.path(place.location.url),
+            "bytes": written.size,
+            "coverage": written.coverage,
+            "bands": ", ".join(stream.bands),
+            "shape": str(tuple(stream.geobox.shape)),
+            **pictures.of_tile(written),
+        }
+    )
+
+
 class TileIOManager(_PlaceIOManager):
     """`TileStream` in, window by window; lazy `xarray.Dataset` out. Under `tiles/<asset>/<partition>.zarr`."""
 
     def handle_output(self, context: dg.OutputContext, obj: TileStream) -> None:
-        """Stream the tile into a new version and publish it; adds size, time and coverage to the metadata."""
-        from darts_assets.stores.tiles import write_tile
-
-        def log(done: int, total: int) -> None:
-            context.log.info("%s: %d of %d rows written", context.asset_partition_key, done, total)
-
-        place = self.store.place("tiles", *context.asset_key.path, f"{context.asset_partition_key}.zarr")
-        started = time.perf_counter()
+        """Stream the tile into a new version and publish it; adds size, coverage and costs to the metadata."""
         with domain_call(context.log):
-            written = write_tile(place, obj, metadata=_manifest_facts(context), progress=log)
-        context.add_output_metadata(
-            {
-                "path": dg.MetadataValue.path(place.location.url),
-                "bytes": written.size,
-                "seconds": round(time.perf_counter() - started, 2),
-                "coverage": dg.MetadataValue.json(written.coverage),
-                "bands": ", ".join(obj.bands),
-                "shape": str(tuple(obj.geobox.shape)),
-            }
-        )
+            said = keep_tile(
+                self.store, context.asset_key, context.asset_partition_key, obj, _manifest_facts(context), context.log
+            )
+        context.add_output_metadata({**said, **costs_of(context)})
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """The tile of the run's partition; `TilesOfRun` for steps that ask for that by their annotation."""
+        if context.dagster_type.typing_type is TilesOfRun:
+            return TilesOfRun(partial(self.read, tuple(context.asset_key.path)), context.asset_partition_keys)
+        return super().load_input(context)
 
     def read(self, asset: tuple[str, ...], partition: str) -> "xr.Dataset":
         """The tile, lazily, with `provenance` and `coverage` from its manifest as attributes."""
@@ -90,6 +139,7 @@ class VectorIOManager(_PlaceIOManager):
             {
                 "path": dg.MetadataValue.path(place.location.url),
                 "files": dg.MetadataValue.json([f"{version}/{name}" for name, version in manifest.contents.items()]),
+                **costs_of(context),
             }
         )
 

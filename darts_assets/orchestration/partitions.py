@@ -2,12 +2,12 @@
 
 import pkgutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import dagster as dg
 
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
-from darts_assets.orchestration.compute import SCENE_POOL
+from darts_assets.orchestration.compute import SCENE_POOL, op_tags
 
 if TYPE_CHECKING:
     from darts_assets.sources import SceneSource
@@ -30,6 +30,8 @@ class AssetArguments(TypedDict):
     partitions_def: dg.PartitionsDefinition[str]
     group_name: str
     owners: list[str]
+    op_tags: dict[str, Any]
+    tags: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class SceneFamily:
             "partitions_def": self.partitions,
             "group_name": self.name,
             "owners": [OWNER],
+            "op_tags": op_tags(step),
+            "tags": {"darts/family": self.name, "darts/step": step},
         }
 
     def load_source(self) -> "SceneSource":

@@ -3,6 +3,7 @@
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -138,10 +139,10 @@ def find_images(
         )  # fmt: skip
     else:
         found.area = _area(choice.aoi, deliveries.s3) if choice.aoi else None
-        partitions = set(instance.get_dynamic_partitions(str(PLANET.partitions.name)))
+        is_partition = partial(instance.has_dynamic_partition, str(PLANET.partitions.name))
         items = _search(
             choice, deliveries, found, intervals=choice.intervals(), area=found.area,
-            kept=lambda image: kept_item(PLANET, scenes, image) if image in partitions else None,
+            kept=lambda image: kept_item(PLANET, scenes, image) if is_partition(image) else None,
         )  # fmt: skip
     found.registered = register_found(instance, scenes, PLANET, items, dry_run=dry_run, seen=found.see, log=log)
     found.problems += found.registered.unusable.values()

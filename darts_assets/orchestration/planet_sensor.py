@@ -4,17 +4,16 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from darts_assets.errors import DartsError, RasterError, SceneError
 from darts_assets.orchestration.partitions import PLANET
 from darts_assets.orchestration.planet_choice import DeliveryFolders
-from darts_assets.orchestration.registration import register_found
 from darts_assets.orchestration.resources import SceneRegistry
-from darts_assets.orchestration.sensor_ticks import Call, in_time, taken
+from darts_assets.orchestration.sensor_ticks import Call, Wanted, before, in_time, request, sensor_of, taken
 
 if TYPE_CHECKING:
     from darts_assets.sources.planet.deliveries import Delivery
@@ -47,13 +46,12 @@ class Arriving(BaseModel):
 def build_planet_sensors(interval: int = _INTERVAL) -> list[dg.SensorDefinition]:
     """The sensor of Planet's deliveries; between its ticks lie `interval` seconds at least."""
 
-    @dg.sensor(
-        name="new_planet_images",
-        job_name=f"{PLANET.name}_chain",
-        minimum_interval_seconds=interval,
-        default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Registers Planet images that have arrived whole in the folders of DARTS_PLANET, and requests a "
-        "run of the chain for each.",
+    @sensor_of(
+        PLANET,
+        "new_planet_images",
+        interval,
+        "Registers Planet images that have arrived whole in the folders of DARTS_PLANET, and requests a run of the "
+        "chain for each.",
     )
     def new_planet_images(
         context: dg.SensorEvaluationContext, scenes: SceneRegistry, deliveries: DeliveryFolders
@@ -72,18 +70,7 @@ def build_planet_sensors(interval: int = _INTERVAL) -> list[dg.SensorDefinition]
             return dg.SkipReason(str(error))
         tick = _Tick(context, deliveries)
         tick.look()
-        for sentence in tick.said:
-            context.log.info(sentence)
-        registered = register_found(context.instance, scenes, PLANET, tick.items.values())
-        requests = [
-            dg.RunRequest(run_key=image, partition_key=image, tags={FOLDER_TAG: tick.folders[image]})
-            for image in registered.scene_ids
-        ]
-        return dg.SensorResult(
-            run_requests=requests,
-            skip_reason=None if requests else "; ".join(tick.said),
-            cursor=tick.cursor.model_dump_json(),
-        )
+        return request(context, scenes, PLANET, tick.found, tick.said, tick.cursor)
 
     return [new_planet_images]
 
@@ -94,25 +81,19 @@ class _Tick:
 
     Attributes:
         said: for people.
-        items: of the images to request, by their ids.
-        folders: of the same.
+        found: images to request, by their ids.
         cursor: for the next tick.
     """
 
     context: dg.SensorEvaluationContext
     deliveries: DeliveryFolders
     said: list[str] = field(default_factory=list)
-    items: dict[str, dict[str, Any]] = field(default_factory=dict)
-    folders: dict[str, str] = field(default_factory=dict)
+    found: dict[str, Wanted] = field(default_factory=dict)
     cursor: Arriving = field(default_factory=Arriving)
 
     def __post_init__(self) -> None:
         self._now = dt.datetime.now(dt.UTC)
-        self._before = Arriving()
-        try:
-            self._before = Arriving.model_validate_json(self.context.cursor or "{}")
-        except ValidationError:
-            self.context.log.warning(f"images wait anew: the cursor is none of this sensor: {self.context.cursor}")
+        self._before = before(self.context, Arriving, "images wait anew")
 
     def look(self) -> None:
         """Find what is new, and see which of it has arrived whole."""
@@ -120,7 +101,7 @@ class _Tick:
 
         with in_time(self.deliveries.seconds) as call:
             found, problems = self._find(call)
-            known = taken(self.context.instance, PLANET)
+            known = taken(self.context.instance, PLANET, {each.id.id for each in found})
             new = without_twins((each for each in found if each.id.id not in known), problems)
             # Those that rest the longest first: no number of new ones keeps them waiting.
             counts = self._sort(sorted(new, key=lambda delivery: (delivery.modified, delivery.id.id)), call)
@@ -162,7 +143,7 @@ class _Tick:
             image, signature = delivery.id.id, delivery.signature
             if self._before.broken.get(image) == signature:
                 broken[image] = signature
-            elif not self._rests(delivery) or late or len(self.items) == self.deliveries.runs:
+            elif not self._rests(delivery) or late or len(self.found) == self.deliveries.runs:
                 seen[image] = signature
             else:
                 try:
@@ -178,7 +159,7 @@ class _Tick:
         most = self.deliveries.remembered
         self.cursor.seen = dict([*seen.items(), *self.cursor.seen.items()][:most])
         self.cursor.broken = dict([*broken.items(), *self.cursor.broken.items()][:most])
-        return {"complete and requested": len(self.items), "not complete yet": len(seen), "cannot be used": len(broken)}
+        return {"complete and requested": len(self.found), "not complete yet": len(seen), "cannot be used": len(broken)}
 
     def _rests(self, delivery: "Delivery") -> bool:
         """Whether all has arrived, as far as can be told from outside."""
@@ -193,5 +174,4 @@ class _Tick:
 
         item = call(partial(item_of, delivery, self.deliveries.s3))
         if item is not None:
-            self.items[delivery.id.id] = item
-            self.folders[delivery.id.id] = delivery.folder[-_LONGEST_TAG:]
+            self.found[delivery.id.id] = Wanted(item, {FOLDER_TAG: delivery.folder[-_LONGEST_TAG:]})

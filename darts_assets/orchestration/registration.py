@@ -2,9 +2,11 @@
 
 import datetime as dt
 import itertools
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import dagster as dg
 
 from darts_assets.errors import SceneError
 from darts_assets.orchestration.partitions import FAMILIES, PLANET, SENTINEL2, SceneFamily
+from darts_assets.orchestration.registry import register, registered
 from darts_assets.orchestration.resources import SceneRegistry
 
 if TYPE_CHECKING:
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 16  # items that are written to the store at a time
 _BATCH = 256  # items that are held at a time, beside a page of the catalog
-_PARTITIONS = 5000  # that Dagster gets at a time
 
 
 def register_items(
@@ -113,39 +115,44 @@ def register_found(
         seen: called with each scene, and whether it is new.
         log: told how far it is.
     """
-    partitions = set(instance.get_dynamic_partitions(str(family.partitions.name)))
     source = family.load_source()
     result = Registered()
     found: dict[str, _Found] = {}
     new: set[str] = set()
 
-    def keep(item: dict[str, Any]) -> "tuple[Scene, bool] | tuple[str, str]":
-        try:
-            scene = source.parse(item)
-        except SceneError as error:
-            return str(item.get("id")), str(error)
-        # Somebody may have added a partition by hand, which then has no item.
-        is_new = scene.id not in partitions
-        if not dry_run and (is_new or not scenes.is_kept(family, scene.id)):
-            scenes.keep(family, scene)
-        return scene, is_new
+    def parse(batch: list[dict[str, Any]]) -> "Iterator[Scene]":
+        for item in batch:
+            try:
+                scene = source.parse(item)
+            except SceneError as error:
+                result.unusable[str(item.get("id"))] = str(error)
+            else:
+                yield scene
 
     stream = iter(items)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="items") as pool:
         while batch := list(itertools.islice(stream, _BATCH)):
-            for thing, said in pool.map(keep, batch):
-                if isinstance(thing, str):
-                    result.unusable[thing] = str(said)
-                elif thing.id not in found:
-                    found[thing.id] = _Found.of(thing)
-                    new |= {thing.id} if said else set()
-                    seen(thing, bool(said))
+            parsed = {scene.id: scene for scene in parse(batch) if scene.id not in found}
+            unknown = parsed.keys() - registered(instance, family.partitions, parsed)
+            if not dry_run:
+                keep = partial(_keep, scenes, family, unknown)
+                deque(pool.map(keep, parsed.values()), maxlen=0)  # raises what keeping an item has raised
+            found |= {scene.id: _Found.of(scene) for scene in parsed.values()}
+            new |= unknown
+            for scene in parsed.values():
+                seen(scene, scene.id in unknown)
     ordered = sorted(found.values())
     result.scene_ids = [scene.id for scene in ordered]
     result.new = [scene_id for scene_id in result.scene_ids if scene_id in new]
     if not dry_run:
         _add_partitions(instance, family, [scene for scene in ordered if scene.id in new], log)
     return result
+
+
+def _keep(scenes: SceneRegistry, family: SceneFamily, unknown: set[str], scene: "Scene") -> None:
+    # Somebody may have added a partition by hand, which then has no item.
+    if scene.id in unknown or not scenes.is_kept(family, scene.id):
+        scenes.keep(family, scene)
 
 
 def _add_partitions(
@@ -155,7 +162,4 @@ def _add_partitions(
     log: Callable[[str], None] = lambda text: None,
 ) -> None:
     ids = [scene.id for scene in sorted(found)]
-    for start in range(0, len(ids), _PARTITIONS):
-        part = ids[start : start + _PARTITIONS]
-        instance.add_dynamic_partitions(str(family.partitions.name), part)
-        log(f"{start + len(part)} of {len(ids)} scenes registered")
+    register(instance, family.partitions, ids, lambda done: log(f"{done} of {len(ids)} scenes registered"))

@@ -3,14 +3,11 @@
 from collections.abc import Collection
 
 import dagster as dg
-from dagster._core.definitions.data_version import (
-    CODE_VERSION_TAG,
-    DATA_VERSION_IS_USER_PROVIDED_TAG,
-    DATA_VERSION_TAG,
-)
 
 from darts_assets.orchestration.assets.raw_scene import CODE_VERSION, RawSceneConfig, keep_raw_scene
+from darts_assets.orchestration.measure import Meter, versions
 from darts_assets.orchestration.metadata import as_metadata
+from darts_assets.orchestration.one_by_one import version_tags
 from darts_assets.orchestration.partitions import SceneFamily
 from darts_assets.orchestration.resources import RawScenes, SceneRegistry
 
@@ -44,17 +41,13 @@ def fetch_and_record(
     Raises:
         SceneError, RasterError, SourceUnavailableError, SettingsError: from the scene's source.
     """
+    meter = Meter()
     scene = scenes.scene(family, scene_id)
     kept = keep_raw_scene(family, scene, config, raw=raw, needed=needed, log=context.log.info)
     if kept.fetched or (raw.enabled and scene_id not in recorded):
-        versions = {
-            DATA_VERSION_TAG: kept.data_version,
-            DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
-            CODE_VERSION_TAG: CODE_VERSION,
-        }
+        tags = version_tags(kept.data_version, CODE_VERSION)
+        said = as_metadata({**kept.metadata, "config": config.model_dump(), "versions": versions(), **meter.costs()})
         context.log_event(
-            dg.AssetMaterialization(
-                family.key("raw_scene"), partition=scene_id, metadata=as_metadata(kept.metadata), tags=versions
-            )
+            dg.AssetMaterialization(family.key("raw_scene"), partition=scene_id, metadata=said, tags=tags)
         )
     return kept.fetched

@@ -5,17 +5,14 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from pydantic import ValidationError
 
 from darts_assets.errors import DartsError, SceneError
 from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.registration import register_found
 from darts_assets.orchestration.resources import SceneRegistry
-from darts_assets.orchestration.sensor_ticks import Call, in_time, taken
+from darts_assets.orchestration.sensor_ticks import Call, Wanted, before, in_time, pages, request, sensor_of, taken
 from darts_assets.orchestration.source_access import SceneCatalogs, SourceAccess
 from darts_assets.orchestration.watched_areas import Position, Positions, Watch, WatchedArea, WatchedAreas
 
@@ -26,6 +23,7 @@ AREA_TAG = "darts/area"
 PUBLISHED_TAG = "darts/published"
 
 _INTERVAL = 15 * 60  # seconds
+_PAGE = 100  # items that are looked up at a time
 _FIRST = dt.timedelta(days=7)
 _NEVER = dt.datetime.min.replace(tzinfo=dt.UTC)
 
@@ -33,12 +31,11 @@ _NEVER = dt.datetime.min.replace(tzinfo=dt.UTC)
 def build_sensors(family: SceneFamily, interval: int = _INTERVAL) -> list[dg.SensorDefinition]:
     """The sensors of a family; between their ticks lie `interval` seconds at least."""
 
-    @dg.sensor(
-        name=f"new_{family.name}_scenes",
-        job_name=f"{family.name}_chain",
-        minimum_interval_seconds=interval,
-        default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Registers new scenes of the watched areas (DARTS_WATCH) and requests a run of the chain for each.",
+    @sensor_of(
+        family,
+        f"new_{family.name}_scenes",
+        interval,
+        "Registers new scenes of the watched areas (DARTS_WATCH) and requests a run of the chain for each.",
     )
     def new_scenes(
         context: dg.SensorEvaluationContext, scenes: SceneRegistry, catalogs: SceneCatalogs, watch: Watch
@@ -52,30 +49,17 @@ def build_sensors(family: SceneFamily, interval: int = _INTERVAL) -> list[dg.Sen
         Run keys are the scenes' ids: another processing of an acquisition has another.
         """
         try:
-            watched = watch.read()
+            with in_time(watch.seconds / 2) as call:
+                watched = call(lambda: watch.read(scenes.access.options))
+        except TimeoutError:
+            return dg.SkipReason(f"watched areas {watch.path}: {watch.seconds / 2:g} s were too short to read the file")
         except DartsError as error:
             return dg.SkipReason(str(error))
         tick = _Tick(context, family, scenes.access, catalogs, watch, watched)
         said = [*tick.look(), *(f"{name}: not watched: {reason}" for name, reason in watched.wrong.items())]
-        for sentence in said:
-            context.log.info(sentence)
-        registered = register_found(context.instance, scenes, family, [new.item for new in tick.found.values()])
-        found = [tick.found[scene_id].request for scene_id in registered.scene_ids]
-        return dg.SensorResult(
-            run_requests=found,
-            skip_reason=None if found else "; ".join(said) or f"{watch.path} has no areas",
-            cursor=tick.cursor(),
-        )
+        return request(context, scenes, family, tick.found, said or [f"{watch.path} has no areas"], tick.cursor())
 
     return [new_scenes]
-
-
-@dataclass(frozen=True)
-class _New:
-    """A scene, and the run that it needs."""
-
-    item: dict[str, Any]
-    request: dg.RunRequest
 
 
 @dataclass
@@ -92,20 +76,16 @@ class _Tick:
     catalogs: SceneCatalogs
     watch: Watch
     watched: WatchedAreas
-    found: dict[str, _New] = field(default_factory=dict)
+    found: dict[str, Wanted] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._now = dt.datetime.now(dt.UTC)
-        self._positions = Positions()
-        try:
-            self._positions = Positions.model_validate_json(self.context.cursor or "{}")
-        except ValidationError:
-            self.context.log.warning(f"all areas begin anew: the cursor is none of this sensor: {self.context.cursor}")
+        self._positions = before(self.context, Positions, "all areas begin anew")
 
-    def cursor(self) -> str:
+    def cursor(self) -> Positions:
         """Positions of the areas of the file, also of those that make no sense now."""
         names = {area.name for area in self.watched.areas} | self.watched.wrong.keys()
-        return self._positions.only(names).model_dump_json()
+        return self._positions.only(names)
 
     def look(self) -> list[str]:
         """What was seen in each area, those first that have waited the longest."""
@@ -126,33 +106,28 @@ class _Tick:
     def _look_at(self, area: WatchedArea, share: int, call: "Call") -> str:
         selection = call(lambda: self._selection(area))
         position = self._position(area, selection)
-        items = self._items(area, selection, position.start)
         reached, rest = position.start, ""
         known = new = 0
         wrong: list[str] = []
-        while True:
-            try:
-                item = call(lambda: next(items, None))
-            except TimeoutError:
-                if not (known or new or wrong):
-                    raise
-                rest = "; the time is up, and the next tick goes on"
-                break
-            if item is None:
-                break
-            published = _published(item, area)
-            if item["id"] in self.found or item["id"] in self._taken:
-                known += 1
-            elif new == share:
-                rest = "; the next tick goes on"
-                break
-            else:
-                try:
-                    self.found[item["id"]] = self._wanted(item, area, published)
-                    new += 1
-                except SceneError as error:
-                    wrong.append(str(error))
-            reached = published
+        try:
+            for item, is_taken in self._looked_up(self._items(area, selection, position.start), call):
+                published = _published(item, area)
+                if is_taken or item["id"] in self.found:
+                    known += 1
+                elif new == share:
+                    rest = "; the next tick goes on"
+                    break
+                else:
+                    try:
+                        self.found[item["id"]] = self._wanted(item, area, published)
+                        new += 1
+                    except SceneError as error:
+                        wrong.append(str(error))
+                reached = published
+        except TimeoutError:
+            if not (known or new or wrong):
+                raise
+            rest = "; the time is up, and the next tick goes on"
         self._positions.areas[area.name] = position.after(reached, self._now, self.watched.overlap, ended=not rest)
         unusable = f", {len(wrong)} unusable, such as {wrong[0]}" if wrong else ""
         return (
@@ -179,14 +154,16 @@ class _Tick:
         wanted = replace(selection, filter=replace(selection.filter, published_since=since))
         yield from self.catalogs.open(area.source, earth_engine_collection="").search(wanted)
 
-    def _wanted(self, item: dict[str, Any], area: WatchedArea, published: dt.datetime) -> _New:
-        scene = self.family.load_source().parse(item)
-        tags = {AREA_TAG: area.name, PUBLISHED_TAG: published.isoformat()}
-        return _New(item, dg.RunRequest(run_key=scene.id, partition_key=scene.id, tags=tags))
+    def _looked_up(self, items: Iterator[dict[str, Any]], call: Call) -> Iterator[tuple[dict[str, Any], bool]]:
+        """Items, and whether each is left alone because it has a run or products."""
+        for page in pages(items, _PAGE, call):
+            known = taken(self.context.instance, self.family, [item["id"] for item in page])
+            for item in page:
+                yield item, item["id"] in known
 
-    @cached_property
-    def _taken(self) -> set[str]:
-        return taken(self.context.instance, self.family)
+    def _wanted(self, item: dict[str, Any], area: WatchedArea, published: dt.datetime) -> Wanted:
+        self.family.load_source().parse(item)
+        return Wanted(item, {AREA_TAG: area.name, PUBLISHED_TAG: published.isoformat()})
 
 
 def _published(item: dict[str, Any], area: WatchedArea) -> dt.datetime:

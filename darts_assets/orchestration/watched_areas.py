@@ -71,11 +71,11 @@ class WatchedArea(BaseModel):
             baseline=self.baseline,
         )
 
-    def selection(self, folder: Path, s3: "S3Options") -> "Selection":
+    def selection(self, folder: str, s3: "S3Options") -> "Selection":
         """Its scenes, whenever published.
 
         Args:
-            folder: of the file of areas.
+            folder: of the file of areas, a path or URL.
             s3: how `s3://` is reached.
 
         Raises:
@@ -87,7 +87,8 @@ class WatchedArea(BaseModel):
 
         if self.tiles:
             return Selection(tiles=self.tiles, filter=self.filter())
-        aoi = read_aoi(self.aoi if is_remote(self.aoi) else str(folder / self.aoi), s3)
+        absolute = is_remote(self.aoi) or Path(self.aoi).is_absolute()
+        aoi = read_aoi(self.aoi if absolute else f"{folder}/{self.aoi}", s3)
         return Selection(area=lonlat_area(aoi.geometry, aoi.crs), filter=self.filter())
 
 
@@ -110,7 +111,7 @@ class Watch(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Where the file of areas is, and how much a tick may do.
 
     Attributes:
-        path: None watches nothing.
+        path: a path, `http(s)://...` or `s3://bucket/key`; None watches nothing.
         runs: requested in a tick at most; Dagster creates about four in a second.
         seconds: that a tick may search for; Dagster gives a tick a minute for everything.
     """
@@ -120,20 +121,28 @@ class Watch(dg.ConfigurableResource):  # type: ignore[type-arg]
     seconds: float = 40.0
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> str:
         """Folder of the file."""
-        return Path(self.path or "").parent
+        return (self.path or "").rpartition("/")[0]
 
-    def read(self) -> WatchedAreas:
+    def read(self, s3: "S3Options") -> WatchedAreas:
         """The areas, as the file has them now.
+
+        Args:
+            s3: how `s3://` is reached.
 
         Raises:
             SettingsError: if there is no such file, or it is no file of areas; one area that makes no sense is none.
+            SourceUnavailableError: if a service does not answer after bounded retries.
         """
+        from darts_assets.sources.access import read_bytes
+
         if self.path is None:
             raise SettingsError("nothing is watched: DARTS_WATCH names no file of areas")
         try:
-            content = tomllib.loads(Path(self.path).read_text("utf-8"))
+            content = tomllib.loads(read_bytes(self.path, s3).decode())
+        except FileNotFoundError:
+            raise SettingsError(f"watched areas {self.path}: there is no such file") from None
         except OSError as error:
             raise SettingsError(f"watched areas {self.path}: it cannot be read: {error.strerror}") from None
         except ValueError as error:  # not TOML, or not even text

@@ -1,5 +1,8 @@
 """The asset `segmentation`: what its config takes, and which of it makes another version of the data."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import dagster as dg
 import numpy as np
 import pytest
@@ -8,45 +11,48 @@ from odc.geo.geobox import GeoBox
 
 from darts_assets.bands import FEATURES
 from darts_assets.orchestration.assets.segmentation import build_segmentation
+from darts_assets.orchestration.io_managers import TileIOManager
 from darts_assets.orchestration.partitions import SENTINEL2
-from darts_assets.orchestration.resources import Models
+from darts_assets.orchestration.resources import Models, Store
+from darts_assets.stores.tiles import write_tile
 from darts_assets.tiles import TileStream, on_grid
 
 SCENE = "S2A_MSIL2A_20230615T123456_N0509_R012_T33UUP_20230615T145678"
 SMALL = {"patch_size": 64, "overlap": 16}
 
 
-class Collected(dg.IOManager):
-    """Gives a tile of two patches, keeps what is made of it."""
-
-    def load_input(self, context: dg.InputContext) -> xr.Dataset:
-        random = np.random.default_rng(5)
-        bands = {name: random.uniform(0, 0.5, (64, 100)).astype("float32") for name in FEATURES}
-        box = GeoBox.from_bbox((0, 0, 1000, 640), "EPSG:32633", resolution=10)
-        return on_grid(bands, box, {"provenance": {"data_version": "one"}})
-
-    def handle_output(self, context: dg.OutputContext, obj: TileStream) -> None:
-        self.tile = obj.collect()
-
-
-def materialized(**config: object) -> tuple[dg.ExecuteInProcessResult, Collected]:
-    collected = Collected()
+@pytest.fixture
+def materialized(tmp_path: Path) -> Callable[..., tuple[dg.ExecuteInProcessResult, xr.Dataset | None]]:
+    """Segments a tile of two patches by some config; the result of the run, and the tile, if there is one."""
+    store = Store(url=str(tmp_path))
+    tiles = TileIOManager(store=store)
+    random = np.random.default_rng(5)
+    bands = {name: random.uniform(0, 0.5, (64, 100)).astype("float32") for name in FEATURES}
+    box = GeoBox.from_bbox((0, 0, 1000, 640), "EPSG:32633", resolution=10)
+    stream = TileStream(box, FEATURES, iter([on_grid(bands, box)]))
+    place = store.place("tiles", *SENTINEL2.key("preprocessed_tile").path, f"{SCENE}.zarr")
+    write_tile(place, stream, metadata={"provenance": {"data_version": "one"}})
     upstream = dg.AssetSpec(SENTINEL2.key("preprocessed_tile"), partitions_def=SENTINEL2.partitions)
-    with dg.DagsterInstance.ephemeral() as instance:
-        instance.add_dynamic_partitions(SENTINEL2.partitions.name, [SCENE])
-        result = dg.materialize(
-            [build_segmentation(SENTINEL2), upstream],
-            selection=[SENTINEL2.key("segmentation")],
-            instance=instance,
-            partition_key=SCENE,
-            resources={"models": Models(), "tiles": collected},
-            run_config={
-                "ops": {"sentinel2__segmentation": {"config": {**SMALL, **config}}},
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            },
-            raise_on_error=False,
-        )
-    return result, collected
+    key = SENTINEL2.key("segmentation")
+
+    def run(**config: object) -> tuple[dg.ExecuteInProcessResult, xr.Dataset | None]:
+        with dg.DagsterInstance.ephemeral() as instance:
+            instance.add_dynamic_partitions(SENTINEL2.partitions.name, [SCENE])
+            result = dg.materialize(
+                [build_segmentation(SENTINEL2), upstream],
+                selection=[key],
+                instance=instance,
+                partition_key=SCENE,
+                resources={"models": Models(store=store), "store": store, "tiles": tiles},
+                run_config={
+                    "ops": {"sentinel2__segmentation": {"config": {**SMALL, **config}}},
+                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                },
+                raise_on_error=False,
+            )
+        return result, tiles.read(tuple(key.path), SCENE) if result.success else None
+
+    return run
 
 
 def version(result: dg.ExecuteInProcessResult) -> str:
@@ -54,21 +60,22 @@ def version(result: dg.ExecuteInProcessResult) -> str:
     return str(event.materialization.tags["dagster/data_version"])
 
 
-def test_how_fast_makes_no_other_version_but_the_precision_does() -> None:
-    default, collected = materialized()
+def test_how_fast_makes_no_other_version_but_the_precision_does(materialized: Callable) -> None:
+    default, tile = materialized()
     assert default.success
+    expected = tile["probabilities"].values
     for same in ({"batch_size": 1}, {"batch_size": "auto"}, {"device": "cpu"}, {"precision": "fp32", "device": "cpu"}):
         result, again = materialized(**same)
         assert result.success
         assert version(result) == version(default)
-        np.testing.assert_allclose(again.tile["probabilities"], collected.tile["probabilities"], atol=1e-5)
+        np.testing.assert_allclose(again["probabilities"], expected, atol=1e-5)
     for different in ({"precision": "bf16"}, {"overlap": 8}):
         result, _ = materialized(**different)
         assert result.success
         assert version(result) != version(default)
 
 
-def test_the_precision_is_recorded() -> None:
+def test_the_precision_is_recorded(materialized: Callable) -> None:
     (event,) = materialized()[0].get_asset_materialization_events()
     recorded = event.materialization.metadata["provenance"].value["parameters"]
     assert recorded["precision"] == "fp32"
@@ -83,13 +90,13 @@ def test_the_precision_is_recorded() -> None:
         ({"precision": "fp16", "device": "cpu"}, "precision fp16 needs a GPU"),
     ],
 )
-def test_wrong_config_is_named(config: dict[str, object], words: str) -> None:
+def test_wrong_config_is_named(materialized: Callable, config: dict[str, object], words: str) -> None:
     result, _ = materialized(**config)
     assert not result.success
     (failure,) = (event for event in result.all_events if event.event_type_value == "STEP_FAILURE")
     assert words in str(failure.event_specific_data.error)
 
 
-def test_what_the_launchpad_refuses() -> None:
+def test_what_the_launchpad_refuses(materialized: Callable) -> None:
     with pytest.raises(dg.DagsterInvalidConfigError, match="fp8"):
         materialized(precision="fp8")

@@ -250,7 +250,7 @@ def test_a_service_that_fails_for_one_area(feed: SceneFeed, watcher: Watcher) ->
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "it cannot be read: No such file or directory"),
+        (None, "there is no such file"),
         ("version = 1\nareas = [", "it is not TOML: "),
         ("areas = []", "version is None; 'version = 1' was expected"),
         ("version = 2", "version is 2"),

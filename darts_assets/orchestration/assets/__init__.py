@@ -11,13 +11,16 @@ from darts_assets.orchestration.assets.segmentation import build_segmentation
 from darts_assets.orchestration.partitions import SceneFamily
 
 
-def build_chain(family: SceneFamily) -> list[dg.AssetsDefinition]:
-    """raw_scene -> auxiliary -> preprocessed_tile -> segmentation -> polygons -> products, one partition per scene."""
+def build_chain(family: SceneFamily, scenes_per_run: int = 1) -> list[dg.AssetsDefinition]:
+    """raw_scene -> auxiliary -> preprocessed_tile -> segmentation -> polygons -> products, one partition per scene.
+
+    A run of a backfill takes one scene; of `segmentation` up to `scenes_per_run`.
+    """
     return [
         build_raw_scene(family),
         build_auxiliary(family),
         build_preprocessed_tile(family),
-        build_segmentation(family),
+        build_segmentation(family, scenes_per_run),
         build_polygons(family),
         build_products(family),
     ]

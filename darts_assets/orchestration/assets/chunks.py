@@ -1,17 +1,15 @@
 """The chunks of the auxiliary cubes, one partition each; a run takes one, a range, or a batch of a backfill."""
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
-from darts_assets.errors import CubeError
 from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
 from darts_assets.orchestration.chunk_records import CODE_VERSION, fill_and_record
-from darts_assets.orchestration.compute import CHUNKS_PER_RUN, POOLS
-from darts_assets.orchestration.metadata import domain_call
+from darts_assets.orchestration.compute import CHUNKS_PER_RUN, POOLS, op_tags
+from darts_assets.orchestration.one_by_one import Failures, beta_policies, partitions_per_run
 from darts_assets.orchestration.partitions import CHUNK_KEYS, CHUNK_PARTITIONS, OWNER
 
 _DESCRIPTIONS: dict[AuxiliaryLayer, str] = {
@@ -22,11 +20,10 @@ _DESCRIPTIONS: dict[AuxiliaryLayer, str] = {
 
 def build_chunks() -> list[dg.AssetsDefinition]:
     """The chunk assets, one for each layer."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # backfill policies: tried, and pinned with Dagster 1.13
-        return [_build(layer) for layer in AUXILIARY_LAYERS]
+    return [_build(layer) for layer in AUXILIARY_LAYERS]
 
 
+@beta_policies()
 def _build(layer: AuxiliaryLayer) -> dg.AssetsDefinition:
     @dg.asset(
         key=CHUNK_KEYS[layer],
@@ -36,16 +33,16 @@ def _build(layer: AuxiliaryLayer) -> dg.AssetsDefinition:
         owners=[OWNER],
         code_version=CODE_VERSION,
         pool=POOLS[layer],
+        op_tags=op_tags("chunk"),
         # A run for each of hundreds of chunks would spend its time on starting. Dagster's command line takes ranges
         # only of assets whose backfill is always one run, which would be no good for a country.
-        backfill_policy=dg.BackfillPolicy.multi_run(CHUNKS_PER_RUN),
+        backfill_policy=partitions_per_run(CHUNKS_PER_RUN),
         output_required=False,
         description=_DESCRIPTIONS[layer],
     )
     def chunk(context: dg.AssetExecutionContext, cubes: AuxiliaryCubes) -> Iterator[Any]:
         yield from ()  # each chunk is recorded by itself, so that one that fails does not take its neighbours with it
-        with domain_call(context.log):
-            _materialize(context, cubes, layer)
+        _materialize(context, cubes, layer)
 
     return chunk
 
@@ -53,21 +50,14 @@ def _build(layer: AuxiliaryLayer) -> dg.AssetsDefinition:
 def _materialize(context: dg.AssetExecutionContext, cubes: AuxiliaryCubes, layer: AuxiliaryLayer) -> None:
     """Fill and record the partitions of the run; raises, at the end, what went wrong."""
     by_cube: dict[str, list[str]] = {}
-    problems: list[CubeError] = []
+    failures = Failures(context)
     for key in context.partition_keys:
-        try:
+        with failures.of(key):
             by_cube.setdefault(cubes.cube_of_chunk(layer, key).spec.name, []).append(key)
-        except CubeError as error:
-            problems.append(error)
     for name, keys in by_cube.items():
-        try:
+        with failures.of(name):
             # A repeated attempt must not say of its own chunks that they were there.
             always = context.retry_number == 0
             filled = fill_and_record(context, cubes, layer, cubes.cube_named(name), keys, always=always)
             context.log.info(f"{name}: {len(filled)} of {len(keys)} chunks filled, the rest was there")
-        except CubeError as error:
-            problems.append(error)
-    for problem in problems[1:]:
-        context.log.error(str(problem))
-    if problems:
-        raise problems[0]
+    failures.end()

@@ -1,16 +1,17 @@
 """`segmentation`: probabilities of thaw slumps, by an ensemble of models over a sliding window."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
-import xarray as xr
 
 from darts_assets.model.parameters import PrecisionSetting
-from darts_assets.orchestration.compute import GPU_TAGS
+from darts_assets.orchestration.checks.segmentation import require_valid
+from darts_assets.orchestration.io_managers import TilesOfRun, keep_tile
 from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
+from darts_assets.orchestration.one_by_one import beta_policies, one_by_one, partitions_per_run
 from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.resources import Models
-from darts_assets.tiles import TileStream
+from darts_assets.orchestration.resources import Models, Store
 
 CODE_VERSION = "1"
 
@@ -41,30 +42,31 @@ class SegmentationConfig(dg.Config):
     compile: bool = False
 
 
-def build_segmentation(family: SceneFamily) -> dg.AssetsDefinition:
-    """The segmentation of a family."""
+@beta_policies()
+def build_segmentation(family: SceneFamily, scenes_per_run: int = 1) -> dg.AssetsDefinition:
+    """The segmentation of a family; a run of a backfill takes up to `scenes_per_run`, and loads the models once."""
 
     @dg.asset(
         **family.asset("segmentation"),
         kinds={"zarr", "torch"},
         code_version=CODE_VERSION,
         io_manager_key="tiles",
-        op_tags=GPU_TAGS,
-        ins={"tile": dg.AssetIn(family.key("preprocessed_tile"), input_manager_key="tiles")},
+        backfill_policy=partitions_per_run(scenes_per_run),
+        output_required=False,
+        ins={"tiles": dg.AssetIn(family.key("preprocessed_tile"), input_manager_key="tiles")},
         description="Probability of a thaw slump for every pixel; the mean of the models' probabilities.",
     )
     def segmentation(
-        context: dg.AssetExecutionContext, config: SegmentationConfig, models: Models, tile: xr.Dataset
-    ) -> dg.MaterializeResult[TileStream]:
-        with domain_call(context.log):
+        context: dg.AssetExecutionContext, config: SegmentationConfig, models: Models, store: Store, tiles: TilesOfRun
+    ) -> Iterator[Any]:
+        with domain_call(context.log):  # what is wrong with models or device is so for every scene: it fails at once
             from darts_assets.model import SegmentParameters
             from darts_assets.model.segment import precision_of, segment
 
             headers = models.headers
-            context.log.info(f"{context.partition_key}: {', '.join(header.name for header in headers)}")
             chosen = SegmentParameters(**config.model_dump())
-            stream = segment(tile, headers, chosen)
             precision = precision_of(headers, chosen)
+        context.log.info(f"models: {', '.join(header.name for header in headers)}")
         # Where and how fast numbers are computed does not change what they mean; their precision does.
         parameters: dict[str, Any] = {
             **config.model_dump(exclude={"device", "batch_size", "compile"}),
@@ -72,11 +74,17 @@ def build_segmentation(family: SceneFamily) -> dg.AssetsDefinition:
             "models": {header.name: header.sha256 for header in headers},
             "model_files": {header.name: header.path.name for header in headers},
         }
-        facts = provenance(CODE_VERSION, parameters, preprocessed_tile=tile.attrs["provenance"]["data_version"])
-        return dg.MaterializeResult(
-            value=stream,
-            metadata=as_metadata({"models": parameters["models"], "provenance": facts}),
-            data_version=dg.DataVersion(facts["data_version"]),
-        )
+
+        def segmented(scene: str) -> dg.MaterializeResult[None]:
+            tile = tiles[scene]
+            facts = provenance(CODE_VERSION, parameters, preprocessed_tile=tile.attrs["provenance"]["data_version"])
+            stream = segment(tile, headers, chosen)
+            kept = keep_tile(store, context.asset_key, scene, stream, {"provenance": facts}, context.log)
+            if len(tiles) > 1:  # else a step of its own evaluates the checks
+                require_valid(context, family, store, scene)
+            said = as_metadata({"models": parameters["models"], "config": config.model_dump(), "provenance": facts})
+            return dg.MaterializeResult(metadata={**said, **kept}, data_version=dg.DataVersion(facts["data_version"]))
+
+        yield from one_by_one(context, segmented)
 
     return segmentation

@@ -1,10 +1,11 @@
-"""Jobs: the chain for a scene, finding and registering scenes, preparing data, shortening the cubes' history."""
+"""Jobs: the chain for a scene, finding and registering scenes, preparing data, publishing, shortening histories."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from darts_assets.orchestration.assets import inventory
 from darts_assets.orchestration.jobs.discover_scenes import discover_planet_images, discover_scenes
 from darts_assets.orchestration.jobs.expire_cube_history import expire_cube_history
 from darts_assets.orchestration.jobs.prepare_auxiliary import prepare_auxiliary
@@ -32,7 +33,26 @@ def build_jobs(families: Iterable[SceneFamily]) -> "list[dg.JobDefinition | Unre
         prepare_planet_data,
         prepare_auxiliary,
         expire_cube_history,
+        _publish_catalog(),
+        _update_inventory(),
     ]
+
+
+def _publish_catalog() -> "UnresolvedAssetJobDefinition":
+    return dg.define_asset_job(
+        "publish_catalog",
+        selection=dg.AssetSelection.assets(["catalog", "stac"], ["catalog", "detections"]),
+        description="Brings the published catalog up to date with the products of all scenes.",
+    )
+
+
+def _update_inventory() -> "UnresolvedAssetJobDefinition":
+    return dg.define_asset_job(
+        "update_inventory",
+        selection=dg.AssetSelection.assets(inventory.RTS, inventory.SLUMPS),
+        partitions_def=inventory.YEARS,
+        description="Brings the inventory of a year up to date with the polygons of all scenes, and follows slumps.",
+    )
 
 
 def _chain(family: SceneFamily) -> "UnresolvedAssetJobDefinition":

@@ -1,7 +1,6 @@
 """The steps that prepare data have in common, whatever family the scenes are of: fetching, chunks, summing up."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
@@ -9,12 +8,14 @@ import dagster as dg
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
 from darts_assets.orchestration.assets.raw_scene import RawSceneConfig
 from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
-from darts_assets.orchestration.chunk_choice import ChosenChunks, batches
+from darts_assets.orchestration.chunk_choice import ChosenChunks, batches, dynamic_outputs
 from darts_assets.orchestration.chunk_records import coverage_map, fill_and_record, register_chunks, unrecorded
-from darts_assets.orchestration.compute import MAX_SOURCE_RETRIES, POOLS
+from darts_assets.orchestration.compute import POOLS
 from darts_assets.orchestration.io_managers import forget_values
 from darts_assets.orchestration.metadata import as_metadata, domain_call
+from darts_assets.orchestration.one_by_one import Failures, recorded_by
 from darts_assets.orchestration.partitions import FAMILIES, SENTINEL2, SceneFamily
+from darts_assets.orchestration.registry import materialized
 from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry, Store
 from darts_assets.orchestration.scene_records import fetch_and_record
 
@@ -41,13 +42,15 @@ def fetching(family: SceneFamily) -> dg.OpDefinition:
     ) -> Value:
         """The scenes that are ready for their chunks, and what failed."""
         said: Value = {"scenes": [], "fetched": 0, "failed": {}}
-        recorded = context.instance.get_materialized_partitions(family.key("raw_scene"))
-        passing: list[dg.RetryRequested] = []
+        recorded = materialized(context.instance, family.key("raw_scene"), batch["scenes"])
+        failures = Failures(context)
         context.log.info(f"{len(batch['scenes'])} scenes, batch {batch['number']} of {batch['of']}")
         for scene_id in batch["scenes"]:
-            with _going_on(context, scene_id, said["failed"], passing):
+            with failures.of(scene_id):
                 if batch["optical"]:
-                    force = batch["force"] and not (context.retry_number and _recorded_now(context, family, scene_id))
+                    # What an earlier attempt at this step has fetched is not fetched again.
+                    last = recorded_by(context.instance, family.key("raw_scene"), scene_id) if batch["force"] else None
+                    force = batch["force"] and last != context.run_id
                     config = RawSceneConfig(bands=batch["bands"], force=force)
                     fetched = fetch_and_record(
                         context, family, scene_id, config,
@@ -55,8 +58,8 @@ def fetching(family: SceneFamily) -> dg.OpDefinition:
                     )  # fmt: skip
                     said["fetched"] += bool(fetched)
                 said["scenes"].append(scene_id)
-        if passing and context.retry_number < MAX_SOURCE_RETRIES:
-            raise passing[0]  # what was fetched is not fetched again
+        failures.try_again()
+        said["failed"] = failures.said
         context.add_output_metadata(as_metadata(said))
         return said
 
@@ -77,7 +80,8 @@ def choose_chunks_under(
     raw: RawScenes,
 ) -> Iterator[dg.DynamicOutput[Value] | dg.Output[Value]]:
     """Batches of chunks to fill by layer, and how many are needed and missing by cube."""
-    facts: Value = {"cubes": {}, "failed": {}}
+    failures = Failures(context)
+    facts: Value = {"cubes": {}, "failed": failures.said}
     work: list[tuple[ChosenChunks, list[str]]] = []
     ids = [scene_id for batch in fetched for scene_id in batch["scenes"]]
     with domain_call(context.log):
@@ -87,7 +91,7 @@ def choose_chunks_under(
     family = FAMILIES[plan["family"]]
     by_cube: dict[str, ChosenChunks] = {}
     for scene_id in ids if layers else []:
-        with _going_on(context, scene_id, facts["failed"], []):
+        with failures.of(scene_id):
             scene = scenes.scene(family, scene_id)
             grid = raw.grid(family, scene)
             for layer in layers:
@@ -105,10 +109,7 @@ def choose_chunks_under(
             register_chunks(context.instance, chosen.layer, chosen.keys)
             todo = sorted({*missing, *unrecorded(context.instance, chosen.layer, chosen.keys)})
             work += [(chosen, part) for part in batches(chosen.cube.spec.grid, todo, plan["chunks_per_step"])]
-    for number, (chosen, keys) in enumerate(work, 1):
-        name = chosen.cube.spec.name
-        batch = {"cube": name, "keys": keys, "number": number, "of": len(work)}
-        yield dg.DynamicOutput(batch, mapping_key=f"{name}_{number:04d}", output_name=chosen.layer)
+    yield from dynamic_outputs(work)
     yield dg.Output(facts, "chunk_plan")
 
 
@@ -121,13 +122,13 @@ def _filling(layer: AuxiliaryLayer) -> dg.OpDefinition:
     )
     def fill(context: dg.OpExecutionContext, batch: Value, cubes: AuxiliaryCubes) -> Value:
         said: Value = {"cube": batch["cube"], "filled": 0, "bytes": 0, "failed": {}}
-        passing: list[dg.RetryRequested] = []
+        failures = Failures(context)
         context.log.info(f"{batch['cube']}: {len(batch['keys'])} chunks, batch {batch['number']} of {batch['of']}")
-        with _going_on(context, f"chunks of {batch['cube']}", said["failed"], passing):
+        with failures.of(f"chunks of {batch['cube']}"):
             filled = fill_and_record(context, cubes, layer, cubes.cube_named(batch["cube"]), batch["keys"])
             said |= {"filled": len(filled), "bytes": sum(chunk.bytes for chunk in filled)}
-        if passing and context.retry_number < MAX_SOURCE_RETRIES:
-            raise passing[0]
+        failures.try_again()
+        said["failed"] = failures.said
         context.add_output_metadata(as_metadata(said))
         return said
 
@@ -171,31 +172,6 @@ def sum_up_data(
         metadata["failed"] = failed
         raise dg.Failure("; ".join(said) + f". {advice}", metadata=as_metadata(metadata), allow_retries=False)
     context.add_output_metadata(as_metadata(metadata))
-
-
-@contextmanager
-def _going_on(
-    context: dg.OpExecutionContext, what: str, failed: dict[str, str], passing: list[dg.RetryRequested]
-) -> Iterator[None]:
-    """Notes a failure by its sentence, and whether it may pass, instead of ending the step."""
-    try:
-        with domain_call(context.log):
-            yield
-    except dg.Failure as failure:
-        failed[what] = str(failure.description)
-    except dg.RetryRequested as request:
-        failed[what] = f"{type(request.__cause__).__name__}: {request.__cause__}"
-        passing.append(request)
-    else:
-        return
-    context.log.error(f"{what}: {failed[what]}")
-
-
-def _recorded_now(context: dg.OpExecutionContext, family: SceneFamily, scene_id: str) -> bool:
-    """Whether this run has fetched a scene, in an earlier attempt of the step."""
-    wanted = dg.AssetRecordsFilter(asset_key=family.key("raw_scene"), asset_partitions=[scene_id])
-    records = context.instance.fetch_materializations(wanted, limit=1).records
-    return bool(records) and records[0].run_id == context.run_id
 
 
 FILL = {layer: _filling(layer) for layer in AUXILIARY_LAYERS}

@@ -13,7 +13,7 @@ from pydantic import Field
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
 from darts_assets.errors import MissingChunksError, SettingsError
 from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
-from darts_assets.orchestration.chunk_choice import ChosenChunks, ChunkChoice, batches, choose
+from darts_assets.orchestration.chunk_choice import ChosenChunks, ChunkChoice, batches, choose, dynamic_outputs
 from darts_assets.orchestration.chunk_records import coverage_map, fill_and_record, register_chunks, unrecorded
 from darts_assets.orchestration.compute import CHUNKS_PER_RUN, POOLS
 from darts_assets.orchestration.io_managers import forget_values
@@ -76,10 +76,7 @@ def choose_chunks(
             unsaid = {*missing, *unrecorded(context.instance, chosen.layer, chosen.keys)}
             todo = [key for key in chosen.keys if key in unsaid]
             work += [(chosen, batch) for batch in batches(chosen.cube.spec.grid, todo, config.chunks_per_step)]
-    for number, (chosen, keys) in enumerate(work, 1):
-        name = chosen.cube.spec.name
-        batch = {"cube": name, "keys": keys, "number": number, "of": len(work)}
-        yield dg.DynamicOutput(batch, mapping_key=f"{name}_{number:04d}", output_name=chosen.layer)
+    yield from dynamic_outputs(work)
     yield dg.Output(plan, "plan", metadata={"chunks": _table(plan), "dry_run": config.dry_run})
 
 
