@@ -54,11 +54,9 @@ def _scalar(value: Any) -> dg.MetadataValue[Any]:
     return dg.MetadataValue.float(value) if isinstance(value, float) else dg.MetadataValue.text(str(value))
 
 
-def picture(image: "Image", side: int = 256) -> dg.MetadataValue[Any]:
-    """A small picture for the UI; it is kept in the event log, so it must stay small."""
-    small = image.convert("RGB")
-    small.thumbnail((side, side))
-    return dg.MetadataValue.md(image_link(small, optimize=True))
+def picture(image: "Image", *, photo: bool = False) -> dg.MetadataValue[Any]:
+    """A picture for the UI, of some kilobytes, as the event log keeps it: a drawing as it is, a photo nearly so."""
+    return dg.MetadataValue.md(image_link(image, "webp", **({"quality": 80} if photo else {"lossless": True})))
 
 
 def image_link(image: "Image", kind: Literal["png", "webp"] = "png", **options: Any) -> str:

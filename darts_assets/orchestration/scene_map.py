@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,21 +15,38 @@ _SIDE = 256
 _FINER = 3  # lines are drawn in so many times the pixels, and smoothed
 _MARGIN = 0.08  # of the extent
 _LEAST = 60_000.0  # metres of the extent
+_MANY_DOTS = 500  # more are drawn smaller
 _EDGE = 0.5  # degrees between the points of an edge
-_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 45)  # degrees between lines
+_STEPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 45)  # degrees between lines
 
 _GROUND, _LINES, _WORDS, _AREA = (238, 238, 232), (205, 205, 200), (120, 120, 116), (214, 62, 38)
+_RIM = (255, 255, 255)
+_PALE = (222, 234, 228), (164, 196, 184)
 _FEW, _MANY, _OUTLINE = (176, 215, 196), (16, 82, 66), (70, 120, 104)
 
 
+class Dot(NamedTuple):
+    """A place, in degrees, and its colour."""
+
+    lon: float
+    lat: float
+    colour: tuple[int, int, int]
+
+
 def footprint_map(
-    footprints: "Sequence[tuple[shapely.Geometry, int]]", area: "shapely.Geometry | None" = None
+    footprints: "Sequence[tuple[shapely.Geometry, int]]",
+    area: "shapely.Geometry | None" = None,
+    *,
+    dots: Sequence[Dot] = (),
+    least: float = _LEAST,
 ) -> "Image":
     """Footprints (and an area, red) in EPSG:4326, cut at the antimeridian, on an equal-area map around their middle.
 
     Args:
         footprints: with the number of scenes; at least one. The darker, the more.
         area: what was asked for.
+        dots: places within the footprints.
+        least: metres that the map shows at least.
 
     Returns:
         RGB, 256 x 256.
@@ -42,7 +59,7 @@ def footprint_map(
     outline = [] if area is None else list(_rings(area, to_map))
     points = np.concatenate([ring for group, _ in rings for ring in group] + outline)
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
-    extent = max(float(np.ptp(points, axis=0).max()) * (1 + 2 * _MARGIN), _LEAST)
+    extent = max(float(np.ptp(points, axis=0).max()) * (1 + 2 * _MARGIN), least)
     side = _SIDE * _FINER
 
     def pixels(ring: Any) -> list[tuple[float, float]]:
@@ -59,11 +76,19 @@ def footprint_map(
     most = max(count for _, count in footprints)
     for group, count in sorted(rings, key=lambda pair: pair[1]):
         share = math.log1p(count - 1) / math.log1p(most - 1) if most > 1 else 0.3
-        colour = tuple(round(a + share * (b - a)) for a, b in zip(_FEW, _MANY, strict=True))
+        # Dots have to stand out.
+        colour = tuple(round(a + share * (b - a)) for a, b in zip(*(_PALE if dots else (_FEW, _MANY)), strict=True))
         for ring in group:
             draw.polygon(pixels(ring), fill=colour, outline=_OUTLINE)
     for ring in outline:
         draw.line(pixels(ring), fill=_AREA, width=2 * _FINER)
+    if dots:
+        radius = _FINER * (3 if len(dots) <= _MANY_DOTS else 1)
+        places = np.stack(to_map.transform([dot.lon for dot in dots], [dot.lat for dot in dots]), axis=1)
+        for (x, y), dot in zip(pixels(places), dots, strict=True):
+            draw.ellipse(
+                (x - radius, y - radius, x + radius, y + radius), fill=dot.colour, outline=_RIM, width=_FINER // 2
+            )
     image = image.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(image)
     for (x, y), text in labels:
