@@ -1,4 +1,4 @@
-"""`darts-assets`: what Dagster's own command line does not do: a demo to begin with, and registering scenes."""
+"""`darts-assets`: what Dagster's own command line does not do: a demo, registering scenes, looking at the setup."""
 
 import os
 import sys
@@ -65,6 +65,36 @@ def register(items: tuple[str, ...]) -> None:
     for ids in registered.values():
         for scene_id in ids:
             click.echo(scene_id)
+
+
+@cli.command()
+@click.option("--offline", is_flag=True, help="Ask no service but the store (as with DARTS_OFFLINE).")
+@click.option(
+    "--device", default="auto", show_default=True,
+    help="That models are to run on: auto, cpu, cuda, or an index, as in the config of segmentation.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead of a table.")
+def doctor(offline: bool, device: str, as_json: bool) -> None:
+    """Look whether scenes could be mapped here, and tell what to do where they could not.
+
+    Looks at versions, memory, GPU, Dagster's instance, store, models, keys and services, by the settings of the
+    environment. Ends with 1 if something cannot work; warnings do not count. Shows no secrets.
+    """
+    from darts_assets.definitions import build_defs
+    from darts_assets.orchestration.doctor import Finding, Report, examine
+    from darts_assets.settings import settings
+
+    try:
+        current = settings()
+        current = current.model_copy(update={"offline": current.offline or offline})
+        report = examine(current, build_defs(current).resources or {}, device=device, offline=current.offline)
+    except DartsError as error:  # settings that make no sense: nothing else can be looked at
+        report = Report((Finding("settings", "fail", str(error), "See the table of settings in the README."),))
+    if as_json:
+        click.echo(report.as_json())
+    else:
+        report.show()
+    sys.exit(report.failed)
 
 
 def main() -> None:

@@ -37,6 +37,14 @@ def pick_device(device: str) -> torch.device:
     return torch.device("cuda", index)
 
 
+def describe_gpus() -> list[str]:
+    """Index, name and memory of each GPU that PyTorch can use."""
+    if not torch.cuda.is_available():
+        return []
+    properties = (torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count()))
+    return [f"cuda:{index} {gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for index, gpu in enumerate(properties)]
+
+
 def emptiest(memory: Iterable[tuple[int, int, int]]) -> int | None:
     """Of (index, free bytes, total bytes), the index with most free memory, less than half in use; None if none."""
     free = {index: available for index, available, total in memory if total - available < total / 2}

@@ -1,0 +1,170 @@
+"""What a step costs, in the metadata of every materialization: time, memory, bytes; and the versions it ran with.
+
+Assets are `@measured` below `@dg.asset`: what they return carries the costs of the step so far. Those that return a
+value are only at the beginning then, since tiles are computed while they are written: their IO manager adds `costs_of`
+once it has written. Steps that record several partitions measure each with a `Meter` of its own.
+"""
+
+import functools
+import platform
+import resource
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import dagster as dg
+
+from darts_assets.orchestration.metadata import as_metadata
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PACKAGES = (
+    "darts_assets", "dagster", "numpy", "xarray", "zarr", "icechunk", "obstore", "rasterio", "pyproj",
+    "opencv-python-headless", "connected-components-3d", "shapely", "geopandas", "torch", "segmentation-models-pytorch",
+)  # fmt: skip
+"""What results depend on, beside the code itself."""
+
+_STATUS, _IO, _CLEAR = (Path("/proc/self", name) for name in ("status", "io", "clear_refs"))
+_current = threading.local()  # .meter: of the step that this thread is at
+_running: "weakref.WeakSet[Meter]" = weakref.WeakSet()
+_lock = threading.Lock()
+
+
+class Meter:
+    """Measures this process from now on; several may run, also within each other.
+
+    Memory is the resident set at its highest: Linux keeps it and is told to begin anew. Where it cannot be told (other
+    systems, some sandboxes), it is the highest since the process began.
+
+    Args:
+        of: what is measured, to be recognised by; a step.
+    """
+
+    def __init__(self, of: object = None) -> None:
+        self.of = of
+        self._peak: dict[str, int] = {}
+        with _lock:
+            for meter in _running:  # they would forget what was before
+                meter._note_peak()
+            _begin_anew()
+            _running.add(self)
+        self._moved, self._cpu, self._started = _bytes_moved(), _cpu_seconds(), time.perf_counter()
+
+    def costs(self) -> dict[str, float | int]:
+        """The costs so far, as metadata.
+
+        `seconds` of the wall clock; `cpu_seconds` of all threads and of child processes that have ended;
+        `peak_memory` in bytes; `bytes_read` and `bytes_written`, of files, whether they came from the disk or from
+        the page cache, where the system tells (Linux); `peak_gpu_memory` in bytes, of tensors, where a GPU was used.
+        """
+        seconds, cpu = time.perf_counter() - self._started, _cpu_seconds() - self._cpu
+        moved = {name: now - self._moved[name] for name, now in _bytes_moved().items() if name in self._moved}
+        with _lock:
+            self._note_peak()
+        return {"seconds": round(seconds, 3), "cpu_seconds": round(cpu, 3), **self._peak, **moved}
+
+    def _note_peak(self) -> None:
+        for name, now in _peaks().items():
+            self._peak[name] = max(now, self._peak.get(name, 0))
+
+
+def measured(asset: Callable[P, R]) -> Callable[P, R]:
+    """Measure the step of an asset, and tell the config that it ran with, defaults included, and versions."""
+
+    @functools.wraps(asset)
+    def step(*args: P.args, **kwargs: P.kwargs) -> R:
+        meter = _current.meter = Meter(_step_of(args[0] if args else kwargs["context"]))
+        result = asset(*args, **kwargs)
+        if not isinstance(result, dg.MaterializeResult):
+            return result
+        said: dict[str, Any] = {"versions": versions()}
+        config = kwargs.get("config")
+        if isinstance(config, dg.Config):
+            said["config"] = config.model_dump()
+        said |= meter.costs()
+        # What the asset says itself comes first, in the UI too, and counts.
+        own = result.metadata or {}
+        return result._replace(metadata={**own, **as_metadata(said), **own})
+
+    return step
+
+
+def costs_of(context: dg.OutputContext) -> dict[str, float | int]:
+    """The costs of a step, for the IO manager that has written its output.
+
+    Nothing if the asset is not `measured`.
+    """
+    meter: Meter | None = getattr(_current, "meter", None)
+    return meter.costs() if meter and meter.of == _step_of(context) else {}
+
+
+@functools.cache
+def versions() -> Mapping[str, str]:
+    """Versions of Python and of the packages that results depend on, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _step_of(context: Any) -> tuple[str, str]:
+    key = context.step_key if isinstance(context, dg.OutputContext) else context.get_step_execution_context().step.key
+    return str(context.run_id), str(key)
+
+
+def _cpu_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _bytes_moved() -> dict[str, int]:
+    try:
+        counters = dict(line.split(": ") for line in _IO.read_text().splitlines())
+    except OSError:
+        return {}
+    return {"bytes_read": int(counters["rchar"]), "bytes_written": int(counters["wchar"])}
+
+
+def _peaks() -> dict[str, int]:
+    peaks = {"peak_memory": _peak_memory()}
+    if (torch := _torch_with_gpu()) is not None:
+        peaks["peak_gpu_memory"] = sum(
+            int(torch.cuda.max_memory_allocated(index)) for index in range(torch.cuda.device_count())
+        )
+    return peaks
+
+
+def _peak_memory() -> int:
+    try:
+        # What getrusage says of a process begins with the memory of the one that started it.
+        lines = _STATUS.read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _begin_anew() -> None:
+    try:
+        _CLEAR.write_text("5")  # VmHWM becomes the present size, see proc_pid_clear_refs(5)
+    except OSError:
+        return
+    finally:
+        if (torch := _torch_with_gpu()) is not None:
+            for index in range(torch.cuda.device_count()):
+                torch.cuda.reset_peak_memory_stats(index)
+
+
+def _torch_with_gpu() -> Any:
+    """PyTorch, if somebody has already loaded it and used a GPU."""
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and torch.cuda.is_initialized() else None

@@ -1,0 +1,185 @@
+"""What Dagster's event log says of runs: a row for each step of each scene. Read run by run, page by page."""
+
+import datetime as dt
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+from dagster import DagsterEventType as Kind
+
+from darts_assets.orchestration.failures import failed_partitions, sentence_of_error, sentence_of_step
+
+BACKFILL_TAG = "dagster/backfill"
+
+_FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+_RUNS_OF_A_PAGE = 100
+_EVENTS_OF_A_PAGE = 500
+_KINDS = {
+    Kind.ASSET_MATERIALIZATION_PLANNED, Kind.ASSET_MATERIALIZATION, Kind.STEP_START, Kind.STEP_UP_FOR_RETRY,
+    Kind.STEP_SUCCESS, Kind.STEP_FAILURE, Kind.RUN_FAILURE, Kind.RUN_CANCELED,
+}  # fmt: skip
+_FIGURES = (
+    "seconds", "cpu_seconds", "peak_memory", "peak_gpu_memory", "bytes", "bytes_read", "bytes_written"
+)  # fmt: skip
+_FACTS = ("parameters", "inputs")
+
+
+@dataclass(frozen=True)
+class RunChoice:
+    """Which runs; what is not given does not matter.
+
+    Attributes:
+        ids: of runs.
+        backfill: id of the backfill that has asked for them.
+        since: when they were created, at the earliest.
+        until: at the latest.
+    """
+
+    ids: tuple[str, ...] = ()
+    backfill: str | None = None
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+
+
+@dataclass
+class _Step:
+    started: float | None = None
+    ended: float | None = None
+    attempts: int = 1
+    succeeded: bool = False
+    error: str = ""
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def finished_runs(instance: dg.DagsterInstance, choice: RunChoice, most: int) -> Iterator[dg.DagsterRun]:
+    """Runs that have ended, the newest first, `most` of them."""
+    wanted = dg.RunsFilter(
+        run_ids=list(choice.ids) or None,
+        tags={BACKFILL_TAG: choice.backfill} if choice.backfill else None,
+        created_after=choice.since,
+        created_before=choice.until,
+        statuses=_FINISHED,
+    )
+    cursor = None
+    while most > 0:
+        page = instance.get_run_records(wanted, limit=min(_RUNS_OF_A_PAGE, most), cursor=cursor)
+        yield from (record.dagster_run for record in page)
+        if len(page) < min(_RUNS_OF_A_PAGE, most):
+            return
+        most -= len(page)
+        cursor = page[-1].dagster_run.run_id
+
+
+def step_rows(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dict[str, Any]]:
+    """The rows of a run for `timings.steps_table`: what it has made, and what it was to make and has not.
+
+    A step that failed and belongs to no asset has a row too, under its own name; one for each scene that it names.
+    """
+    steps: dict[str, _Step] = {}
+    planned: dict[tuple[str, str | None], str] = {}  # (asset, partition) -> step
+    made: dict[tuple[str, str | None], dict[str, Any]] = {}
+    ended = ""
+    for event in _events(instance, run.run_id):
+        said, kind = event.dagster_event, event.get_dagster_event().event_type
+        if said is None:
+            continue
+        if kind in (Kind.RUN_FAILURE, Kind.RUN_CANCELED):
+            error = getattr(said.event_specific_data, "error", None)
+            ended = sentence_of_error(error) if error else (said.message or "the run was canceled")
+        elif kind is Kind.ASSET_MATERIALIZATION_PLANNED:
+            planned[_asset(said), said.partition] = said.step_key or ""
+        elif kind is Kind.ASSET_MATERIALIZATION:
+            made[_asset(said), said.partition] = _told(said) | {"step": said.step_key, "time": event.timestamp}
+        else:
+            _note(steps.setdefault(said.step_key or "", _Step()), said, event.timestamp)
+    of_step = {step: asset for (asset, _), step in planned.items()}
+    rows = [
+        _made_row(key, facts, steps.get(facts["step"] or "", _Step()), of_step.get(facts["step"] or ""), made)
+        for key, facts in made.items()
+    ]
+    began = bool(steps)
+    rows += [_missing_row(key, steps.get(step), ended, began) for key, step in planned.items() if key not in made]
+    rows += [row for key, step in steps.items() if step.error and key not in of_step for row in _failed_rows(key, step)]
+    common = {"run_id": run.run_id, "job": run.job_name, "backfill": run.tags.get(BACKFILL_TAG)}
+    return [common | row for row in rows]
+
+
+def _events(instance: dg.DagsterInstance, run_id: str) -> Iterator[dg.EventLogEntry]:
+    cursor, more = None, True
+    while more:
+        page = instance.get_records_for_run(run_id, cursor, of_type=_KINDS, limit=_EVENTS_OF_A_PAGE)
+        yield from (record.event_log_entry for record in page.records)
+        cursor, more = page.cursor, page.has_more
+
+
+def _asset(event: dg.DagsterEvent) -> str:
+    return event.asset_key.to_user_string() if event.asset_key else ""
+
+
+def _note(step: _Step, event: dg.DagsterEvent, time: float) -> None:
+    if event.event_type is Kind.STEP_START:
+        step.started = time
+    elif event.event_type is Kind.STEP_UP_FOR_RETRY:
+        step.attempts += 1
+    elif event.event_type is Kind.STEP_SUCCESS:
+        step.ended, step.succeeded = time, True
+    elif event.event_type is Kind.STEP_FAILURE:
+        data = event.step_failure_data
+        step.ended, step.error, step.failed = time, sentence_of_step(data), failed_partitions(data)
+
+
+def _told(event: dg.DagsterEvent) -> dict[str, Any]:
+    """What the metadata of a materialization say that the table keeps."""
+    metadata: dict[str, Any] = {
+        name: value.value for name, value in event.step_materialization_data.materialization.metadata.items()
+    }
+    facts = metadata.get("provenance") or {}
+    return {
+        **{name: metadata[name] for name in _FIGURES if isinstance(metadata.get(name), int | float)},
+        **{name: facts.get(name) for name in ("code_version", "data_version")},
+        **{name: json.dumps(facts[name], sort_keys=True) for name in _FACTS if name in facts},
+        **{name: json.dumps(metadata[name], sort_keys=True) for name in ("config", "versions") if name in metadata},
+    }
+
+
+def _times(step: _Step) -> dict[str, Any]:
+    seconds = step.ended - step.started if step.started and step.ended else None
+    return {"started": step.started, "seconds": seconds, "attempts": step.attempts}
+
+
+def _failed_rows(key: str, step: _Step) -> list[dict[str, Any]]:
+    row = {"asset": key, "result": "failed"}
+    if step.failed:
+        return [row | {"scene": scene, "error": why, "started": step.started} for scene, why in step.failed.items()]
+    return [row | {"error": step.error, **_times(step)}]
+
+
+def _made_row(
+    key: tuple[str, str | None],
+    facts: dict[str, Any],
+    step: _Step,
+    asset_of_step: str | None,
+    made: dict[tuple[str, str | None], dict[str, Any]],
+) -> dict[str, Any]:
+    """What was made; of what was not measured, the whole step's time, if it has made nothing else."""
+    alone = sum(other["step"] == facts["step"] for other in made.values()) == 1
+    times = _times(step) if alone else {"attempts": step.attempts}
+    started = facts["time"] - facts["seconds"] if "seconds" in facts else facts["time"]
+    within = asset_of_step if asset_of_step != key[0] else None
+    told = {name: value for name, value in facts.items() if name not in ("step", "time")}
+    return {"asset": key[0], "scene": key[1], "result": "ok", "within": within} | times | {"started": started} | told
+
+
+def _missing_row(key: tuple[str, str | None], step: _Step | None, ended: str, began: bool) -> dict[str, Any]:
+    """What was planned and not made: failed, as all of a run that could not begin; or skipped after another failure."""
+    row: dict[str, Any] = {"asset": key[0], "scene": key[1], "started": None}
+    if step is None:
+        return row | ({"result": "skipped"} if began else {"result": "failed", "error": ended})
+    if step.failed:  # several at once: nobody knows how long each has taken
+        why = step.failed.get(key[1] or "")
+        return row | {"result": "failed" if why else "skipped", "error": why, "started": step.started}
+    if step.succeeded:
+        return row | {"result": "skipped", **_times(step)}
+    return row | {"result": "failed", "error": step.error or ended, **_times(step)}

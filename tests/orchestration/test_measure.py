@@ -1,0 +1,145 @@
+"""What steps cost, as their materializations tell it."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from darts_assets.definitions import build_defs
+from darts_assets.orchestration.measure import Meter, costs_of, measured
+from darts_assets.settings import Settings
+
+MIB = 2**20
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells it on Linux only")
+
+
+def burn(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def fill(mib: int) -> None:
+    np.ones(mib * MIB, "uint8")
+
+
+def test_time_and_processor_time() -> None:
+    meter = Meter()
+    burn(0.2)
+    time.sleep(0.2)
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.2: pass"], check=True)
+    costs = meter.costs()
+    assert costs["seconds"] > 0.55
+    assert 0.38 <= costs["cpu_seconds"] < costs["seconds"] - 0.15, "of the child too, but not of sleeping"
+
+
+@LINUX
+def test_memory_is_that_of_the_time_and_meters_may_be_nested() -> None:
+    fill(300)
+    base = Meter().costs()["peak_memory"]
+    outer = Meter()
+    fill(200)
+    inner = Meter()
+    fill(60)
+    assert 50 * MIB < inner.costs()["peak_memory"] - base < 100 * MIB
+    assert 190 * MIB < outer.costs()["peak_memory"] - base < 240 * MIB
+    fill(100)
+    assert 90 * MIB < inner.costs()["peak_memory"] - base < 140 * MIB, "it goes on"
+
+
+@LINUX
+def test_bytes_of_files(tmp_path: Path) -> None:
+    (tmp_path / "before").write_bytes(bytes(3 * MIB))
+    meter = Meter()
+    (tmp_path / "file").write_bytes(bytes(2 * MIB))
+    (tmp_path / "before").read_bytes()
+    costs = meter.costs()
+    assert 2 * MIB <= costs["bytes_written"] < 2.1 * MIB
+    assert 3 * MIB <= costs["bytes_read"] < 3.1 * MIB
+
+
+class Writer(dg.IOManager):
+    """Does the work when it writes, as that for tiles does."""
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        return 0
+
+    def handle_output(self, context: dg.OutputContext, obj: float) -> None:
+        burn(obj)
+        context.add_output_metadata(dict(costs_of(context)))
+
+
+class Config(dg.Config):
+    size: int = 3
+    name: str | None = None
+
+
+@dg.asset(io_manager_key="writer")
+@measured
+def lazy(context: dg.AssetExecutionContext, config: Config) -> dg.MaterializeResult[float]:
+    burn(0.1)
+    return dg.MaterializeResult(value=0.2, metadata={"own": 1})
+
+
+@dg.asset(io_manager_key="writer")
+def unmeasured() -> float:
+    return 0.0
+
+
+@dg.asset(deps=[lazy])
+@measured
+def eager(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+    time.sleep(0.05)
+    return dg.MaterializeResult(metadata={"bytes": 7}, data_version=dg.DataVersion("one"))
+
+
+@pytest.fixture(scope="module")
+def said() -> dict[str, dict[str, Any]]:
+    config = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, "ops": {"lazy": {"config": {"size": 4}}}}
+    done = dg.materialize([lazy, unmeasured, eager], resources={"writer": Writer()}, run_config=config)
+    return {
+        event.asset_key.to_user_string(): {k: v.value for k, v in event.materialization.metadata.items()}
+        for event in done.get_asset_materialization_events()
+    }
+
+
+def test_a_step_is_measured_to_the_end_of_writing(said: dict[str, dict[str, Any]]) -> None:
+    assert 0.29 <= said["lazy"]["cpu_seconds"] <= said["lazy"]["seconds"] + 0.05
+    assert said["eager"]["seconds"] >= 0.05
+    assert said["eager"]["cpu_seconds"] < 0.1, "of its own step, not since the one before"
+    assert said["eager"]["bytes"] == 7
+    assert said["eager"]["peak_memory"] > 10 * MIB
+    assert "seconds" not in said["unmeasured"], "what another step has cost is not told"
+
+
+def test_config_and_versions_are_told(said: dict[str, dict[str, Any]]) -> None:
+    assert said["lazy"]["config"] == {"size": 4, "name": None}, "with what was not given"
+    assert said["lazy"]["own"] == 1
+    versions = said["eager"]["versions"]
+    assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert versions["dagster"] == dg.__version__
+    assert {"darts_assets", "numpy", "torch", "rasterio", "icechunk"} <= versions.keys()
+
+
+def test_every_asset_is_measured() -> None:
+    by_themselves = {"arcticdem_chunk", "tcvis_chunk", "segmentation"}  # each partition is measured
+    assets = [asset for asset in build_defs(Settings()).assets or [] if isinstance(asset, dg.AssetsDefinition)]
+    functions = {asset.key.path[-1]: asset.op.compute_fn.decorated_fn for asset in assets}  # type: ignore[union-attr]
+    unmeasured = {name for name, function in functions.items() if not hasattr(function, "__wrapped__")}
+    assert unmeasured == by_themselves
+
+
+@pytest.mark.skipif(not os.access("/dev/nvidia0", os.R_OK), reason="there is no GPU")
+def test_memory_of_a_gpu() -> None:
+    torch = pytest.importorskip("torch")
+    torch.cuda.init()
+    torch.ones(200 * MIB, dtype=torch.uint8, device="cuda").cpu()
+    meter = Meter()
+    torch.ones(64 * MIB, dtype=torch.uint8, device="cuda").cpu()
+    assert 64 * MIB <= meter.costs()["peak_gpu_memory"] < 100 * MIB
