@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
@@ -26,7 +26,9 @@ class Settings(BaseSettings):
     store_region: str | None = Field(default=None, description="S3 region.")
     raw_store: bool = Field(default=True, description="Keep raw scenes; off = read the source again each time.")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="Checkpoints, comma-separated: PATH or NAME=PATH. Default: the shipped demo model."
+        default=(),
+        description="Checkpoints, comma-separated, each a path, s3://bucket/key, or the name of a model of the store; "
+        "NAME=... names them. Default: the shipped demo model.",
     )
     auxiliary: Annotated[tuple[AuxiliaryLayer, ...], NoDecode] = Field(
         default=AUXILIARY_LAYERS, description="Auxiliary layers in use, comma-separated; 'none' runs without."
@@ -40,7 +42,7 @@ class Settings(BaseSettings):
         default=None, description="Metres; default: what suits the scenes (10 for Sentinel-2, 2 for Planet)."
     )
     tcvis: str | None = Field(
-        default=None, description="TCVIS rasters: a path with {vintage} in it. Default: Earth Engine."
+        default=None, description="TCVIS rasters: a path or URL with {vintage} in it. Default: Earth Engine."
     )
     earth_engine_project: str | None = Field(
         default=None, description="Google Cloud project that Earth Engine charges; default: the credentials'."
@@ -66,16 +68,23 @@ class Settings(BaseSettings):
         default=None, ge=0, description="Seconds between requests to a catalog of scenes; default: what suits it."
     )
     watch: str | None = Field(
-        default=None, description="File (TOML) of the areas whose new scenes are mapped as they appear."
+        default=None, description="File (TOML), a path or URL, of the areas whose new scenes are mapped as they appear."
     )
     planet: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Folders, or s3://bucket/prefix, that Planet's deliveries arrive in, comma-separated: searched for "
         "images, and watched if the sensor is on.",
     )
+    notify_webhook: SecretStr | None = Field(
+        default=None, description="URL that is told of failed runs, by a POST of JSON. Default: only the log is."
+    )
+    ui_url: str | None = Field(default=None, description="URL of Dagster's UI, for links to runs in what is told.")
     offline: bool = Field(default=False, description="Never fetch anything; what is missing fails the scene.")
-    executor: Literal["in_process", "multiprocess", "k8s"] = Field(
+    executor: Literal["in_process", "multiprocess", "k8s", "k8s_per_run"] = Field(
         default="in_process", description="How the steps of a run execute."
+    )
+    scenes_per_run: int = Field(
+        default=8, ge=1, description="Scenes that a run of a backfill segments, with the models loaded once."
     )
     k8s_executor: Annotated[dict[str, Any], NoDecode] = Field(
         default_factory=dict, description="Config of `k8s_job_executor` for runs that do not say otherwise, as JSON."
@@ -100,6 +109,11 @@ class Settings(BaseSettings):
     def root(self) -> StoreLocation:
         """The store's root; a relative path is taken from the current folder once, so that workers agree."""
         return StoreLocation(_absolute(self.store), self.store_endpoint, self.store_region)
+
+    @property
+    def watch_file(self) -> str | None:
+        """`watch`, with a relative path taken from the current folder once."""
+        return self.watch and _absolute(self.watch)
 
     @property
     def planet_folders(self) -> list[str]:

@@ -12,7 +12,8 @@ FLOORS = {
     **dict.fromkeys(("__init__", "definitions", "cli"), 5),
     "orchestration": 4,
     "settings": 3,
-    **dict.fromkeys(("sources", "cubes", "features", "model", "detection", "training", "demo"), 2),
+    **dict.fromkeys(("sources", "cubes", "features", "model", "detection", "catalog", "inventory", "timings"), 2),
+    **dict.fromkeys(("training", "demo"), 2),
     **dict.fromkeys(("stores", "earth_engine", "bands", "lonlat", "scene", "tiles", "errors"), 1),
 }
 MAY_USE_NEIGHBOURS = {"training", "demo"}

@@ -12,18 +12,23 @@ from darts_assets.cubes.mosaic import TileCatalog
 from darts_assets.cubes.stac_search import StacSearch
 from darts_assets.cubes.static_catalog import StaticCatalog
 from darts_assets.cubes.tile_index import TileIndex, is_index
+from darts_assets.errors import CubeError
 
 
 def open_catalog(where: str) -> TileCatalog:
     """The catalog at a path or URL; local ones are read when the first tile is asked for.
 
     Raises:
-        CubeError: if there is nothing at a URL, or nothing that is STAC.
+        CubeError: if there is nothing at a URL, or nothing that is STAC, or if it is none of http(s).
         SourceUnavailableError: if the URL's server does not answer.
     """
     if is_index(where):
         return TileIndex(where)
     if not where.startswith(("http://", "https://")):
+        if "://" in where.removeprefix("file://"):
+            raise CubeError(
+                f"{where}: a catalog of tiles is a path or http(s)://...; its tiles may be on s3:// as well"
+            )
         return StaticCatalog(where)
     api = PatientStacIO()
     with stac_errors(where):

@@ -63,12 +63,12 @@ def tcvis_spec(vintage: int) -> CubeSpec:
 
 
 class TcvisRasters:
-    """Local rasters of the trends, one for each vintage: three uint8 bands in EPSG:4326.
+    """Rasters of the trends, one for each vintage: three uint8 bands in EPSG:4326.
 
     Bands are told by their descriptions (`tc_brightness ...` or `TCB_slope ...`) where all have one, else by position.
 
     Args:
-        template: path of the rasters with `{vintage}` in it.
+        template: path, `http(s)://...` or public `s3://...` of the rasters, with `{vintage}` in it.
     """
 
     def __init__(self, template: str) -> None:
@@ -85,30 +85,33 @@ class TcvisRasters:
             Three uint8 arrays, 0 outside the raster.
 
         Raises:
-            CubeError: if there is no raster of the vintage.
-            RasterError: if it is not what is expected, or corrupt.
+            CubeError: if there is no raster of the vintage on this machine.
+            RasterError: if it is not what is expected, or corrupt; if there is none at the URL.
+            SourceUnavailableError: if the URL's service does not answer.
         """
-        path = Path(self.template.replace("{vintage}", str(vintage))).expanduser()
-        if not path.is_file():
-            raise CubeError(f"no TCVIS raster of vintage {vintage}: {path} does not exist")
+        place = self.template.replace("{vintage}", str(vintage))
+        if "://" not in place:
+            place = str(Path(place).expanduser())
+            if not Path(place).is_file():
+                raise CubeError(f"no TCVIS raster of vintage {vintage}: {place} does not exist")
 
         def use(source: Any) -> npt.NDArray[np.uint8]:
-            indexes = _indexes(source, path)
+            indexes = _indexes(source, place)
             values = np.zeros((len(TCVIS), *geobox.shape), dtype=np.uint8)
             for columns, side in sides(geobox):
                 values[:, :, columns] = read_onto(source, side, indexes, fill=0)
             return values
 
-        values = with_raster(str(path), use)
+        values = with_raster(place, use)
         has_data = values.any(axis=0)
         return ChunkData(
             values=dict(zip(TCVIS, values, strict=True)),
-            sources=(path.name,) if has_data.any() else (),
+            sources=(place.rpartition("/")[2],) if has_data.any() else (),
             fill_fraction=float(has_data.mean()),
         )
 
 
-def _indexes(source: Any, path: Path) -> list[int]:
+def _indexes(source: Any, path: str) -> list[int]:
     if source.crs is None or source.crs.to_epsg() != 4326:
         raise RasterError(f"{path} is in {source.crs}, expected {CRS}")
     if source.count < len(TCVIS) or set(source.dtypes) != {"uint8"}:

@@ -1,10 +1,8 @@
 """Resources: where things are and what is available, handed to assets. They open; the domain rooms do."""
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -162,7 +160,6 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
         self._check_reachable(family, scene, bands)
         place = self.place(scene)
         kept = {name: version for name, version in self.kept(scene).items() if name not in bands}
-        started = time.perf_counter()
         stream = family.load_source().fetch(scene, bands, self.access.options_for(scene.source))
         verified = stream.attrs.get("checksums", {})
         if kept:
@@ -179,7 +176,6 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
         return {
             "path": place.location.url,
             "bytes": written.size,
-            "seconds": round(time.perf_counter() - started, 2),
             "coverage": written.coverage,
             "shape": str(tuple(stream.geobox.shape)),
             **({"checksums": verified} if verified else {}),
@@ -240,8 +236,13 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 class Models(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The segmentation ensemble; what its checkpoints say of themselves is read without torch."""
+    """The segmentation ensemble; what its checkpoints say of themselves is read without torch.
 
+    Attributes:
+        checkpoints: `NAME=CHECKPOINT`, or the latter alone, as `model.local_checkpoint` takes it; none: the demo's.
+    """
+
+    store: ResourceDependency[Store]
     checkpoints: list[str] = []  # noqa: RUF012 - pydantic copies defaults
 
     @cached_property
@@ -250,11 +251,15 @@ class Models(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         Raises:
             CheckpointError: if a checkpoint cannot be used.
+            SourceUnavailableError: if it is on S3, which does not answer.
         """
-        from darts_assets.model import read_header
+        from darts_assets.demo import DEMO_CHECKPOINT
+        from darts_assets.model import local_checkpoint, read_header
 
-        named = [_named(text) for text in self.checkpoints] or [_shipped()]
-        return [read_header(path, name) for name, path in named]
+        if not self.checkpoints:
+            return [read_header(DEMO_CHECKPOINT, "demo")]
+        named = [_named(text) for text in self.checkpoints]
+        return [read_header(local_checkpoint(checkpoint, self.store.root), name) for name, checkpoint in named]
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -282,12 +287,7 @@ def _opened(folder: StoreLocation) -> "LocalStore | S3Store":
     return folder.objects()
 
 
-def _named(text: str) -> tuple[str | None, Path]:
-    name, separator, path = text.partition("=")
-    return (name, Path(path)) if separator else (None, Path(text))
-
-
-def _shipped() -> tuple[str | None, Path]:
-    from darts_assets.demo import DEMO_CHECKPOINT
-
-    return "demo", DEMO_CHECKPOINT
+def _named(text: str) -> tuple[str | None, str]:
+    name, separator, checkpoint = text.partition("=")
+    # A name is no path; `s3://bucket/epoch=3.ckpt` is not a checkpoint of that name.
+    return (name, checkpoint) if separator and "/" not in name else (None, text)

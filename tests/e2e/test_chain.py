@@ -14,8 +14,10 @@ from harness import SMALL_PATCHES, Site, metadata_of, reason
 from darts_assets.bands import FEATURES, TCVIS
 from darts_assets.demo import World
 from darts_assets.errors import NotReadableError
+from darts_assets.orchestration.assets.segmentation import SegmentationConfig
 from darts_assets.orchestration.jobs import STEPS
 from darts_assets.orchestration.partitions import CHUNK_KEYS, SENTINEL2
+from darts_assets.orchestration.run_records import step_rows
 from darts_assets.stores.tiles import read_tile
 
 DEFAULT_FILES = {
@@ -61,8 +63,31 @@ def test_a_scene_from_item_to_products(site: Site, world: World) -> None:
         if "thumbnail" in e.materialization.metadata
     ]
     assert len(thumbnail) == 1
-    assert thumbnail[0].startswith("![](data:image/png;base64,")
+    assert thumbnail[0].startswith("![](data:image/webp;base64,")
     assert len(thumbnail[0]) < 200_000
+    every_step_tells_its_costs_and_where_its_output_comes_from(site, result)
+
+
+def every_step_tells_its_costs_and_where_its_output_comes_from(site: Site, result: dg.ExecuteInProcessResult) -> None:
+    said = {step: metadata_of(result, step) for step in STEPS}
+    for step, metadata in said.items():
+        assert 0 < metadata["seconds"] < 600, step
+        assert metadata["cpu_seconds"] > 0
+        assert metadata["peak_memory"] > 100 * 2**20
+        assert {"dagster", "torch", "rasterio"} <= metadata["versions"].keys()
+        assert {"code_version", "data_version", "parameters", "inputs"} <= metadata["provenance"].keys()
+    assert said["segmentation"]["config"] == {**SegmentationConfig().model_dump(), **SMALL_PATCHES}, (
+        "also what is not set"
+    )
+    for step, read in (("preprocessed_tile", "raw_scene"), ("segmentation", "preprocessed_tile"),
+                       ("polygons", "segmentation"), ("products", "polygons")):  # fmt: skip
+        assert said[step]["provenance"]["inputs"][read] == said[read]["provenance"]["data_version"]
+    rows = {row["asset"]: row for row in step_rows(site.instance, result.dagster_run)}
+    for step in STEPS:
+        row = rows[SENTINEL2.key(step).to_user_string()]
+        assert (row["result"], row["within"]) == ("ok", None)
+        assert row["cpu_seconds"] == said[step]["cpu_seconds"]
+    assert rows["aux/arcticdem_chunk"]["within"] == "sentinel2/auxiliary"
 
 
 def test_chunks_that_a_scene_needed_are_recorded_each(site: Site, world: World) -> None:

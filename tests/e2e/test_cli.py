@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dagster as dg
 import geopandas as gpd
 import pytest
 import rasterio
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from geopandas.testing import assert_geodataframe_equal
 
 from darts_assets.demo import World
+from darts_assets.orchestration.partitions import SENTINEL2
 
 BIN = Path(sys.executable).parent
 
@@ -89,6 +92,13 @@ def test_materializing_the_scene_by_hand_gives_the_same_files(demo: tuple[Path, 
             assert old.profile == new.profile
     assert after["thumbnail.jpg"].stat().st_size > 1000
     assert_geodataframe_equal(gpd.read_parquet(after["prediction_segments.parquet"]), segments)
+    with dg.DagsterInstance.from_config(variables(folder)["DAGSTER_HOME"]) as instance:
+        check = dg.AssetCheckKey(SENTINEL2.key("polygons"), "geometries_valid")
+        history = instance.event_log_storage.get_asset_check_execution_history(check, limit=9)
+    by_hand, of_demo = history
+    assert {record.status for record in history} == {AssetCheckExecutionRecordStatus.SUCCEEDED}
+    assert {record.partition for record in history} == {scene}
+    assert by_hand.run_id != of_demo.run_id
 
 
 def test_register_by_command_and_by_job(world: World, tmp_path: Path) -> None:

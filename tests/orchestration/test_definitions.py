@@ -19,16 +19,32 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
         dg.AssetKey(["aux", f"{c}_chunk"]) for c in ("arcticdem", "tcvis")
     }
     per_image = {dg.AssetKey(["training", f"{family.name}_samples"]) for family in (SENTINEL2, PLANET)}
-    training = per_image | {dg.AssetKey(["training", name]) for name in ("matches", "dataset", "model", "report")}
-    assert set(graph.get_all_asset_keys()) == keys | training
-    for key in keys | training:
+    training = per_image | {
+        dg.AssetKey(["training", name]) for name in ("images", "matches", "dataset", "model", "report")
+    }
+    inventory = {dg.AssetKey(["inventory", name]) for name in ("rts", "slumps")}
+    others = inventory | {
+        dg.AssetKey(path) for path in (["runs", "timings"], ["catalog", "stac"], ["catalog", "detections"])
+    }
+    assert set(graph.get_all_asset_keys()) == keys | training | others
+    for key in keys | training | others:
         node = graph.get(key)
         assert node.description
         assert node.owners == ["team:darts"]
         assert node.kinds
         assert node.code_version
         assert node.group_name == ("auxiliary_chunks" if key.path[0] == "aux" else key.path[0])
-        assert (node.partitions_def is not None) == (key in keys | per_image)
+        assert (node.partitions_def is not None) == (key in keys | per_image | {dg.AssetKey(["inventory", "rts"])})
+
+
+def test_steps_can_be_selected_by_their_tags_and_are_checked() -> None:
+    graph = build_defs(Settings()).resolve_asset_graph()
+    for family in (SENTINEL2, PLANET):
+        for step in STEPS:
+            tags = graph.get(family.key(step)).tags
+            assert (tags["darts/family"], tags["darts/step"]) == (family.name, step)
+        checked = {key.asset_key.path[-1] for key in graph.asset_check_keys if key.asset_key.path[0] == family.name}
+        assert checked == {"raw_scene", "preprocessed_tile", "segmentation", "polygons"}
 
 
 def test_chunks_are_filled_many_in_a_run_and_within_the_quotas_of_their_services() -> None:

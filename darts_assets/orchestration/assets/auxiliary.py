@@ -1,6 +1,5 @@
 """`auxiliary`: makes sure that the chunks under a scene are filled."""
 
-import time
 from typing import Any
 
 import dagster as dg
@@ -8,6 +7,7 @@ import dagster as dg
 from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
 from darts_assets.orchestration.chunk_records import fill_and_record
 from darts_assets.orchestration.compute import POOLS
+from darts_assets.orchestration.measure import measured
 from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
 from darts_assets.orchestration.partitions import CHUNK_KEYS, SceneFamily
 from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry
@@ -41,6 +41,7 @@ def build_auxiliary(family: SceneFamily) -> dg.AssetsDefinition:
         ],
         description="Makes sure that exactly the cube chunks under the scene are filled, and records each of them.",
     )
+    @measured
     def auxiliary(
         context: dg.AssetExecutionContext,
         config: AuxiliaryConfig,
@@ -49,7 +50,6 @@ def build_auxiliary(family: SceneFamily) -> dg.AssetsDefinition:
         cubes: AuxiliaryCubes,
         models: Models,
     ) -> dg.MaterializeResult[None]:
-        started = time.perf_counter()
         used: dict[str, Any] = {}
         with domain_call(context.log):
             scene = scenes.scene(family, context.partition_key)
@@ -70,7 +70,7 @@ def build_auxiliary(family: SceneFamily) -> dg.AssetsDefinition:
         facts = provenance(
             CODE_VERSION, config.model_dump(), **{layer: ",".join(use["chunks"]) for layer, use in used.items()}
         )
-        metadata = {**used, "seconds": round(time.perf_counter() - started, 2), "provenance": facts}
+        metadata = {**used, "provenance": facts}
         return dg.MaterializeResult(metadata=as_metadata(metadata), data_version=dg.DataVersion(facts["data_version"]))
 
     return auxiliary

@@ -5,6 +5,8 @@ from typing import Any, Literal
 import dagster as dg
 import xarray as xr
 
+from darts_assets.orchestration import vector_columns
+from darts_assets.orchestration.measure import measured
 from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
 from darts_assets.orchestration.partitions import SceneFamily
 
@@ -39,12 +41,14 @@ def build_polygons(family: SceneFamily) -> dg.AssetsDefinition:
         kinds={"parquet", "geopandas"},
         code_version=CODE_VERSION,
         io_manager_key="vectors",
+        metadata=vector_columns.COLUMNS,
         ins={
             "probabilities": dg.AssetIn(family.key("segmentation"), input_manager_key="tiles"),
             "tile": dg.AssetIn(family.key("preprocessed_tile"), input_manager_key="tiles"),
         },
         description="Detected thaw slumps and the valid area of the scene, as GeoParquet.",
     )
+    @measured
     def polygons(
         context: dg.AssetExecutionContext, config: PolygonsConfig, probabilities: xr.Dataset, tile: xr.Dataset
     ) -> dg.MaterializeResult[dict[str, Any]]:
@@ -72,7 +76,7 @@ def build_polygons(family: SceneFamily) -> dg.AssetsDefinition:
             "extent_km2": round(float(extent.area.sum()) / 1e6, 3),
             "extent_fraction": round(int(extent["npixel"].sum()) / detections["extent"].size, 6),
         }
-        metadata = {**summary, "summary": summary, "provenance": facts}
+        metadata = {**summary, "dagster/row_count": len(objects), "summary": summary, "provenance": facts}
         return dg.MaterializeResult(
             value=tables, metadata=as_metadata(metadata), data_version=dg.DataVersion(facts["data_version"])
         )

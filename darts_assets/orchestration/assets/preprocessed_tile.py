@@ -5,6 +5,7 @@ from typing import Literal
 import dagster as dg
 
 from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
+from darts_assets.orchestration.measure import measured
 from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
 from darts_assets.orchestration.partitions import SceneFamily
 from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry
@@ -41,6 +42,7 @@ def build_preprocessed_tile(family: SceneFamily) -> dg.AssetsDefinition:
         deps=[family.key("raw_scene"), family.key("auxiliary")],
         description="The 13 features, elevation and masks, as band-codec integers.",
     )
+    @measured
     def preprocessed_tile(
         context: dg.AssetExecutionContext,
         config: PreprocessConfig,

@@ -2,16 +2,18 @@
 
 import datetime as dt
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import dagster as dg
 import xarray as xr
 
-from darts_assets.orchestration.metadata import as_metadata, data_version, domain_call, picture, provenance
+from darts_assets.orchestration import pictures, vector_columns
+from darts_assets.orchestration.measure import measured
+from darts_assets.orchestration.metadata import as_metadata, data_version, domain_call, provenance
 from darts_assets.orchestration.partitions import SceneFamily
 from darts_assets.orchestration.resources import SceneRegistry, Store
 from darts_assets.scene import Scene
@@ -20,7 +22,8 @@ from darts_assets.stores.publish import Version
 if TYPE_CHECKING:
     from PIL import Image
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
+_LINKED = ("prediction_segments.gpkg", "prediction_segments.parquet", "probabilities.tif", "thumbnail.jpg")
 DEFAULT_PRODUCTS = ["probabilities", "binarized", "polygonized", "extent", "thumbnail", "metadata"]
 
 
@@ -44,6 +47,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
         **family.asset("products"),
         kinds={"cog", "geopackage"},
         code_version=CODE_VERSION,
+        metadata=vector_columns.COLUMNS,
         ins={
             "vectors": dg.AssetIn(family.key("polygons"), input_manager_key="vectors"),
             "probabilities": dg.AssetIn(family.key("segmentation"), input_manager_key="tiles"),
@@ -51,6 +55,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
         },
         description="Rasters (COG), vectors (GeoPackage and GeoParquet), thumbnail and metadata of the scene.",
     )
+    @measured
     def products(
         context: dg.AssetExecutionContext,
         config: ProductsConfig,
@@ -60,9 +65,9 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
         probabilities: xr.Dataset,
         tile: xr.Dataset,
     ) -> dg.MaterializeResult[None]:
-        from darts_assets.detection import check_products, export
+        from darts_assets.detection import check_products, describe, export
+        from darts_assets.tiles import geobox_of
 
-        started = time.perf_counter()
         with domain_call(context.log):
             check_products(config.products)
             scene = scenes.scene(family, context.partition_key)
@@ -72,6 +77,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
                 "polygons": vectors["segments"].attrs["provenance"],
             }
             facts = provenance(CODE_VERSION, config.model_dump(), polygons=upstream["polygons"]["data_version"])
+            said = _export_metadata(scene, facts, upstream)
             place = store.place("products", family.name, scene.id)
             with place.new_version() as version, _local_folder(version) as folder:
                 written = export(
@@ -80,20 +86,22 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
                     probabilities=probabilities,
                     features=tile,
                     vectors=vectors,
-                    metadata=_export_metadata(scene, facts, upstream),
+                    metadata=said,
                     write_model_outputs=config.write_model_outputs,
                 )
                 preview = _preview(written, tile, vectors)
                 _upload(version, folder)
                 names = sorted(path.name for paths in written.values() for path in paths)
-                place.publish(version, dict.fromkeys(names, version.id), {"provenance": facts})
+                # The catalog is made of what is said here: it opens none of the files.
+                described = {"metadata": said, "item": _address(scene), **describe(folder, geobox_of(tile), vectors)}
+                place.publish(version, dict.fromkeys(names, version.id), {"provenance": facts, **described})
         context.log.info(f"{scene.id}: {len(names)} files in {version.location}")
         metadata = {
             "path": dg.MetadataValue.path(version.location.url),
             "files": names,
             "objects": len(vectors["segments"]),
-            "thumbnail": picture(preview),
-            "seconds": round(time.perf_counter() - started, 2),
+            **{name: dg.MetadataValue.path(f"{version.location.url}/{name}") for name in _LINKED if name in names},
+            **pictures.of_detections(preview, geobox_of(tile), len(vectors["segments"])),
             "provenance": facts,
         }
         return dg.MaterializeResult(metadata=as_metadata(metadata), data_version=dg.DataVersion(facts["data_version"]))
@@ -119,6 +127,13 @@ def _export_metadata(scene: Scene, facts: dict[str, Any], upstream: dict[str, di
     }
 
 
+def _address(scene: Scene) -> str | None:
+    """Where the provider keeps the scene's item."""
+    links = scene.item.get("links", [])
+    addresses = (link.get("href", "") for link in links if link.get("rel") == "self")
+    return next((href for href in addresses if urlsplit(href).scheme in ("http", "https")), None)
+
+
 def _preview(written: dict[str, list[Path]], tile: xr.Dataset, vectors: dict[str, Any]) -> "Image.Image":
     """The thumbnail; the product itself where there is one, so that the colours are read once."""
     from PIL import Image
@@ -126,7 +141,7 @@ def _preview(written: dict[str, list[Path]], tile: xr.Dataset, vectors: dict[str
     from darts_assets.detection import thumbnail
 
     if "thumbnail" not in written:
-        return thumbnail(tile, vectors, size=256)
+        return thumbnail(tile, vectors)
     with Image.open(written["thumbnail"][0]) as saved:
         return saved.copy()
 

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import dagster as dg
 
 from darts_assets.bands import OPTICAL, VISIBLE_NIR
+from darts_assets.orchestration import pictures
+from darts_assets.orchestration.measure import measured
 from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
 from darts_assets.orchestration.partitions import SceneFamily
 from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry, quality_bands
@@ -72,6 +74,7 @@ def keep_raw_scene(
     if not raw.enabled:
         grid = raw.grid_at_source(family, scene)
         log(f"{scene.id}: the raw store is off; checked its files and kept nothing")
+        metadata |= pictures.of_location(scene, grid)
         return KeptScene([], metadata | {"stored": False, "shape": str(tuple(grid.shape))}, facts["data_version"])
     kept = {} if config.force else raw.kept(scene)
     missing = [name for name in wanted if name not in kept]
@@ -79,6 +82,8 @@ def keep_raw_scene(
     metadata |= {"stored": True, "fetched": missing}
     if missing:
         metadata |= raw.fetch(family, scene, missing, {"provenance": facts}, log)
+    metadata |= {"path": dg.MetadataValue.path(raw.place(scene).location.url)}
+    metadata |= pictures.of_location(scene, raw.geobox(family, scene))
     return KeptScene(missing, metadata, facts["data_version"])
 
 
@@ -92,6 +97,7 @@ def build_raw_scene(family: SceneFamily) -> dg.AssetsDefinition:
         pool=family.pool,
         description="Digital numbers of the scene on its own grid, as its provider gives them.",
     )
+    @measured
     def raw_scene(
         context: dg.AssetExecutionContext,
         config: RawSceneConfig,

@@ -2,16 +2,15 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 import obstore
 
-from darts_assets.orchestration.compute import GPU_TAGS
-from darts_assets.orchestration.metadata import as_metadata, domain_call, picture, provenance
-from darts_assets.orchestration.partitions import OWNER
+from darts_assets.orchestration.assets.training_group import DATASET, MODEL, REPORT, materialized, of_training
+from darts_assets.orchestration.measure import measured
+from darts_assets.orchestration.metadata import domain_call, picture, provenance
 from darts_assets.orchestration.resources import Store
 
 if TYPE_CHECKING:
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
     from darts_assets.training.report import Predictor, Report
 
 CODE_VERSION = "1"
-
-DATASET = dg.AssetKey(["training", "dataset"])
-MODEL = dg.AssetKey(["training", "model"])
-REPORT = dg.AssetKey(["training", "report"])
-GROUP = "training"
 
 
 class ModelConfig(dg.Config):
@@ -85,7 +79,7 @@ class ReportConfig(dg.Config):
 
     Attributes:
         dataset: name of the set.
-        checkpoint: a path, or the name of a model of the store.
+        checkpoint: a path, `s3://bucket/key`, or the name of a model of the store.
         part: of a set that the model was trained on: `validation`, `test`, `training` or `all`; of any other set
             everything counts.
         batch_size: patches that run at once.
@@ -105,15 +99,13 @@ def build_training() -> list[dg.AssetsDefinition]:
 
 
 @dg.asset(
-    key=MODEL,
+    **of_training(MODEL),
     deps=[DATASET],
-    group_name=GROUP,
-    owners=[OWNER],
     kinds={"torch", "lightning"},
     code_version=CODE_VERSION,
-    op_tags=GPU_TAGS,
     description="A model trained on a set, as a checkpoint that the segmentation loads. Killed, it goes on.",
 )
+@measured
 def _model(context: dg.AssetExecutionContext, config: ModelConfig, store: Store) -> dg.MaterializeResult[None]:
     states = store.root.child("models", "unfinished")
     with domain_call(context.log), tempfile.TemporaryDirectory() as folder:
@@ -135,45 +127,42 @@ def _model(context: dg.AssetExecutionContext, config: ModelConfig, store: Store)
     facts = provenance(CODE_VERSION, shaping, dataset=data.digest)
     said = {
         "path": dg.MetadataValue.path(target.url),
-        "sha256": result.header.sha256,
-        "patches": {name: len(getattr(result.parts, name)) for name in ("training", "validation", "test")},
+        **pictures,
+        **{name: _figures(one) for name, one in reports.items()},
         "epochs": len(result.history),
         "best_epoch": result.best + 1,
         "resumed_after": result.resumed,
-        **{name: _figures(one) for name, one in reports.items()},
-        "history": result.history,
-        **pictures,
-        "provenance": facts,
+        "patches": {name: len(getattr(result.parts, name)) for name in ("training", "validation", "test")},
+        "history": [_rounded(epoch) for epoch in result.history],
+        "sha256": result.header.sha256,
     }
-    return dg.MaterializeResult(metadata=as_metadata(said), data_version=dg.DataVersion(facts["data_version"]))
+    return materialized(said, facts)
 
 
 @dg.asset(
-    key=REPORT,
+    **of_training(REPORT),
     deps=[MODEL, DATASET],
-    group_name=GROUP,
-    owners=[OWNER],
     kinds={"torch"},
     code_version=CODE_VERSION,
-    op_tags=GPU_TAGS,
     description="How good a model is on a set: figures per region, reliability, best threshold.",
 )
+@measured
 def _report(context: dg.AssetExecutionContext, config: ReportConfig, store: Store) -> dg.MaterializeResult[None]:
-    with domain_call(context.log), tempfile.TemporaryDirectory() as folder:
-        from darts_assets.model import read_header
+    with domain_call(context.log):
+        from darts_assets.model import local_checkpoint, read_header
         from darts_assets.training.report import Predictor, report
         from darts_assets.training.report_parts import part_of
         from darts_assets.training.report_pictures import examples, reliability_diagram, threshold_curve
 
         data = _training_set(store, config.dataset)
-        header = read_header(_checkpoint(store, config.checkpoint, Path(folder)))
+        header = read_header(local_checkpoint(config.checkpoint, store.root))
         numbers, trained_here = part_of(data, header.path, config.part)
         predictor = Predictor(header, data, config.device)
         made = report(predictor, data, numbers, config.batch_size)
         pictures = {
             "reliability": picture(reliability_diagram(made)),
             "thresholds": picture(threshold_curve(made)),
-            **({"examples": picture(examples(predictor, data, numbers))} if numbers else {}),
+            **({"examples": picture(examples(predictor, data, numbers), photo=True)} if numbers else {}),
         }
     facts = provenance(
         CODE_VERSION, config.model_dump(exclude={"device", "batch_size"}), dataset=data.digest, model=header.sha256
@@ -183,9 +172,8 @@ def _report(context: dg.AssetExecutionContext, config: ReportConfig, store: Stor
         **_figures(made),
         **({"regions": dg.MetadataValue.table(_rows(made.regions))} if made.regions else {}),
         **pictures,
-        "provenance": facts,
     }
-    return dg.MaterializeResult(metadata=as_metadata(said), data_version=dg.DataVersion(facts["data_version"]))
+    return materialized(said, facts)
 
 
 def _training_set(store: Store, name: str) -> "TrainingSet":
@@ -209,23 +197,13 @@ def _parameters(config: ModelConfig) -> "FitParameters":
     )
 
 
-def _checkpoint(store: Store, named: str, folder: Path) -> Path:
-    """A local file of a checkpoint: the one at a path, or a model of the store."""
-    if Path(named).name != named or Path(named).suffix:
-        return Path(named).expanduser()
-    path = folder / f"{named}.ckpt"
-    with suppress(FileNotFoundError):  # `read_header` says that it is missing
-        path.write_bytes(bytes(obstore.get(store.root.child("models").objects(), path.name).bytes()))
-    return path
-
-
 def _fit_pictures(result: "FitResult", predictor: "Predictor", data: "TrainingSet") -> dict[str, Any]:
     from darts_assets.training.report_pictures import examples, loss_curves, metric_curves
 
     return {
         "losses": picture(loss_curves(result.history, result.best)),
         "curves": picture(metric_curves(result.history, result.best)),
-        "examples": picture(examples(predictor, data, result.parts.validation)),
+        "examples": picture(examples(predictor, data, result.parts.validation), photo=True),
     }
 
 
@@ -237,8 +215,13 @@ def _figures(report: "Report") -> dict[str, Any]:
         "best_iou": report.best_iou,
         "calibration_error": report.reliability.error,
     }
-    return {name: None if value != value else value for name, value in numbers.items()}
+    return {name: None if value != value else value for name, value in _rounded(numbers).items()}
 
 
 def _rows(regions: Mapping[str, Mapping[str, float]]) -> Sequence[dg.TableRecord]:
-    return [dg.TableRecord({"region": name, **figures}) for name, figures in regions.items()]
+    return [dg.TableRecord({"region": name, **_rounded(figures)}) for name, figures in regions.items()]
+
+
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    """As people read them; counts stay as they are."""
+    return {name: round(value, 4) for name, value in figures.items()}

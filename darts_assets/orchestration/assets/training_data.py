@@ -1,8 +1,4 @@
-"""`training/planet_samples` and `training/dataset`: patches of one labelled image, and sets of the patches of many.
-
-Tiles are read from the store without an edge in the graph: what is selected downstream of a scene (`+`) is its map, not
-a training set that the scene may be part of.
-"""
+"""`training/planet_samples` and `training/dataset`: patches of one labelled image, and sets of the patches of many."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,9 +6,19 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from darts_assets.bands import FEATURES
-from darts_assets.orchestration.assets.training import DATASET, GROUP
-from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
-from darts_assets.orchestration.partitions import OWNER, PLANET
+from darts_assets.orchestration.assets.training_group import (
+    DATASET,
+    IMAGES,
+    PLANET_SAMPLES,
+    SENTINEL2_SAMPLES,
+    LabelsConfig,
+    materialized,
+    of_training,
+    preprocessed,
+)
+from darts_assets.orchestration.measure import measured
+from darts_assets.orchestration.metadata import domain_call, provenance
+from darts_assets.orchestration.partitions import PLANET
 from darts_assets.orchestration.resources import Store
 
 if TYPE_CHECKING:
@@ -20,23 +26,6 @@ if TYPE_CHECKING:
     from darts_assets.training.samples import Flavour
 
 CODE_VERSION = "1"
-
-PLANET_SAMPLES = dg.AssetKey(["training", "planet_samples"])
-SENTINEL2_SAMPLES = dg.AssetKey(["training", "sentinel2_samples"])
-
-
-class LabelsConfig(dg.Config):
-    """Where labels are, and what they are for.
-
-    Attributes:
-        labels: folder of a label archive.
-        match_prefix: whether outlines whose image id lost its last character are taken for the one image they fit.
-        dataset: name of the set.
-    """
-
-    labels: str
-    match_prefix: bool = False
-    dataset: str = "default"
 
 
 class SamplesConfig(LabelsConfig):
@@ -79,48 +68,47 @@ def build_training_data() -> list[dg.AssetsDefinition]:
 
 
 @dg.asset(
-    key=PLANET_SAMPLES,
+    **of_training(PLANET_SAMPLES, "samples"),
+    deps=[IMAGES],
     partitions_def=PLANET.partitions,
-    group_name=GROUP,
-    owners=[OWNER],
     kinds={"zarr"},
     code_version=CODE_VERSION,
     description="Patches of a labelled Planet image, of its preprocessed tile (materialize that first).",
 )
+@measured
 def _planet_samples(
     context: dg.AssetExecutionContext, config: SamplesConfig, store: Store
 ) -> dg.MaterializeResult[None]:
     image = context.partition_key
     with domain_call(context.log):
-        from darts_assets.stores.tiles import read_tile
+        from darts_assets.training.images import flavour_of
 
-        builder = set_builder(store, config, [image], "planet-archive", context.log.warning)
+        flavour = flavour_of(store.root.child("training", config.dataset), image)
+        builder = set_builder(store, config, [image], flavour, context.log.warning)
         builder.archive.footprint(image)  # else nothing is known of it
-        place = store.place("tiles", *PLANET.key("preprocessed_tile").path, f"{image}.zarr")
-        version = str(place.require().metadata["provenance"]["data_version"])
-        record = builder.add(image, read_tile(place), inputs=version)
+        tile, version = preprocessed(store, PLANET, image)
+        record = builder.add(image, tile, inputs=version)
     facts = provenance(CODE_VERSION, config.model_dump(), preprocessed_tile=version, sample=record.fingerprint)
     said = {
         "path": dg.MetadataValue.path(builder.store.sample(image).location.url),
+        "flavour": flavour,
         "region": str(builder.regions.get(image, "none")),
         "outlines": len(builder.archive.of_image(image)),
         "patches": record.patches,
         "dropped": record.dropped,
         "left_out": list(builder.archive.problems),
-        "provenance": facts,
     }
-    return dg.MaterializeResult(metadata=as_metadata(said), data_version=dg.DataVersion(facts["data_version"]))
+    return materialized(said, facts)
 
 
 @dg.asset(
-    key=DATASET,
+    **of_training(DATASET),
     deps=[PLANET_SAMPLES, SENTINEL2_SAMPLES],
-    group_name=GROUP,
-    owners=[OWNER],
     kinds={"zarr"},
     code_version=CODE_VERSION,
     description="A set of the patches of many images, one array of inputs and one of labels.",
 )
+@measured
 def _dataset(context: dg.AssetExecutionContext, config: DatasetConfig, store: Store) -> dg.MaterializeResult[None]:
     with domain_call(context.log):
         from darts_assets.training.fit_set import TrainingSet
@@ -138,9 +126,8 @@ def _dataset(context: dg.AssetExecutionContext, config: DatasetConfig, store: St
         "dropped": summary.dropped,
         "regions": dg.MetadataValue.table(_by_region(table)),
         "data_hash": summary.data_hash,
-        "provenance": facts,
     }
-    return dg.MaterializeResult(metadata=as_metadata(said), data_version=dg.DataVersion(facts["data_version"]))
+    return materialized(said, facts)
 
 
 def set_builder(
@@ -150,16 +137,17 @@ def set_builder(
     import pandas as pd
 
     from darts_assets.training.build import SetBuilder
-    from darts_assets.training.labels import read_archive
+    from darts_assets.training.kept_labels import archive_of
     from darts_assets.training.patches import PatchParameters
     from darts_assets.training.regions import read_regions, regions_of
     from darts_assets.training.sets import TrainingSetStore
 
-    archive = read_archive(config.labels, match_prefix=config.match_prefix)
+    kept = store.root.child("training", config.dataset, "labels")
+    archive = archive_of(images, config.labels, kept, match_prefix=config.match_prefix)
     for problem in archive.problems:
         warn(problem)
     regions = pd.Series(dtype=str)
-    footprints = archive.footprints[archive.footprints["image_id"].isin(images)].set_index("image_id")
+    footprints = archive.footprints.set_index("image_id")
     if config.regions and len(footprints):
         regions = regions_of(footprints, read_regions(config.regions, footprints))
     cut = {"patch_size", "overlap", "min_visible", "exclude_nan", "exclude_nopositive"}

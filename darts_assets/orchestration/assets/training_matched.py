@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from darts_assets.orchestration.assets.training import GROUP
-from darts_assets.orchestration.assets.training_data import SENTINEL2_SAMPLES, LabelsConfig, SamplesConfig, set_builder
+from darts_assets.orchestration.assets.training_data import SamplesConfig, set_builder
+from darts_assets.orchestration.assets.training_group import (
+    MATCHES,
+    SENTINEL2_SAMPLES,
+    SHOWN,
+    LabelsConfig,
+    materialized,
+    of_training,
+    preprocessed,
+)
 from darts_assets.orchestration.id_files import write_ids
-from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
-from darts_assets.orchestration.partitions import OWNER, PLANET, SENTINEL2
+from darts_assets.orchestration.measure import measured
+from darts_assets.orchestration.metadata import domain_call, provenance
+from darts_assets.orchestration.partitions import PLANET, SENTINEL2
 from darts_assets.orchestration.resources import Store
 from darts_assets.orchestration.source_access import Provider, SceneCatalogs
 
@@ -24,9 +33,6 @@ if TYPE_CHECKING:
     from darts_assets.stores.location import StoreLocation
 
 CODE_VERSION = "1"
-
-MATCHES = dg.AssetKey(["training", "matches"])
-_SHOWN = 100  # rows of a table in the event log
 
 
 class MatchesConfig(LabelsConfig):
@@ -65,13 +71,12 @@ def build_training_matched() -> list[dg.AssetsDefinition]:
 
 
 @dg.asset(
-    key=MATCHES,
-    group_name=GROUP,
-    owners=[OWNER],
+    **of_training(MATCHES),
     kinds={"parquet"},
     code_version=CODE_VERSION,
     description="For each labelled image the Sentinel-2 scene that shows the same ground best; all scores are kept.",
 )
+@measured
 def _matches(
     context: dg.AssetExecutionContext, config: MatchesConfig, store: Store, catalogs: SceneCatalogs
 ) -> dg.MaterializeResult[None]:
@@ -95,24 +100,22 @@ def _matches(
     said = {
         "images": len(footprints),
         "matched": len(best),
-        "unmatched": without[:_SHOWN],
-        "scenes": scene_ids[:_SHOWN],
+        "unmatched": without[:SHOWN],
+        "scenes": scene_ids[:SHOWN],
         **({"best": dg.MetadataValue.table(_rows(scores))} if best else {}),
-        "provenance": facts,
     }
-    return dg.MaterializeResult(metadata=as_metadata(said), data_version=dg.DataVersion(facts["data_version"]))
+    return materialized(said, facts)
 
 
 @dg.asset(
-    key=SENTINEL2_SAMPLES,
+    **of_training(SENTINEL2_SAMPLES, "samples"),
     deps=[MATCHES],
     partitions_def=SENTINEL2.partitions,
-    group_name=GROUP,
-    owners=[OWNER],
     kinds={"zarr"},
     code_version=CODE_VERSION,
     description="Patches of all images that a Sentinel-2 scene stands for, of its preprocessed tile.",
 )
+@measured
 def _sentinel2_samples(
     context: dg.AssetExecutionContext, config: MatchedSamplesConfig, store: Store
 ) -> dg.MaterializeResult[None]:
@@ -127,7 +130,7 @@ def _sentinel2_samples(
         images = [str(name) for name in mine["image_id"]]
         builder = set_builder(store, config, images, "sentinel2", context.log.warning)
         builder = builder if config.align else replace(builder, alignment=None)
-        tile, version = _tile(store, SENTINEL2.key("preprocessed_tile"), scene)
+        tile, version = preprocessed(store, SENTINEL2, scene)
         records = {}
         for image, row in zip(images, mine.to_dict("records"), strict=True):
             drawn_on, drawn_version = _drawn_on(store, image, builder.alignment.band if builder.alignment else None)
@@ -142,11 +145,10 @@ def _sentinel2_samples(
         "images": images,
         "patches": {image: record.patches for image, record in records.items()},
         "dropped": {image: record.dropped for image, record in records.items()},
-        "provenance": facts,
     }
     if not images:
         context.log.warning(f"{scene} stands for no image of the set {config.dataset}")
-    return dg.MaterializeResult(metadata=as_metadata(said), data_version=dg.DataVersion(facts["data_version"]))
+    return materialized(said, facts)
 
 
 def _cache(store: Store, dataset: str) -> "StoreLocation":
@@ -165,20 +167,11 @@ def _provider(named: str | None, catalogs: SceneCatalogs) -> Provider:
     raise SettingsError(f"source is {named!r}, expected cdse or earth_search")
 
 
-def _tile(store: Store, asset: dg.AssetKey, partition: str) -> "tuple[xr.Dataset, str]":
-    """A tile, lazily, and its version."""
-    from darts_assets.stores.tiles import read_tile
-
-    place = store.place("tiles", *asset.path, f"{partition}.zarr")
-    return read_tile(place), str(place.require().metadata["provenance"]["data_version"])
-
-
 def _drawn_on(store: Store, image: str, band: str | None) -> "tuple[xr.DataArray | None, str]":
     """The band of a Planet image that labels are aligned by, if the image has been preprocessed, and its version."""
-    key = PLANET.key("preprocessed_tile")
-    if band is None or store.place("tiles", *key.path, f"{image}.zarr").manifest() is None:
+    if band is None or store.place("tiles", *PLANET.key("preprocessed_tile").path, f"{image}.zarr").manifest() is None:
         return None, ""
-    tile, version = _tile(store, key, image)
+    tile, version = preprocessed(store, PLANET, image)
     return tile[band], version
 
 
@@ -187,7 +180,7 @@ def _version(best: dict[str, str]) -> str:
 
 
 def _rows(scores: "pd.DataFrame") -> Sequence[dg.TableRecord]:
-    best = scores[scores["best"].astype(bool)].head(_SHOWN)
+    best = scores[scores["best"].astype(bool)].head(SHOWN)
     columns = ["image_id", "scene_id", "cloud_cover", "overlap", "days", "score"]
     return [
         dg.TableRecord({name: row[name] if isinstance(row[name], str) else float(row[name]) for name in columns})

@@ -1,0 +1,221 @@
+"""The inventory of thaw slumps: sites of each year, merged from the polygons of all scenes; slumps through the years.
+
+These assets read what `polygons` have published in the store. They are not downstream of the chains in the graph: what
+is selected downstream of a scene (`+`) is its map, and each scene's run would update a whole year again.
+"""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+import dagster as dg
+
+from darts_assets.errors import SettingsError
+from darts_assets.inventory.columns import MEANINGS, SITE_COLUMNS, SLUMP_COLUMNS
+from darts_assets.inventory.parameters import FollowParameters, InventoryParameters
+from darts_assets.orchestration.compute import op_tags
+from darts_assets.orchestration.measure import measured
+from darts_assets.orchestration.metadata import as_metadata, data_version, domain_call, image_link, provenance
+from darts_assets.orchestration.partitions import FAMILIES, OWNER, SceneFamily
+from darts_assets.orchestration.resources import SceneRegistry, Store
+from darts_assets.stores.publish import Place
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+    from darts_assets.inventory.inventory import Inventory
+
+CODE_VERSION = "1"
+
+GROUP = "inventory"
+RTS = dg.AssetKey([GROUP, "rts"])
+SLUMPS = dg.AssetKey([GROUP, "slumps"])
+
+YEARS = dg.TimeWindowPartitionsDefinition(start="2014", fmt="%Y", cron_schedule="0 0 1 1 *", end_offset=1)
+"""Years from PlanetScope's first images to the present one: `2014`, `2015`, ..."""
+
+_DEFAULTS = InventoryParameters()
+
+_SHOWN = 100
+"""Rows of a table, or names of a list, in the event log."""
+
+
+class RtsConfig(dg.Config):
+    """How detections become sites; `InventoryParameters` tells more.
+
+    Attributes:
+        families: whose scenes are in the inventory: `sentinel2`, `planet`.
+        min_overlap: part of the smaller one's area that detections of one site share.
+        tolerance: metres within which detections are of one site if the border of a valid area cuts one of them.
+        min_coverage: part of a site's outline that a scene must cover to observe the site.
+        outline: where half of the scenes agree that look there (`majority`), or where any has a detection (`union`).
+        rebuild: work out everything anew, not only what has changed.
+    """
+
+    families: list[str] = list(FAMILIES)  # noqa: RUF012 - pydantic copies defaults
+    min_overlap: float = _DEFAULTS.min_overlap
+    tolerance: float = _DEFAULTS.tolerance
+    min_coverage: float = _DEFAULTS.min_coverage
+    outline: Literal["majority", "union"] = _DEFAULTS.outline
+    rebuild: bool = False
+
+    def parameters(self) -> InventoryParameters:
+        """For the domain; raises SettingsError for values out of range."""
+        return InventoryParameters(**self.model_dump(exclude={"families", "rebuild"}))
+
+    def scene_families(self) -> list[SceneFamily]:
+        """The families; raises SettingsError for unknown ones."""
+        unknown = set(self.families) - set(FAMILIES)
+        if unknown or not self.families:
+            raise SettingsError(f"families: one or more of {', '.join(FAMILIES)}, not {', '.join(sorted(unknown))!r}")
+        return [family for name, family in FAMILIES.items() if name in self.families]
+
+
+class SlumpsConfig(dg.Config):
+    """How sites are followed.
+
+    Attributes:
+        min_overlap: part of the smaller one's area that a site and a slump's last outline share.
+    """
+
+    min_overlap: float = FollowParameters().min_overlap
+
+
+class InventoryArguments(TypedDict):
+    """Arguments of `dg.asset`."""
+
+    key: dg.AssetKey
+    group_name: str
+    owners: list[str]
+    kinds: set[str]
+    code_version: str
+    op_tags: dict[str, Any]
+    pool: str
+    metadata: dict[str, Any]
+
+
+def build_inventory() -> list[dg.AssetsDefinition]:
+    """The assets of the inventory."""
+    return [_rts, _slumps]
+
+
+def _of_inventory(key: dg.AssetKey, columns: dict[str, str]) -> InventoryArguments:
+    table = [dg.TableColumn(name, dtype, MEANINGS[name]) for name, dtype in columns.items()]
+    schema = dg.TableSchema([*table, dg.TableColumn("geometry", "multipolygon", "outline, EPSG:6931")])
+    return {
+        "key": key, "group_name": GROUP, "owners": [OWNER], "kinds": {"geoparquet", "geopackage"}, "pool": GROUP,
+        "code_version": CODE_VERSION, "op_tags": op_tags(GROUP),
+        "metadata": as_metadata({"dagster/column_schema": dg.MetadataValue.table_schema(schema)}),
+    }  # fmt: skip
+
+
+@dg.asset(
+    **_of_inventory(RTS, SITE_COLUMNS),
+    partitions_def=YEARS,
+    description="Sites of thaw slumps in a year: overlapping detections of all its scenes, merged; how often each was "
+    "seen of how often it could be. Reads the polygons of all scenes in the store; only what changed is worked out.",
+)
+@measured
+def _rts(
+    context: dg.AssetExecutionContext, config: RtsConfig, store: Store, scenes: SceneRegistry
+) -> dg.MaterializeResult[None]:
+    from darts_assets.inventory.inventory import empty_inventory, update
+    from darts_assets.inventory.storage import read_inventory, write_inventory
+    from darts_assets.orchestration.published_polygons import StoredPolygons, published_polygons
+
+    year = int(context.partition_key)
+    with domain_call(context.log):
+        parameters = config.parameters()
+        published = published_polygons(store, scenes, config.scene_families())
+        records = [scene for scene in published.scenes if scene.datetime.year == year]
+        versions = {scene.scene_id: scene.data_version for scene in records}
+        chosen = config.model_dump(exclude={"rebuild"})
+        facts = provenance(CODE_VERSION, chosen, polygons=data_version("", versions))
+        place = store.place(GROUP, "rts", str(year))
+        goes_on = not config.rebuild and _made_alike(place, facts)
+        before = read_inventory(place, year, parameters) if goes_on else empty_inventory(year, parameters)
+        inventory, changes = update(before, records, StoredPolygons(store, records))
+        manifest = write_inventory(place, inventory, {"provenance": facts})
+    for scene, reason in published.unusable.items():
+        context.log.warning(f"{scene} is left out: {reason}")
+    context.log.info(
+        f"{year}: {len(inventory.sites)} sites in {len(records)} scenes; {changes.worked_out} worked out, "
+        f"{changes.kept} as before"
+    )
+    said = {
+        "path": dg.MetadataValue.path(place.location.url),
+        "files": [f"{version}/{name}" for name, version in manifest.contents.items()],
+        **_summary(inventory),
+        "scenes_added": len(changes.added),
+        "scenes_changed": len(changes.changed),
+        "scenes_removed": len(changes.removed),
+        "sites_worked_out": changes.worked_out,
+        "sites_kept": changes.kept,
+        "scenes_left_out": dict(list(published.unusable.items())[:_SHOWN]),
+        "provenance": facts,
+    }
+    return dg.MaterializeResult(metadata=as_metadata(said), data_version=dg.DataVersion(facts["data_version"]))
+
+
+@dg.asset(
+    **_of_inventory(SLUMPS, SLUMP_COLUMNS),
+    deps=[dg.AssetDep(RTS, partition_mapping=dg.AllPartitionMapping())],
+    description="Thaw slumps through the years: the sites of all years, followed where they overlap, under one id.",
+)
+@measured
+def _slumps(context: dg.AssetExecutionContext, config: SlumpsConfig, store: Store) -> dg.MaterializeResult[None]:
+    from darts_assets.inventory.slumps import follow
+    from darts_assets.inventory.storage import read_sites, write_followed, years_of
+
+    with domain_call(context.log):
+        parameters = FollowParameters(config.min_overlap)
+        places = {year: store.place(GROUP, "rts", str(year)) for year in years_of(store.root.child(GROUP, "rts"))}
+        manifests = {year: place.manifest() for year, place in places.items()}
+        made = {year: manifest.metadata["provenance"] for year, manifest in manifests.items() if manifest}
+        followed = follow({year: read_sites(places[year], year) for year in made}, parameters)
+        inputs = {f"rts_{year}": of_year["data_version"] for year, of_year in made.items()}
+        facts = provenance(CODE_VERSION, config.model_dump(), **inputs)
+        place = store.place(GROUP, "slumps")
+        manifest = write_followed(place, followed, {"provenance": facts})
+    context.log.info(f"{len(followed.slumps)} slumps in {len(made)} years")
+    said = {
+        "path": dg.MetadataValue.path(place.location.url),
+        "files": [f"{version}/{name}" for name, version in manifest.contents.items()],
+        "dagster/row_count": len(followed.slumps),
+        "years": sorted(made),
+        "events": _counted(followed.sites, year="int", event="string"),
+        "provenance": facts,
+    }
+    return dg.MaterializeResult(metadata=as_metadata(said), data_version=dg.DataVersion(facts["data_version"]))
+
+
+def _made_alike(place: Place, facts: dict[str, Any]) -> bool:
+    """Whether what is published was made by the same code with the same config."""
+    manifest = place.manifest()
+    before = manifest.metadata["provenance"] if manifest else {}
+    return all(before.get(name) == facts[name] for name in ("code_version", "parameters"))
+
+
+def _summary(inventory: "Inventory") -> dict[str, Any]:
+    from darts_assets.orchestration.site_map import site_map
+
+    sites, scenes = inventory.sites, inventory.scenes
+    drawn = site_map(sites, scenes)
+    return {
+        "dagster/row_count": len(sites),
+        "sites": len(sites),
+        "area_ha": round(float(sites["area_ha"].sum()), 3),
+        "detections": len(inventory.detections),
+        "scenes": len(scenes),
+        "scenes_by_family": dict(Counter(scenes["family"])),
+        "scenes_without_valid_area": int(scenes.geometry.is_empty.sum()),
+        "seen_of_observable": _counted(sites, seen="int", observable="int"),
+        **({"map": dg.MetadataValue.md(image_link(drawn, "webp", lossless=True))} if drawn else {}),
+    }
+
+
+def _counted(sites: "gpd.GeoDataFrame", **kinds: str) -> dg.MetadataValue[Any]:
+    """How many sites there are of each pair of values in two columns; the most frequent, where there are many."""
+    pairs = Counter(zip(*(sites[name].tolist() for name in kinds), strict=True)).most_common(_SHOWN)
+    schema = dg.TableSchema([dg.TableColumn(name, kind) for name, kind in {**kinds, "sites": "int"}.items()])
+    records = [dg.TableRecord({**dict(zip(kinds, pair, strict=True)), "sites": count}) for pair, count in sorted(pairs)]
+    return dg.MetadataValue.table(records, schema)

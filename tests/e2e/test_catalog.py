@@ -1,0 +1,128 @@
+"""From a scene to the catalog through Dagster, and what others open there: the commands of the README."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import geopandas as gpd
+import pyogrio
+import pystac
+import pytest
+from harness import QUIET, Site, metadata_of, reason
+from rio_cogeo.cogeo import cog_validate
+
+from darts_assets.demo import World
+from darts_assets.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator[Site]:
+    """A scene from its item to its products, with a raster of each kind."""
+    folder = tmp_path_factory.mktemp("published")
+    (folder / "dagster").mkdir()
+    (folder / "dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    instance = dg.DagsterInstance.from_config(str(folder / "dagster"))
+    settings = Settings(store=str(folder / "store"), arcticdem=str(world.arcticdem), tcvis=world.tcvis)
+    site = Site(folder, settings, instance)
+    (scene,) = site.register(world.items[0])
+    wanted = [
+        "probabilities",
+        "binarized",
+        "polygonized",
+        "extent",
+        "thumbnail",
+        "metadata",
+        "optical",
+        "tcvis",
+        "slope",
+    ]
+    result = site.run(scene, products={"products": wanted})
+    assert result.success, reason(result)
+    yield site
+    instance.dispose()
+
+
+@pytest.fixture(scope="module")
+def published(site: Site) -> dg.ExecuteInProcessResult:
+    return publish(site)
+
+
+def publish(site: Site) -> dg.ExecuteInProcessResult:
+    job = site.defs.resolve_job_def("publish_catalog")
+    return job.execute_in_process(instance=site.instance, run_config=QUIET)
+
+
+def store(site: Site) -> Path:
+    return Path(site.settings.store)
+
+
+def test_a_materialization_says_what_was_published(site: Site, published: dg.ExecuteInProcessResult) -> None:
+    stac, detections = (metadata_of(published, name) for name in ("stac", "detections"))
+    assert (stac["items"], stac["written"], stac["unusable"]) == (1, 1, 0)
+    assert stac["by_family"] == {"sentinel2": 1, "planet": 0}
+    assert stac["map"].startswith("![](data:image/webp;base64,")
+    assert Path(stac["path"]).is_file()
+    objects = len(site.load("polygons", site.instance.get_dynamic_partitions("sentinel2_scene")[0])["segments"])
+    assert objects > 0
+    assert detections["dagster/row_count"] == objects
+    assert (detections["scenes"], detections["files"]) == (1, 1)
+    (row,) = [record.data for record in detections["regions"].records]
+    assert (row["year"], row["region"], row["rows"]) == ("2023", "08W", objects)
+
+
+def test_pystac_opens_the_scene_with_its_model_and_its_files(site: Site, published: dg.ExecuteInProcessResult) -> None:
+    catalog = pystac.Catalog.from_file(str(store(site) / "catalog" / "catalog.json"))
+    assert [child.id for child in catalog.get_children()] == ["sentinel2", "models", "detections"]
+    (item,) = catalog.get_child("sentinel2").get_items()
+    assert all(Path(asset.get_absolute_href()).is_file() for asset in item.assets.values())
+    linked = [Path(link.get_absolute_href()) for link in item.links if link.rel == "derived_from"]
+    assert all(path.is_file() for path in linked)
+    source, model = (json.loads(path.read_text()) for path in linked)
+    assert source["id"] == item.id
+    assert model["properties"]["darts:sha256"] == item.properties["darts:models"]["demo"]
+    assert model["properties"]["mlm:architecture"].startswith("unet ")
+
+
+def test_rasters_are_cogs_and_the_geopackage_has_its_layer(site: Site, published: dg.ExecuteInProcessResult) -> None:
+    catalog = pystac.Catalog.from_file(str(store(site) / "catalog" / "catalog.json"))
+    (item,) = catalog.get_child("sentinel2").get_items()
+    rasters = [asset for asset in item.assets.values() if asset.media_type == pystac.MediaType.COG]
+    assert len(rasters) == 5
+    for asset in rasters:
+        valid, errors, warnings = cog_validate(asset.get_absolute_href(), strict=True, quiet=True)
+        assert (valid, errors, warnings) == (True, [], [])
+    geopackage = item.assets["prediction_segments-gpkg"].get_absolute_href()
+    assert pyogrio.list_layers(geopackage).tolist() == [["prediction_segments", "MultiPolygon"]]
+    info = pyogrio.read_info(geopackage)
+    assert info["features"] == item.properties["table:row_count"]
+    assert info["crs"] == item.properties["proj:code"]
+
+
+def test_the_readme_s_queries_answer(site: Site, published: dg.ExecuteInProcessResult) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    section = readme.partition("## The published catalog")[2].partition("\n## ")[0]
+    root = str(store(site))
+    sql = section.partition("```sql\n")[2].partition("```")[0].replace("darts-data", root)
+    found = duckdb.sql(sql).fetchall()
+    assert len(found) > 0
+    assert all(row[0].startswith("S2A_MSIL2A_20230715") for row in found)
+    names: dict[str, Any] = {}
+    exec(section.partition("```python\n")[2].partition("```")[0].replace("darts-data", root), names)
+    assert isinstance(names["slumps"], gpd.GeoDataFrame)
+    assert len(names["slumps"]) == len(found)
+    assert [item.id for item in names["scenes"]] == [found[0][0].partition("/")[0]]
+
+
+def test_a_second_run_has_nothing_to_write(site: Site, published: dg.ExecuteInProcessResult) -> None:
+    again = publish(site)
+    assert metadata_of(again, "stac")["written"] == 0
+    assert metadata_of(again, "detections")["written"] == []
+
+    def versions(result: dg.ExecuteInProcessResult) -> list[str]:
+        events = result.get_asset_materialization_events()
+        return sorted(event.materialization.tags["dagster/data_version"] for event in events)
+
+    assert versions(again) == versions(published), "the same content is the same version"

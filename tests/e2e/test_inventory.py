@@ -1,0 +1,204 @@
+"""The inventory as an asset: from the polygons in the store to sites of a year, and slumps through the years."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import geopandas as gpd
+import pytest
+from asset_runs import QUIET, failure, warnings
+from harness import Site, reason
+from planted import Planted, square
+
+from darts_assets.demo import World
+from darts_assets.inventory.columns import SITE_COLUMNS, SLUMP_COLUMNS
+from darts_assets.orchestration.assets.inventory import RTS, SLUMPS, build_inventory
+from darts_assets.settings import Settings
+from darts_assets.stores.vectors import write_vectors
+
+
+def publish(site: Site, world: World, scene: Planted) -> str:
+    """Register a scene and publish its polygons, as its chain would have done."""
+    item = json.loads(world.items[0].read_text()) | {"id": scene.id}
+    item["properties"]["datetime"] = scene.time.isoformat()
+    path = site.folder / f"{scene.id}.json"
+    path.write_text(json.dumps(item))
+    site.register(path)
+    tables = {"segments": scene.segments(), "extent": scene.valid_area()}
+    place = site.place("vectors", "sentinel2", "polygons", scene.id)
+    write_vectors(place, tables, {"provenance": {"data_version": scene.version}})
+    return scene.id
+
+
+def run(site: Site, key: dg.AssetKey, year: int | None = None, **config: Any) -> dg.ExecuteInProcessResult:
+    """Materialize the sites of a year, or slumps."""
+    (asset,) = [asset for asset in build_inventory() if asset.key == key]
+    resources = {name: site.resource(name) for name in ("store", "scenes")}
+    ops = {"__".join(key.path): {"config": config}}
+    return dg.materialize(
+        [asset], partition_key=year and str(year), instance=site.instance, resources=resources,
+        run_config={**QUIET, "ops": ops}, raise_on_error=False,
+    )  # fmt: skip
+
+
+def said(site: Site, key: dg.AssetKey, year: int | None = None, **config: Any) -> dict[str, Any]:
+    """The metadata of the materialization; an asset that fails fails the test."""
+    result = run(site, key, year, **config)
+    assert result.success, failure(result)
+    (event,) = result.get_asset_materialization_events()
+    return {name: value.value for name, value in event.materialization.metadata.items()}
+
+
+def table(site: Site, *place: str, name: str) -> gpd.GeoDataFrame:
+    """A table that is published."""
+    found = site.place("inventory", *place)
+    return gpd.read_parquet(found.location.path / found.require().contents[name] / name)
+
+
+def sites(site: Site, year: int = 2023) -> gpd.GeoDataFrame:
+    return table(site, "rts", str(year), name=f"rts_{year}.parquet")
+
+
+def test_scenes_that_come_change_and_go(site: Site, world: World) -> None:
+    def update(**config: Any) -> dict[str, Any]:
+        return said(site, RTS, 2023, **config)
+
+    here, there = square(0, 0), square(0, 3000)
+    first, second = Planted(180, [here, there]), Planted(190, [here], square(-1000, -1000, 2500))
+    for scene in (first, second, Planted(200, [here], year=2022)):
+        publish(site, world, scene)
+    metadata = update()
+    assert (metadata["scenes"], metadata["sites"], metadata["sites_worked_out"]) == (2, 2, 2)
+    assert list(sites(site)["seen"]) == [2, 1]
+    assert list(sites(site)["observable"]) == [2, 1]
+    # The map can be looked at.
+    assert metadata["map"].startswith("![](data:image/webp;base64,")
+    assert len(metadata["map"]) < 40_000
+    assert [dict(record.data) for record in metadata["seen_of_observable"].records] == [
+        {"seen": 1, "observable": 1, "sites": 1}, {"seen": 2, "observable": 2, "sites": 1}
+    ]  # fmt: skip
+
+    publish(site, world, third := Planted(210, [there], square(-500, 2500, 2000)))
+    metadata = update()
+    assert (metadata["scenes_added"], metadata["sites_worked_out"], metadata["sites_kept"]) == (1, 1, 1)
+    assert list(sites(site)["seen"]) == [2, 2]
+    publish(site, world, Planted(210, [], third.extent, version="2"))
+    metadata = update()
+    assert (metadata["scenes_changed"], metadata["sites_worked_out"]) == (1, 1)
+    assert list(sites(site)["observable"]) == [2, 2]
+    site.place("vectors", "sentinel2", "polygons", third.id).clear()
+    metadata = update()
+    assert (metadata["scenes_removed"], metadata["sites_worked_out"]) == (1, 1)
+    before = sites(site)
+    assert update()["sites_worked_out"] == 0
+    assert update(rebuild=True)["sites_worked_out"] == 2
+    assert sites(site).to_wkb().equals(before.to_wkb())
+    # Another config has another outcome, of all sites.
+    assert update(outline="union")["sites_worked_out"] == 2
+    assert update(families=["planet"])["scenes"] == 0
+
+
+def test_slumps_keep_their_ids_through_the_years(site: Site, world: World) -> None:
+    for year in (2020, 2022, 2023):
+        publish(site, world, Planted(180, [square(0, 0, 100 + year - 2020)], year=year))
+        said(site, RTS, year)
+    said(site, RTS, 2021)  # nobody looked
+    metadata = said(site, SLUMPS)
+    assert metadata["years"] == [2020, 2021, 2022, 2023]
+    assert metadata["dagster/row_count"] == 1
+    (slump,) = table(site, "slumps", name="rts_slumps.parquet").itertuples()
+    assert (slump.first_year, slump.last_year, slump.years_seen) == (2020, 2023, 3)
+    every = table(site, "slumps", name="rts_sites.parquet")
+    assert list(every["event"]) == ["new", "continued", "continued"]
+    assert set(every["slump_id"]) == {slump.slump_id}
+
+
+def test_files_open_elsewhere(site: Site, world: World) -> None:
+    publish(site, world, Planted(180, [square(0, 0)]))
+    said(site, RTS, 2023)
+    said(site, SLUMPS)
+    place = site.place("inventory", "rts", "2023")
+    geopackage = gpd.read_file(place.location.path / place.require().contents["rts_2023.gpkg"] / "rts_2023.gpkg")
+    assert list(geopackage.columns) == [*SITE_COLUMNS, "geometry"]
+    assert geopackage.crs.to_epsg() == 6931
+    assert geopackage["site_id"].tolist() == sites(site)["site_id"].tolist()
+    place = site.place("inventory", "slumps")
+    slumps = gpd.read_file(place.location.path / place.require().contents["rts_slumps.gpkg"] / "rts_slumps.gpkg")
+    assert list(slumps.columns) == [*SLUMP_COLUMNS, "geometry"]
+
+
+def test_what_cannot_be_used_is_named_and_the_rest_goes_on(site: Site, world: World) -> None:
+    publish(site, world, Planted(180, [square(0, 0)]))
+    lost = publish(site, world, Planted(190, [square(0, 0)]))
+    (Path(site.settings.store) / "scenes" / "sentinel2" / f"{lost}.json").unlink()
+    result = run(site, RTS, 2023)
+    assert result.success
+    assert list(sites(site)["seen"]) == [1]
+    (warning,) = warnings(site.instance, result)
+    assert lost in warning
+    assert "is left out" in warning
+
+
+def test_an_update_that_fails_changes_nothing_and_the_next_one_heals_it(site: Site, world: World) -> None:
+    publish(site, world, Planted(180, [square(0, 0)]))
+    said(site, RTS, 2023)
+    before = site.place("inventory", "rts", "2023").require()
+    broken = publish(site, world, Planted(190, [square(0, 0)]))
+    place = site.place("vectors", "sentinel2", "polygons", broken)
+    file = place.location.path / place.require().contents["segments.parquet"] / "segments.parquet"
+    content = file.read_bytes()
+    file.unlink()
+    result = run(site, RTS, 2023)
+    assert not result.success
+    assert "segments.parquet is not there" in failure(result)
+    assert site.place("inventory", "rts", "2023").require() == before
+    file.write_bytes(content)
+    assert said(site, RTS, 2023)["scenes_added"] == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "names"), [({"families": ["landsat"]}, "landsat"), ({"min_overlap": 2}, "min_overlap")]
+)
+def test_wrong_config_is_named(site: Site, config: dict[str, Any], names: str) -> None:
+    result = run(site, RTS, 2023, **config)
+    assert not result.success
+    assert names in failure(result)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator[Site]:
+    """A site whose scenes have polygons: a clear scene of 2023, and one of 2022 with clouds."""
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "dagster").mkdir()
+    (folder / "dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    settings = Settings(store=str(folder / "store"), arcticdem=str(world.arcticdem), tcvis=world.tcvis)
+    site = Site(folder, settings, dg.DagsterInstance.from_config(str(folder / "dagster")))
+    for scene in site.register(*world.items):
+        result = site.run(scene, "raw_scene", "auxiliary", "preprocessed_tile", "segmentation", "polygons")
+        assert result.success, reason(result)
+    yield site
+    site.instance.dispose()
+
+
+def test_true_slumps_are_one_site_a_year_and_one_slump_in_all(demo: Site, world: World) -> None:
+    truth = gpd.read_file(world.truth).to_crs(6931)
+    for year in (2022, 2023):
+        said(demo, RTS, year)
+        found = sites(demo, year)
+        (scene,) = set(found["scenes"])
+        there = truth[truth["scene_id"] == scene]
+        hits = found.sjoin(there[["slump_id", "geometry"]])
+        assert len(hits) >= 0.7 * len(there) > 0
+        assert hits["slump_id"].is_unique
+        assert hits["site_id"].is_unique
+        areas = hits["area_ha"] / there.set_index("slump_id").area[hits["slump_id"]].to_numpy() * 1e4
+        assert areas.median() == pytest.approx(1, abs=0.2)
+    said(demo, SLUMPS)
+    slumps = table(demo, "slumps", name="rts_slumps.parquet")
+    outlines = truth.drop_duplicates("slump_id")[["slump_id", "geometry"]].rename(columns={"slump_id": "truth"})
+    hits = slumps.sjoin(outlines)
+    assert hits["truth"].is_unique
+    assert hits["slump_id"].is_unique
+    assert (slumps["years_seen"] == 2).any()
