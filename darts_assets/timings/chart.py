@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, MaxNLocator
 from PIL import Image
 
 _DPI = 100
@@ -53,6 +54,7 @@ def _distributions(axes: Any, done: pd.DataFrame, colors: dict[str, str]) -> Non
         axes.hist(seconds, bins=bins, color=color, alpha=0.6, label=label)
         axes.axvline(seconds.median(), color=color, linewidth=1)
     axes.set(xscale="log", xlabel="seconds of a step (logarithmic); lines: medians", ylabel="steps")
+    axes.xaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter(minor_thresholds=(1.5, 0.5)))
     axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
@@ -70,7 +72,9 @@ def _scenes(figure: Figure, axes: Any, done: pd.DataFrame, assets: list[str]) ->
     low, high = np.nanmin(values), np.nanmax(values)
     norm = LogNorm(low, max(high, low * 1.01))
     image = axes.imshow(values, aspect="auto", interpolation="nearest", norm=norm, cmap="viridis")
-    figure.colorbar(image, ax=axes, label="seconds")
+    numbers = LogFormatter(minor_thresholds=(1.5, 0.5))
+    figure.colorbar(image, ax=axes, label="seconds", format=LogFormatter()).ax.yaxis.set_minor_formatter(numbers)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_yticks(range(len(assets)), assets, fontsize=8)
     axes.set_xlabel(f"{len(scenes)} scenes in the order of their starts; white: not made, or failed")
 
