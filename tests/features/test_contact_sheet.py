@@ -10,7 +10,7 @@ SHAPE = (60, 100)
 
 def preview() -> dict[str, np.ndarray]:
     ramp = np.broadcast_to(np.linspace(0, 1, SHAPE[1], dtype="float32"), SHAPE).copy()
-    bands = dict.fromkeys(FEATURES, ramp * 0.2)
+    bands = {name: (ramp * 0.2).copy() for name in FEATURES}
     bands |= {name: np.full(SHAPE, 128, "uint8") for name in TCVIS}
     return bands | {"aspect": ramp * 360, "dem": ramp * 500, "quality_data_mask": np.full(SHAPE, 2, "uint8")}
 

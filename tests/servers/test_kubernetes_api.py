@@ -146,7 +146,7 @@ def test_pods_that_are_killed_or_evicted_end_their_job(
     kind: Any, reason: str, code: int, cluster: Cluster, batch: client.BatchV1Api, core: client.CoreV1Api
 ) -> None:
     cluster.faults.append(Fault(kind, {"colour": "blue"}, line="ready"))
-    batch.create_namespaced_job("here", job("lost", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"))
+    batch.create_namespaced_job("here", job("lost", "trap 'exit 7' TERM; sleep 60 & echo ready; wait"))
     status = ended(batch, "lost")
     assert (status.failed, status.active, status.conditions[0].reason) == (1, None, "BackoffLimitExceeded")
     (pod,) = core.list_namespaced_pod("here", label_selector="job-name=lost").items
