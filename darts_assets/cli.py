@@ -1,6 +1,7 @@
 """`darts-assets`: what Dagster's own command line does not do: a demo, registering scenes, looking at the setup."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -99,4 +100,9 @@ def doctor(offline: bool, device: str, as_json: bool) -> None:
 
 def main() -> None:
     """Entry point of the command."""
+    # Scripts start jobs in the background with SIGINT ignored. Dagster would then ignore SIGTERM as well, and so would
+    # the processes that mirror its logs, which it ends by that signal: they would stay.
+    for ended_by, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(ended_by) is signal.SIG_IGN:
+            signal.signal(ended_by, handler)
     cli()

@@ -1,9 +1,15 @@
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 pytest_plugins = ["stac_api"]  # tests/servers
+
+# Ignored where a script runs the tests in the background: Dagster's runs in this process then have it, and all that is
+# started after them, ignore SIGTERM too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

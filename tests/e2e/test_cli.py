@@ -33,7 +33,9 @@ def call(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedPr
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The demo on one scene of 640 x 640 px: its folder and what it said."""
     folder = tmp_path_factory.mktemp("newcomer")
-    done = call("darts-assets", "demo", "--scenes", "1", "--size", "640", cwd=folder, COLUMNS="80")
+    # As in a script's background; what it started must end with it, else its output would never.
+    command = ["/bin/sh", "-c", 'trap "" INT TERM; exec "$0" "$@"', str(BIN / "darts-assets")]
+    done = call(*command, "demo", "--scenes", "1", "--size", "640", cwd=folder, COLUMNS="80")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "darts-demo", done.stdout
 
