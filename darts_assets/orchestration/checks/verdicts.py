@@ -62,15 +62,7 @@ def evaluate(
     with domain_call(context.log):
         verdicts = judge(context.partition_key)
     for spec in selected:
-        found = verdicts[spec.name]
-        yield dg.AssetCheckResult(
-            asset_key=spec.asset_key,
-            check_name=spec.name,
-            passed=not found.faults,
-            severity=_severity(spec),
-            description=found.said,
-            metadata=as_metadata(found.facts),
-        )
+        yield dg.AssetCheckResult(**_said(spec, verdicts[spec.name]))
 
 
 def _one_by_one(
@@ -100,16 +92,19 @@ def _one_by_one(
 
 def evaluation(spec: dg.AssetCheckSpec, scene: str, found: Verdict) -> dg.AssetCheckEvaluation:
     """The record of a check of one scene among several of a run."""
-    return dg.AssetCheckEvaluation(
-        asset_key=spec.asset_key,
-        check_name=spec.name,
-        passed=not found.faults,
-        severity=_severity(spec),
-        description=found.said,
-        metadata=as_metadata(found.facts),
-        blocking=False,
-        partition=scene,
-    )
+    return dg.AssetCheckEvaluation(**_said(spec, found), blocking=False, partition=scene)
+
+
+def _said(spec: dg.AssetCheckSpec, found: Verdict) -> dict[str, Any]:
+    """What a result and a record of a check have in common."""
+    return {
+        "asset_key": spec.asset_key,
+        "check_name": spec.name,
+        "passed": not found.faults,
+        "severity": _severity(spec),
+        "description": found.said,
+        "metadata": as_metadata(found.facts),
+    }
 
 
 def _materialized(context: dg.AssetCheckExecutionContext, family: SceneFamily, asset: dg.AssetKey) -> list[str]:
