@@ -61,7 +61,7 @@ YAML = """
 telemetry: {{enabled: false}}
 concurrency: {{runs: {{max_concurrent_runs: 0}}}}
 storage:
-  postgres: {{postgres_url: "{url}"}}
+  postgres: {{postgres_url: "{url}?options=-c%20random_page_cost%3D1.1"}}  # as in k8s/base/dagster.yaml
 """
 
 STATUS = """

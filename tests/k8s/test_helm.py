@@ -111,7 +111,8 @@ def test_the_instance_is_the_same(values: dict[str, Any], cluster: Callable[[str
     assert daemon["run_coordinator"]["type"] == instance["run_coordinator"]["class"]
     database, settings = values["postgresql"], gpu.settings
     assert database["enabled"] is False
-    assert database["postgresqlScheme"] == instance["storage"]["postgres"]["postgres_db"]["scheme"]
+    said = instance["storage"]["postgres"]["postgres_db"]
+    assert (database["postgresqlScheme"], database["postgresqlParams"]) == (said["scheme"], said["params"])
     assert (database["postgresqlHost"], str(database["service"]["port"])) == (
         settings["DAGSTER_PG_HOST"], settings["DAGSTER_PG_PORT"],
     )  # fmt: skip

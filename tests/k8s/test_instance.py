@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 import yaml
 from dagster._core.instance.ref import InstanceRef
 from postgres import postgres
@@ -104,6 +105,9 @@ def test_the_instance_works_on_postgresql(
             assert [path.name for path in home.iterdir()] == ["dagster.yaml"], "pods have it read-only"
             instance.add_dynamic_partitions("sentinel2_scene", ["S2A_SOME_SCENE"])
             assert instance.get_dynamic_partitions("sentinel2_scene") == ["S2A_SOME_SCENE"]
+            storage: Any = instance.event_log_storage
+            with storage.index_connection() as connection:
+                assert connection.execute(sa.text("SHOW random_page_cost")).scalar() == "1.1"
             assert {info.name: info.limit for info in instance.event_log_storage.get_pool_limits()} == {"cdse": 4}
             assert instance.run_monitoring_enabled
             assert instance.run_retries_enabled
