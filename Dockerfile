@@ -88,14 +88,17 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
 
 
-# The tests read the repository's files, so they run on a copy of it, which wins over the installed package.
-FROM runtime AS test
+# Servers of the tests. Manifests are rendered by kubectl, and Debian has none that is new enough: those tests skip.
+FROM runtime AS test-runtime
 USER root
-# Servers of the tests. Manifests are rendered by kubectl, of which Debian has none that is new enough: those tests skip.
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends postgresql-postgis \
+ && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends postgresql-postgis \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 USER 10001:10001
+
+
+# The tests read the repository's files, so they run on a copy of it, which wins over the installed package.
+FROM test-runtime AS test
 COPY --from=test-venv /opt/venv /opt/venv
 COPY --from=package /opt/darts /opt/darts
 # They look for commands beside Python.

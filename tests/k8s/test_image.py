@@ -69,9 +69,11 @@ def test_images_run_as_nobody_in_particular_and_are_checked() -> None:
     runtime = stages["runtime"]
     assert "USER 10001:10001" in runtime
     assert any(line.startswith("HEALTHCHECK") for line in runtime)
-    for target in ("cpu", "gpu", "test"):
+    assert stages["test-runtime"][0].startswith("FROM runtime ")
+    assert stages["test-runtime"][-1] == "USER 10001:10001"
+    for target, parent in (("cpu", "runtime"), ("gpu", "runtime"), ("test", "test-runtime")):
         assert "org.opencontainers.image.revision" in stages[target][-1], "what changes with each commit comes last"
-        assert stages[target][0] == f"FROM runtime AS {target}"
+        assert stages[target][0] == f"FROM {parent} AS {target}"
         assert not any(line.startswith(("USER", "RUN")) for line in stages[target])
         copied = [line.split()[-1] for line in stages[target] if line.startswith("COPY --from")]
         assert copied[:2] == ["/opt/venv", "/opt/darts"], "what changes seldom comes first"
