@@ -75,9 +75,10 @@ def test_found_scenes_are_prepared_and_their_chains_run_without_a_socket(
         assert "red: 0 missing" in facts[f"coverage_{cube}"]
     assert list((Path(site.settings.store) / "steps").rglob("*.json")) == []
     settings = site.settings.model_copy(update={"offline": True}).model_dump_json()
+    modules = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-c", NO_SOCKETS + RUNS, str(site.folder / "dagster"), settings, *scenes],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": modules},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert site.materialized("products") == set(scenes)

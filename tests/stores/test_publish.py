@@ -252,6 +252,7 @@ for seed in range(1000):
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_a_tile_is_absent_or_complete(place: Place, tmp_path: Path) -> None:
     """Twenty SIGKILLs at random moments of a writer that writes again and again."""
     script = KILLED.format(tests=str(Path(__file__).parent), root=str(tmp_path))
