@@ -1,0 +1,125 @@
+"""The overlays of `k8s/` as they are: a pod for each step, and all on one machine; each maps a scene, and loses pods.
+
+`test_kubernetes.py` has what may be added to them, and backfills.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.execution.backfill import BulkActionStatus
+from equal_stores import assert_equal_stores
+from harness import Site
+from installation import Installation
+from kubernetes_pods import Fault, Pod
+from s3_server import CREDENTIALS, S3Server
+
+from darts_assets.demo import World
+from darts_assets.orchestration.jobs import STEPS
+from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.settings import Settings
+
+pytestmark = pytest.mark.slow
+
+RUN = {"app.kubernetes.io/component": "run_worker"}
+
+
+@dataclass
+class Mapped:
+    """A scene that went through the chain in an installation, and in a plain run.
+
+    Attributes:
+        installation: where it was.
+        status: of the backfill that it was asked for with.
+        lost: the runs that failed, by the pods that were lost; in their order.
+    """
+
+    installation: Installation
+    status: BulkActionStatus
+    lost: Sequence[dg.DagsterRun]
+
+    def reasons(self) -> list[str]:
+        """What Dagster says of the runs that failed."""
+        failures = []
+        for run in self.lost:
+            logs = self.installation.site.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+            failures += [log.dagster_event for log in logs if log.dagster_event]
+        return [str(failure.message) + str(failure.job_failure_data.error) for failure in failures]
+
+    def steps(self) -> list[Pod]:
+        return self.installation.pods("step_worker")
+
+
+def of(op: str) -> dict[str, str]:
+    """The labels of the pod of a step."""
+    return {"dagster/op": f"sentinel2__{op}"}
+
+
+@contextmanager
+def mapped(overlay: str, world: World, folder: Path, faults: Sequence[Fault], **settings: str) -> Iterator[Mapped]:
+    sources = {"arcticdem": str(world.arcticdem), "tcvis": world.tcvis}
+    settings |= {f"DARTS_{name.upper()}": value for name, value in sources.items()}
+    installing = Installation.of(
+        overlay, folder=folder / "site", secrets=CREDENTIALS, max_runs=2, start_timeout=120, patience=600,
+        DARTS_SCENES_PER_RUN="1", **settings,
+    )  # fmt: skip
+    with installing as installation, dg.DagsterInstance.local_temp(str(folder)) as instance:
+        (scene,) = installation.site.register(world.items[0])
+        installation.cluster.faults += faults
+        backfill = installation.backfill([scene], *STEPS)
+        installation.start()
+        plain = Site(folder, Settings(**{"store": str(folder / "plain"), **sources}), instance)
+        plain.register(world.items[0])
+        assert plain.run(scene, segmentation={}).success
+        installation.finish(backfill)
+        assert installation.cluster.faults == []
+        assert installation.cluster.refused == []
+        found = installation.site.instance.get_backfill(backfill)
+        assert found
+        failed = installation.site.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+        assert_equal_stores(installation.site, plain, scene)
+        yield Mapped(installation, found.status, failed[::-1])
+
+
+def test_a_pod_for_each_step(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of them go with their nodes: one that is told to end, and one whose pod is deleted, too."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    server = S3Server(tmp_path)
+    server.client.create_bucket(Bucket="darts")
+    store = {"DARTS_STORE_ENDPOINT": server.endpoint, "DARTS_STORE_REGION": "us-east-1"}
+    faults = [
+        Fault("evicted", of("preprocessed_tile"), "preprocessed_tile - STEP_START"),
+        Fault("drained", of("polygons"), "polygons - STEP_START"),
+    ]
+    try:
+        with mapped("overlays/gpu", world, tmp_path, faults, **store) as done:
+            assert done.status is BulkActionStatus.COMPLETED_SUCCESS
+            tile, polygons = done.reasons()
+            assert "the pods of steps were lost before they had ended: sentinel2__preprocessed_tile" in tile
+            assert "the pods of steps were lost before they had ended: sentinel2__polygons" in polygons
+            ops = [pod.labels["dagster/op"] for pod in done.steps()]
+            assert {f"sentinel2__{step}" for step in STEPS} <= set(ops)
+            again = {op for op in ops if ops.count(op) > 1}
+            assert again == {"sentinel2__preprocessed_tile", "sentinel2__polygons"}, "and nothing else was done twice"
+            asking = {pod.labels["dagster/op"] for pod in done.steps() if "nvidia.com/gpu" in str(pod.object["spec"])}
+            assert asking == {"sentinel2__segmentation"}
+    finally:
+        server.stop()
+
+
+def test_one_machine(world: World, tmp_path: Path) -> None:
+    """One pod for all steps, on whose volume the store is; it is killed in the middle."""
+    faults = [Fault("killed", RUN, "segmentation - STEP_START")]
+    with mapped("overlays/local", world, tmp_path, faults) as done:
+        assert done.status is BulkActionStatus.COMPLETED_SUCCESS
+        assert done.steps() == []
+        assert len(done.lost) == 1
+        assert len(done.installation.pods("run_worker")) == 2
+        assert "nvidia.com/gpu" not in str([pod.object["spec"] for pod in done.installation.cluster.history])
+        retry = next(run for run in done.installation.site.instance.get_runs() if run.is_success)
+        assert retry.step_keys_to_execute is not None
+        assert SENTINEL2.key("preprocessed_tile").to_python_identifier() not in retry.step_keys_to_execute
