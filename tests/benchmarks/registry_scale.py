@@ -155,6 +155,12 @@ class Registry:
                 connection.execute(sa.text("INSERT INTO others (id) VALUES (:id)"), values)
             for statement in MULTIPLY:
                 connection.execute(sa.text(statement), {"first": first, "run": run.run_id})
+        self.analyze()
+
+    def analyze(self) -> None:
+        """Let PostgreSQL look at its tables, as it does by itself within minutes."""
+        storage: Any = self.instance.event_log_storage
+        with storage.index_connection() as connection:
             connection.execute(sa.text("ANALYZE"))
 
     def keep_items(self, numbers: Sequence[int]) -> None:
@@ -223,6 +229,7 @@ def measure(size: int, runs: int, folder: Path, api: StacApi) -> Measured:
     with registry(folder, size, api) as made:
         with measured.of("registration"):
             register(made.instance, SENTINEL2.partitions, made.scenes)
+        made.analyze()
         with measured.of("registration, all known"):
             register(made.instance, SENTINEL2.partitions, made.scenes)
         made.process()
