@@ -20,6 +20,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import requests
 import yaml
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
@@ -40,6 +41,14 @@ MONITORING = {
     "free_slots_after_run_end_seconds": 2,  # 300
 }
 """Of `run_monitoring`, beside what is shipped."""
+
+SHIPPED_PORTS = {"darts-code": "4000", "dagster-webserver": "3000"}
+
+CANCEL = """
+mutation Cancel($run: String!) { terminateRuns(runIds: [$run], terminatePolicy: SAFE_TERMINATE) {
+  ... on TerminateRunsResult { terminateRunResults { __typename ... on TerminateRunFailure { message } } }
+} }
+"""
 
 NOT_FINISHED = [status for status in dg.DagsterRunStatus if status not in FINISHED_STATUSES]
 
@@ -62,18 +71,20 @@ def render(overlay: str, components: Sequence[str], folder: Path) -> list[dict[s
 
 @dataclass
 class Installation:
-    """Dagster's daemon and our code location in a cluster.
+    """Dagster's daemon and our code location in a cluster; its webserver, where it is needed.
 
     Attributes:
         cluster: where they are.
         site: its store and its instance, as seen from outside.
         patience: seconds that anything is waited for.
+        ui: address of the webserver, once it is started.
         daemon: Dagster's daemon.
     """
 
     cluster: Cluster
     site: Site
     patience: float
+    ui: str
     daemon: Pod | None = None
 
     @classmethod
@@ -104,13 +115,14 @@ class Installation:
         folder.mkdir()
         manifests = render(overlay, components, folder)
         with ExitStack() as stack:
-            ports = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
-            database, code = (port.getsockname()[1] for port in ports)
-            for port in ports:
+            free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+            database, *servers = (port.getsockname()[1] for port in free)
+            for port in free:
                 port.close()
+            ports = dict(zip(SHIPPED_PORTS, servers, strict=True))
             stack.enter_context(postgres(folder, database, user="dagster", database="dagster"))
             said = {"DAGSTER_PG_HOST": "127.0.0.1", "DAGSTER_PG_PORT": str(database), **settings}
-            edited = [*(_edited(each, said, code, max_runs, start_timeout) for each in manifests), *_secrets(secrets)]
+            edited = [*(_edited(each, said, ports, max_runs, start_timeout) for each in manifests), *_secrets(secrets)]
             image = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}", "PYTHONUNBUFFERED": "1"}
             cluster = stack.enter_context(kubernetes_api(folder, edited, image))
             instance = stack.enter_context(dg.DagsterInstance.from_config(str(_outside(folder, edited, database))))
@@ -122,7 +134,8 @@ class Installation:
             fields = {
                 name.removeprefix("DARTS_").lower(): value for name, value in settings.items() if "DARTS_" in name
             }
-            yield cls(cluster, Site(folder, Settings(**{**fields, "store": store}), instance), patience)
+            site = Site(folder, Settings(**{**fields, "store": store}), instance)
+            yield cls(cluster, site, patience, f"http://127.0.0.1:{ports['dagster-webserver']}")
 
     def start(self) -> None:
         """Start the code location and, when it answers, the daemon."""
@@ -160,6 +173,21 @@ class Installation:
         self.daemon.end()
         self.daemon = self.cluster.deploy("dagster-daemon")
 
+    def cancel(self, run_id: str) -> None:
+        """Cancel a run in the UI, whose server is started for it."""
+        self.cluster.deploy("dagster-webserver")
+        self.wait(self._ui_answers)
+        asked = {"query": CANCEL, "variables": {"run": run_id}}
+        answer = requests.post(f"{self.ui}/graphql", json=asked, timeout=60).json()
+        (said,) = answer["data"]["terminateRuns"]["terminateRunResults"]
+        assert said["__typename"] == "TerminateRunSuccess", said
+
+    def _ui_answers(self) -> bool:
+        try:
+            return requests.get(f"{self.ui}/server_info", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
     def _all_done(self, backfills: Sequence[str]) -> bool:
         found = [self.site.instance.get_backfill(each) for each in backfills]
         return not any(each and each.status is BulkActionStatus.REQUESTED for each in found)
@@ -179,7 +207,7 @@ class Installation:
 
 
 def _edited(
-    manifest: dict[str, Any], settings: Mapping[str, str], code: int, max_runs: int, start_timeout: int
+    manifest: dict[str, Any], settings: Mapping[str, str], ports: Mapping[str, int], max_runs: int, start_timeout: int
 ) -> dict[str, Any]:
     kind, name = manifest["kind"], manifest["metadata"]["name"]
     if (kind, name) == ("ConfigMap", "darts-settings"):
@@ -193,11 +221,11 @@ def _edited(
         manifest["data"]["dagster.yaml"] = yaml.safe_dump(instance)
     elif (kind, name) == ("ConfigMap", "dagster-workspace"):
         workspace = yaml.safe_load(manifest["data"]["workspace.yaml"])
-        workspace["load_from"][0]["grpc_server"] |= {"host": "127.0.0.1", "port": code}
+        workspace["load_from"][0]["grpc_server"] |= {"host": "127.0.0.1", "port": ports["darts-code"]}
         manifest["data"]["workspace.yaml"] = yaml.safe_dump(workspace)
-    elif (kind, name) == ("Deployment", "darts-code"):
+    elif kind == "Deployment" and name in ports:
         (container,) = manifest["spec"]["template"]["spec"]["containers"]
-        container["args"] = [str(code) if word == "4000" else word for word in container["args"]]
+        container["args"] = [str(ports[name]) if word == SHIPPED_PORTS[name] else word for word in container["args"]]
     return manifest
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -107,8 +108,41 @@ def test_a_pod_for_each_step(world: World, tmp_path: Path, monkeypatch: pytest.M
             assert again == {"sentinel2__preprocessed_tile", "sentinel2__polygons"}, "and nothing else was done twice"
             asking = {pod.labels["dagster/op"] for pod in done.steps() if "nvidia.com/gpu" in str(pod.object["spec"])}
             assert asking == {"sentinel2__segmentation"}
+            cancelled_while_a_step_waits_for_a_node(done.installation, world.items[1])
     finally:
         server.stop()
+
+
+def cancelled_while_a_step_waits_for_a_node(installation: Installation, item: Path) -> None:
+    """Nothing of the run is left, nor does it hold its place among those that fetch."""
+    (scene,) = installation.site.register(item)
+    installation.cluster.faults.append(Fault("unschedulable", of("raw_scene")))
+    installation.backfill([scene], "raw_scene")
+    installation.restart_daemon()
+    installation.wait(lambda: bool(waiting(installation)))
+    run_id = waiting(installation)[0].labels["dagster/run-id"]
+    installation.cancel(run_id)
+    instance = installation.site.instance
+
+    def cancelled() -> bool:
+        run = instance.get_run_by_id(run_id)
+        assert run
+        return run.status is dg.DagsterRunStatus.CANCELED and not waiting(installation)
+
+    installation.wait(cancelled)
+    assert [job for job in installation.cluster.jobs.values() if run_id in str(job) and not ended(job)] == []
+    assert scene not in installation.site.materialized("raw_scene")
+    assert installation.cluster.refused == []
+    installation.wait(lambda: instance.event_log_storage.get_concurrency_info("cdse").active_slot_count == 0)
+
+
+def waiting(installation: Installation) -> list[Pod]:
+    """Pods of steps for which there is no node."""
+    return [pod for pod in installation.pods("step_worker") if pod.phase == "Pending" and not pod.terminating]
+
+
+def ended(job: dict[str, Any]) -> bool:
+    return not job["status"]["active"]
 
 
 def test_one_machine(world: World, tmp_path: Path) -> None:
