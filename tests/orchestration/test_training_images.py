@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import shapely
 import zarr
 from asset_runs import failure, run, run_steps, said, warnings
+from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.orchestration.assets.training_group import DATASET, IMAGES, PLANET_SAMPLES
 from darts_assets.orchestration.partitions import PLANET
@@ -126,6 +128,30 @@ def test_the_layout_of_the_archive_is_what_is_searched_by_default(tmp_path: Path
     assert workshop.find(layout="anywhere", folders=[str(tmp_path / "inbox")])["found"] == 1
     place = workshop.settings.root.child("training", "default")
     assert [flavour_of(place, image) for image in (planet.SCENE, planet.EARLIER)] == ["planet-archive", "planet-pingo"]
+
+
+def test_images_of_a_bucket_become_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    delivered = tmp_path / "delivered"
+    planet.write_image(delivered / "iteration001" / "Banks_Island_01", planet.SCENE)
+    planet.write_image(delivered / "elsewhere", planet.ORTHOTILE)
+    server, bucket = S3Server(tmp_path), f"images-{uuid.uuid4().hex[:8]}"  # GDAL remembers where buckets are
+    try:
+        server.client.create_bucket(Bucket=bucket)
+        for file in filter(Path.is_file, delivered.rglob("*")):
+            server.client.upload_file(str(file), bucket, f"orders/{file.relative_to(delivered)}")
+        folder = f"s3://{bucket}/orders"
+        workshop = Workshop(tmp_path, source_endpoint=server.endpoint, source_region="us-east-1")
+        assert workshop.find(folders=[folder])["found"] == 1, "the other is not where the archive has it"
+        assert workshop.registered() == {planet.SCENE}
+        found = workshop.find(layout="anywhere", folders=[folder])
+        assert (found["found"], found["new"], found["missing"]) == (2, 1, sorted([planet.EARLIER, LOST]))
+        workshop.preprocess(planet.ORTHOTILE)
+        facts = workshop.said(PLANET_SAMPLES, planet.ORTHOTILE, labels=str(workshop.labels), **PATCHES)
+        assert (facts["flavour"], facts["outlines"], facts["patches"]) == ("planet-pingo", 1, 4)
+    finally:
+        server.stop()
 
 
 def test_what_cannot_be_used_is_named_and_the_others_go_on(tmp_path: Path) -> None:
