@@ -32,7 +32,7 @@ def cli() -> None:
 def demo(folder: Path, scenes: int, size: int, seed: int) -> None:
     """Build a small Arctic, map its thaw slumps through Dagster, and compare with the truth."""
     from darts_assets.definitions import build_defs
-    from darts_assets.orchestration.demo import run_demo
+    from darts_assets.demo_runner import run_demo
 
     try:
         sys.exit(run_demo(folder, build_defs, scenes=scenes, size=size, seed=seed))
@@ -50,7 +50,7 @@ def register(items: tuple[str, ...]) -> None:
     import dagster as dg
 
     from darts_assets.definitions import build_defs
-    from darts_assets.orchestration.registration import register_places
+    from darts_assets.orchestration.scene_discovery.registration import register_places
 
     if not os.environ.get("DAGSTER_HOME"):
         raise click.ClickException(
@@ -82,7 +82,7 @@ def doctor(offline: bool, device: str, as_json: bool) -> None:
     environment. Ends with 1 if something cannot work; warnings do not count. Shows no secrets.
     """
     from darts_assets.definitions import build_defs
-    from darts_assets.orchestration.doctor import Finding, Report, examine
+    from darts_assets.doctor import Finding, Report, examine
     from darts_assets.settings import settings
 
     try:

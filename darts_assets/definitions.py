@@ -4,28 +4,31 @@ from typing import Any
 
 import dagster as dg
 
-from darts_assets.orchestration import checks, jobs
-from darts_assets.orchestration.assets import build_chain
-from darts_assets.orchestration.assets.catalog import build_catalog
-from darts_assets.orchestration.assets.chunks import build_chunks
-from darts_assets.orchestration.assets.inventory import build_inventory
-from darts_assets.orchestration.assets.run_timings import run_timings
-from darts_assets.orchestration.assets.training import build_training
-from darts_assets.orchestration.assets.training_data import build_training_data
-from darts_assets.orchestration.assets.training_images import build_training_images
-from darts_assets.orchestration.assets.training_matched import build_training_matched
-from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
-from darts_assets.orchestration.executors import executor
-from darts_assets.orchestration.io_managers import StepValueIOManager, TileIOManager, VectorIOManager
-from darts_assets.orchestration.notify import build_failure_sensor, build_notifier
-from darts_assets.orchestration.partitions import PLANET, SENTINEL2
-from darts_assets.orchestration.planet_choice import DeliveryFolders
-from darts_assets.orchestration.planet_sensor import build_planet_sensors
-from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry, Store
+from darts_assets.orchestration import jobs
+from darts_assets.orchestration.auxiliary.assets import build_chunks
+from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
+from darts_assets.orchestration.catalog.assets import build_catalog
+from darts_assets.orchestration.core.executors import executor
+from darts_assets.orchestration.core.io_managers import StepValueIOManager, TileIOManager, VectorIOManager
+from darts_assets.orchestration.core.models import Models
+from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2
+from darts_assets.orchestration.core.raw_scene_store import RawScenes
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.source_resources import SceneCatalogs, SourceAccess
+from darts_assets.orchestration.inventory.assets import build_inventory
+from darts_assets.orchestration.run_monitoring.failure_notifier import build_failure_sensor, build_notifier
+from darts_assets.orchestration.run_monitoring.timings_asset import run_timings
+from darts_assets.orchestration.scene_chain import build_chain, checks
+from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders
+from darts_assets.orchestration.scene_discovery.planet_sensor import build_planet_sensors
+from darts_assets.orchestration.scene_discovery.sentinel2_sensor import build_sensors
+from darts_assets.orchestration.scene_discovery.watched_areas import Watch
 from darts_assets.orchestration.schedules import build_schedules
-from darts_assets.orchestration.sensors import build_sensors
-from darts_assets.orchestration.source_access import SceneCatalogs, SourceAccess
-from darts_assets.orchestration.watched_areas import Watch
+from darts_assets.orchestration.training.dataset import build_training_data
+from darts_assets.orchestration.training.images import build_training_images
+from darts_assets.orchestration.training.matches import build_training_matched
+from darts_assets.orchestration.training.model import build_training
 from darts_assets.settings import Settings, settings
 
 

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from darts_assets.errors import SettingsError
-from darts_assets.orchestration.jobs import STEPS, register_items
-from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
+from darts_assets.orchestration.scene_discovery.registration import register_items
 from darts_assets.settings import Settings
 
 if TYPE_CHECKING:

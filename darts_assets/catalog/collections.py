@@ -6,7 +6,7 @@ from typing import Any
 import pystac
 
 from darts_assets.catalog.extents import covering
-from darts_assets.catalog.items import KINDS
+from darts_assets.catalog.scene_item import KINDS
 from darts_assets.catalog.vocabulary import MLM, PARQUET, PROJECTION, STAC_VERSION, TABLE, link
 
 TITLES = {

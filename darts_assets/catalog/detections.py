@@ -17,12 +17,12 @@ import geopandas as gpd
 import shapely
 
 from darts_assets.catalog import rows
+from darts_assets.catalog.catalog_store import BATCH, Tree, Turn, side_by_side
 from darts_assets.catalog.collections import detections_collection
-from darts_assets.catalog.columns import COLUMNS
+from darts_assets.catalog.detection_columns import COLUMNS
 from darts_assets.catalog.extents import covering
-from darts_assets.catalog.published import pointers, read_products
-from darts_assets.catalog.stac import write_root
-from darts_assets.catalog.storage import BATCH, Tree, Turn, side_by_side
+from darts_assets.catalog.published_products import pointers, read_products
+from darts_assets.catalog.stac_tree import write_root
 from darts_assets.catalog.vocabulary import digest
 from darts_assets.stores.location import StoreLocation
 

@@ -3,9 +3,9 @@
 import shutil
 from collections.abc import Collection, Sequence
 
+from darts_assets.catalog.catalog_store import Tree
 from darts_assets.catalog.collections import models_collection
-from darts_assets.catalog.models import Model, model_id, model_item
-from darts_assets.catalog.storage import Tree
+from darts_assets.catalog.model_item import Model, model_id, model_item
 
 _FOLDER = "stac/models"
 _COLLECTION = f"{_FOLDER}/collection.json"

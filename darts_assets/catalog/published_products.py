@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from darts_assets.catalog.storage import Tree
+from darts_assets.catalog.catalog_store import Tree
 
 _POINTER = "current.json"
 

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import shapely
 from pyproj import CRS, Transformer
 
-from darts_assets.catalog.columns import COLUMNS
-from darts_assets.catalog.published import Products
+from darts_assets.catalog.detection_columns import COLUMNS
+from darts_assets.catalog.published_products import Products
 from darts_assets.catalog.region import region_of
-from darts_assets.lonlat import lonlat_area
+from darts_assets.geo.antimeridian import lonlat_area
 
 ROW_GROUP = 4096
 """Rows of a row group, which is what a query by area reads or skips: some megabytes of outlines."""

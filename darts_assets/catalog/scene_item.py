@@ -10,8 +10,8 @@ import pystac
 from shapely.geometry import shape
 
 from darts_assets.catalog.extents import box_of
-from darts_assets.catalog.models import model_id
-from darts_assets.catalog.published import Products
+from darts_assets.catalog.model_item import model_id
+from darts_assets.catalog.published_products import Products
 from darts_assets.catalog.vocabulary import (
     GEOPACKAGE,
     PARQUET,

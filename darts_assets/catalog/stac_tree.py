@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from darts_assets.catalog import collections
-from darts_assets.catalog.items import scene_item
-from darts_assets.catalog.models import Model, model_id
-from darts_assets.catalog.published import pointers, read_products
-from darts_assets.catalog.shelf import ModelShelf
-from darts_assets.catalog.storage import BATCH, Tree, Turn, side_by_side
+from darts_assets.catalog.catalog_store import BATCH, Tree, Turn, side_by_side
+from darts_assets.catalog.model_collection import ModelShelf
+from darts_assets.catalog.model_item import Model, model_id
+from darts_assets.catalog.published_products import pointers, read_products
+from darts_assets.catalog.scene_item import scene_item
 from darts_assets.catalog.vocabulary import digest, link
 from darts_assets.stores.location import StoreLocation
 

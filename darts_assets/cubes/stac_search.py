@@ -13,7 +13,7 @@ from pystac_client import Client
 from darts_assets.cubes._stac_io import stac_errors
 from darts_assets.cubes.mosaic import CRS, MosaicTile, tile_of
 from darts_assets.errors import CubeError
-from darts_assets.lonlat import lonlat_area
+from darts_assets.geo.antimeridian import lonlat_area
 
 COLLECTION = "arcticdem-mosaics-v4.1-{resolution:g}m"
 

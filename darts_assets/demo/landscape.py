@@ -7,7 +7,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from darts_assets.demo.noise import Field, fractal, noise, smoothstep
-from darts_assets.demo.outlines import Outline, blob
+from darts_assets.demo.polar_outlines import Outline, blob
 
 # Spacing of the noise lattice (m) -> standard deviation of elevation (m).
 _HILLS: dict[float, float] = {3000: 48, 1500: 22, 750: 9, 375: 3.4, 180: 1.2, 90: 0.40, 45: 0.12, 20: 0.04}

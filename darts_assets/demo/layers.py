@@ -14,7 +14,7 @@ from rasterio.warp import Resampling, reproject
 from darts_assets.bands import TCVIS
 from darts_assets.cubes.tcvis import CRS, RESOLUTION
 from darts_assets.demo.noise import Field, fractal, pixel_centres
-from darts_assets.demo.slumps import Disturbed
+from darts_assets.demo.thaw_slumps import Disturbed
 
 DEM_NODATA = -9999.0
 _SUPERTILE = 100_000

@@ -9,11 +9,11 @@ from odc.geo.geobox import GeoBox
 from rasterio.warp import Resampling, reproject
 
 from darts_assets.bands import VISIBLE_NIR
-from darts_assets.demo.acquisitions import Acquisition
-from darts_assets.demo.blocks import Block
+from darts_assets.demo.demo_scenes import Acquisition
 from darts_assets.demo.landscape import hill_gradient
 from darts_assets.demo.noise import Field, noise, smoothstep
-from darts_assets.demo.slumps import Disturbed
+from darts_assets.demo.thaw_slumps import Disturbed
+from darts_assets.demo.world_blocks import Block
 
 # Reflectance of pure surfaces in blue, green, red, nir: plausible for late July at 69 degrees north.
 _SURFACES = {

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from odc.geo.geobox import GeoBox
 
-from darts_assets.demo.acquisitions import Acquisition
+from darts_assets.demo.demo_scenes import Acquisition
 from darts_assets.demo.layers import DEM_NODATA
 
 _EXTENSION = "https://stac-extensions.github.io/{}/schema.json".format

@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from darts_assets.demo.landscape import Landscape, hill_gradient
 from darts_assets.demo.noise import Field, fractal, noise, smoothstep
-from darts_assets.demo.outlines import Outline, blob, horseshoe
+from darts_assets.demo.polar_outlines import Outline, blob, horseshoe
 
 _SMALLEST, _LARGEST = 0.5e4, 15e4
 """Areas of slumps, m2."""

@@ -20,7 +20,7 @@ from rasterio.features import rasterize
 
 from darts_assets.bands import FEATURES, TCVIS, TERRAIN, band
 from darts_assets.demo import DEMO_CHECKPOINT, build_world, score
-from darts_assets.demo.chain import detect, scene_features
+from darts_assets.demo.in_memory_chain import detect, scene_features
 from darts_assets.features import Convention
 from darts_assets.model import CheckpointHeader, SegmentParameters
 from darts_assets.model.checkpoint import save_checkpoint

@@ -23,16 +23,16 @@ from odc.geo.geom import Geometry
 from rasterio.features import rasterize
 
 from darts_assets.cubes.tcvis import vintage_for
-from darts_assets.demo.acquisitions import ACQUISITIONS, EPSG, Acquisition
-from darts_assets.demo.blocks import LARGEST, blocks_of
+from darts_assets.demo.demo_scenes import ACQUISITIONS, EPSG, Acquisition
 from darts_assets.demo.landscape import make_landscape
 from darts_assets.demo.layers import DEM_NODATA, dem_tiles, no_trends, tcvis_grid, trends
 from darts_assets.demo.noise import Field
 from darts_assets.demo.optics import Image, add_block
-from darts_assets.demo.outlines import Outline
-from darts_assets.demo.rasters import write_cog
-from darts_assets.demo.slumps import disturb
-from darts_assets.demo.stac import cdse_item, pgc_item, static_catalog
+from darts_assets.demo.polar_outlines import Outline
+from darts_assets.demo.provider_items import cdse_item, pgc_item, static_catalog
+from darts_assets.demo.thaw_slumps import disturb
+from darts_assets.demo.world_blocks import LARGEST, blocks_of
+from darts_assets.demo.write_cog import write_cog
 from darts_assets.errors import SettingsError
 
 _log = logging.getLogger(__name__)

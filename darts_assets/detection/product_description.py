@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS
 from shapely.geometry import mapping
 
-from darts_assets.lonlat import lonlat_area
+from darts_assets.geo.antimeridian import lonlat_area
 
 _DIGITS = 1e-6  # degrees: a tenth of a metre
 

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from darts_assets.doctor import configuration, credentials, machine, store, web
+from darts_assets.doctor.findings import Finding, Report, without_secrets
 from darts_assets.errors import DartsError
-from darts_assets.orchestration.doctor import keys, machine, places, store, web
-from darts_assets.orchestration.doctor.findings import Finding, Report, without_secrets
 from darts_assets.settings import Settings
 
 __all__ = ["Finding", "Report", "examine"]
@@ -35,18 +35,18 @@ def examine(current: Settings, resources: Mapping[str, Any], *, device: str, off
         "machine": machine.check_memory,
         "temporary files": machine.check_temporary,
         "device": lambda: machine.check_device(device),
-        "Dagster": places.check_dagster,
+        "Dagster": configuration.check_dagster,
         "store": lambda: store.check_store(current.root, current.executor),
-        "model": lambda: places.check_models(models, current.auxiliary),
-        "rasters": lambda: places.check_rasters(current),
-        "keys to scenes": lambda: keys.check_scene_keys(catalogs),
-        "Earth Engine": lambda: keys.check_earth_engine(
+        "model": lambda: configuration.check_models(models, current.auxiliary),
+        "rasters": lambda: configuration.check_rasters(current),
+        "keys to scenes": lambda: credentials.check_scene_keys(catalogs),
+        "Earth Engine": lambda: credentials.check_earth_engine(
             access.earth_engine, wanted=current.tcvis is None and "tcvis" in _layers(cubes, models), offline=offline
         ),
         "services": lambda: web.check_services(_services(current, catalogs, cubes, models), offline=offline),
-        "Planet": lambda: places.check_deliveries(resources["deliveries"]),
-        "watched areas": lambda: places.check_watch(resources["watch"], access),
-        "failed runs": lambda: places.check_notifier(current),
+        "Planet": lambda: configuration.check_deliveries(resources["deliveries"]),
+        "watched areas": lambda: configuration.check_watch(resources["watch"], access),
+        "failed runs": lambda: configuration.check_notifier(current),
     }
     found = [finding for name, check in checks.items() for finding in _in_time(name, check)]
     return Report(tuple(without_secrets(found)))
@@ -54,7 +54,7 @@ def examine(current: Settings, resources: Mapping[str, Any], *, device: str, off
 
 def _services(current: Settings, catalogs: Any, cubes: Any, models: Any) -> dict[str, str]:
     """The services that a chain with these settings asks."""
-    from darts_assets.sources.services import SERVICES
+    from darts_assets.sources.stac.services import SERVICES
 
     provider, _ = catalogs.default()
     named = current.cdse_url if provider == "cdse" else current.earth_search_url

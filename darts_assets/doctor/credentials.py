@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from darts_assets.doctor.findings import Finding
+from darts_assets.doctor.web import TIMEOUT, error_code
 from darts_assets.errors import DartsError, SettingsError
-from darts_assets.orchestration.doctor.findings import Finding
-from darts_assets.orchestration.doctor.web import TIMEOUT, error_code
-from darts_assets.orchestration.source_access import SceneCatalogs
+from darts_assets.orchestration.core.source_resources import SceneCatalogs
 
 if TYPE_CHECKING:
     from darts_assets.earth_engine import EarthEngineOptions
@@ -33,7 +33,7 @@ def check_scene_keys(catalogs: SceneCatalogs) -> Iterator[Finding]:
     if provider != "cdse":
         yield Finding("keys to scenes", "ok", f"scenes come from Earth Search, without keys: {why}")
         return
-    from darts_assets.sources.s3 import S3Keys
+    from darts_assets.remote.s3_auth import S3Keys
 
     s3 = access.options_for("cdse").s3
     try:
@@ -52,7 +52,7 @@ def _tried(s3: "S3Options", keys: Any, said: str) -> Finding:
     """Ask for the list of buckets: keys that are good may be denied it, others are told why they are not."""
     import requests
 
-    from darts_assets.sources.s3 import object_url
+    from darts_assets.remote.s3_auth import object_url
 
     try:
         url = object_url("s3://", s3, keys.region)
@@ -77,7 +77,7 @@ def check_earth_engine(options: "EarthEngineOptions", *, wanted: bool, offline: 
     if not wanted:
         yield Finding("Earth Engine", "skipped", "not used: trends come from rasters, or no model needs them")
         return
-    from darts_assets.earth_engine.credentials import find_credentials
+    from darts_assets.earth_engine.auth import find_credentials
 
     advice = "Without an account, leave the trends out: DARTS_AUXILIARY=arcticdem."
     try:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from darts_assets.doctor.findings import Finding
 from darts_assets.errors import SettingsError
-from darts_assets.orchestration.doctor.findings import Finding
 
 _GIB = 2**30
 _MEMORY = 5 * _GIB  # a full scene through all steps in one process has taken 3.9

@@ -10,9 +10,9 @@ from pathlib import Path
 import obstore
 from obstore.exceptions import BaseError
 
+from darts_assets.doctor.findings import Finding
+from darts_assets.doctor.web import ask, error_code
 from darts_assets.errors import StoreError, UnsafeStoreError
-from darts_assets.orchestration.doctor.findings import Finding
-from darts_assets.orchestration.doctor.web import ask, error_code
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.preflight import ensure_safe
 

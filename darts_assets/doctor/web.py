@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from darts_assets.orchestration.doctor.findings import Finding
+from darts_assets.doctor.findings import Finding
 
 TIMEOUT = (3.0, 8.0)  # seconds, for the connection and for the answer
 _SKEW = dt.timedelta(minutes=5)  # AWS refuses signatures at 15

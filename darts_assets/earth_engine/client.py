@@ -14,7 +14,7 @@ from tenacity import (
 )
 from tenacity.wait import wait_base
 
-from darts_assets.earth_engine.failures import EarthEngineError, PassingError, failure_of
+from darts_assets.earth_engine.api_errors import EarthEngineError, PassingError, failure_of
 from darts_assets.earth_engine.options import EarthEngineOptions
 from darts_assets.earth_engine.session import opened
 from darts_assets.errors import DartsError, SourceUnavailableError

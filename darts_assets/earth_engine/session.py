@@ -5,8 +5,8 @@ import threading
 from typing import Any
 from urllib.parse import urlsplit
 
-from darts_assets.earth_engine.credentials import find_credentials
-from darts_assets.earth_engine.failures import EarthEngineError, failure_of
+from darts_assets.earth_engine.api_errors import EarthEngineError, failure_of
+from darts_assets.earth_engine.auth import find_credentials
 from darts_assets.earth_engine.options import EarthEngineOptions
 from darts_assets.errors import SettingsError
 

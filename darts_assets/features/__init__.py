@@ -5,7 +5,7 @@ trained with, `orientation` says where north is, `reproject` brings the auxiliar
 streams it all.
 """
 
-from darts_assets.features.parameters import Convention, PreprocessParameters, dem_buffer
 from darts_assets.features.preprocess import preprocess
+from darts_assets.features.preprocess_parameters import Convention, PreprocessParameters, dem_buffer
 
 __all__ = ["Convention", "PreprocessParameters", "dem_buffer", "preprocess"]

@@ -14,7 +14,7 @@ from darts_assets.errors import RasterError
 from darts_assets.features import conventions, orientation, terrain
 from darts_assets.features.conventions import Sun
 from darts_assets.features.indices import ndvi
-from darts_assets.features.parameters import PreprocessParameters
+from darts_assets.features.preprocess_parameters import PreprocessParameters
 from darts_assets.features.reproject import reproject
 from darts_assets.tiles import WINDOW_ROWS, TileStream, ahead, geobox_of, on_grid, row_windows
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pyproj import CRS
     from shapely.geometry.base import BaseGeometry
 
-    from darts_assets.sources import S3Options
+    from darts_assets.remote.s3_auth import S3Options
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def read_aoi(href: str, s3: "S3Options") -> AreaOfInterest:
     import shapely
     from pyproj import CRS
 
-    from darts_assets.sources.access import shown
+    from darts_assets.remote.byte_source import shown
 
     table = _read(href, s3)
     geometry = getattr(table, "geometry", None)  # tables without one have no such attribute
@@ -85,7 +85,7 @@ def read_aoi(href: str, s3: "S3Options") -> AreaOfInterest:
 def _read(href: str, s3: "S3Options") -> "gpd.GeoDataFrame":
     import geopandas as gpd
 
-    from darts_assets.sources.access import is_remote, local_path, read_bytes, shown
+    from darts_assets.remote.byte_source import is_remote, local_path, read_bytes, shown
 
     read = gpd.read_parquet if href.lower().endswith(_PARQUET) else gpd.read_file
     try:

@@ -10,9 +10,9 @@ import geopandas as gpd
 import obstore
 import pyogrio
 
-from darts_assets.inventory.inventory import Inventory, empty_inventory
-from darts_assets.inventory.parameters import InventoryParameters
+from darts_assets.inventory.site_parameters import InventoryParameters
 from darts_assets.inventory.slumps import Followed
+from darts_assets.inventory.yearly_inventory import Inventory, empty_inventory
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Manifest, Place
 from darts_assets.stores.vectors import read_table

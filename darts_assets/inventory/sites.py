@@ -11,12 +11,12 @@ import pandas as pd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from darts_assets.inventory.columns import SITE_COLUMNS
 from darts_assets.inventory.coverage import Looks, looks_at
 from darts_assets.inventory.equal_area import EQUAL_AREA, Geometries, to_lonlat
 from darts_assets.inventory.links import Indices
-from darts_assets.inventory.outlines import majority, union
-from darts_assets.inventory.parameters import InventoryParameters
+from darts_assets.inventory.site_outline import majority, union
+from darts_assets.inventory.site_parameters import InventoryParameters
+from darts_assets.inventory.table_schemas import SITE_COLUMNS
 
 _OF_TABLE = ("site_id", "year", "lon", "lat", "area_ha")
 

@@ -10,11 +10,11 @@ import pandas as pd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from darts_assets.inventory.columns import FOLLOWED_COLUMNS, SITE_COLUMNS, SLUMP_COLUMNS
 from darts_assets.inventory.equal_area import EQUAL_AREA
 from darts_assets.inventory.links import overlapping, shared_area
-from darts_assets.inventory.parameters import FollowParameters
+from darts_assets.inventory.site_parameters import FollowParameters
 from darts_assets.inventory.sites import no_sites
+from darts_assets.inventory.table_schemas import FOLLOWED_COLUMNS, SITE_COLUMNS, SLUMP_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)

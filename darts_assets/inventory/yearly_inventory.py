@@ -14,12 +14,12 @@ import pandas as pd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from darts_assets.inventory.columns import TIME
 from darts_assets.inventory.equal_area import EQUAL_AREA, Geometries, hull_of, to_equal_area, to_lonlat
 from darts_assets.inventory.links import sites_of
-from darts_assets.inventory.parameters import InventoryParameters
 from darts_assets.inventory.records import SceneRecord
+from darts_assets.inventory.site_parameters import InventoryParameters
 from darts_assets.inventory.sites import describe, no_sites, reaches
+from darts_assets.inventory.table_schemas import TIME
 
 _SCENE_COLUMNS = {
     "scene_id": "str",

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from darts_assets.orchestration.scene_map import footprint_map
+from darts_assets.maps.footprint_map import footprint_map
 
 if TYPE_CHECKING:
     import shapely

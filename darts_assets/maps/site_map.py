@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from darts_assets.orchestration.scene_map import Dot, footprint_map
+from darts_assets.maps.footprint_map import Dot, footprint_map
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -39,7 +39,7 @@ def _footprints(scenes: "gpd.GeoDataFrame") -> "list[tuple[shapely.Geometry, int
     """Where scenes looked, in EPSG:4326, with how many did; one of those that are at one place."""
     from pyproj import CRS
 
-    from darts_assets.lonlat import lonlat_area
+    from darts_assets.geo.antimeridian import lonlat_area
 
     looking = scenes[~scenes.geometry.is_empty]
     middles = looking.geometry.centroid

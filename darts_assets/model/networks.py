@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from darts_assets.errors import SettingsError
 from darts_assets.model.checkpoint import load_model
 from darts_assets.model.header import CheckpointHeader
-from darts_assets.model.parameters import Precision, PrecisionSetting
+from darts_assets.model.segmentation_parameters import Precision, PrecisionSetting
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import xarray as xr
 
 from darts_assets.bands import OPTICAL, band
 from darts_assets.errors import NotReadableError, RasterError, SourceUnavailableError
-from darts_assets.model.patches import PatchAxis
+from darts_assets.model.patch_grid import PatchAxis
 from darts_assets.tiles import WINDOW_ROWS
 
 Mask = npt.NDArray[np.bool_]

@@ -5,21 +5,16 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from darts_assets.orchestration.assets import inventory
-from darts_assets.orchestration.jobs.discover_scenes import discover_planet_images, discover_scenes
-from darts_assets.orchestration.jobs.expire_cube_history import expire_cube_history
-from darts_assets.orchestration.jobs.prepare_auxiliary import prepare_auxiliary
-from darts_assets.orchestration.jobs.prepare_data import prepare_data, prepare_planet_data
-from darts_assets.orchestration.jobs.register_scenes import register_scenes
-from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.registration import register_items
+from darts_assets.orchestration.auxiliary.expire_job import expire_cube_history
+from darts_assets.orchestration.auxiliary.prepare_job import prepare_auxiliary
+from darts_assets.orchestration.core.partitions import STEPS, SceneFamily
+from darts_assets.orchestration.data_preparation.prepare_data import prepare_data, prepare_planet_data
+from darts_assets.orchestration.inventory import assets
+from darts_assets.orchestration.scene_discovery.discover_scenes import discover_planet_images, discover_scenes
+from darts_assets.orchestration.scene_discovery.register_scenes import register_scenes
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-
-__all__ = ["STEPS", "build_jobs", "register_items"]
-
-STEPS = ("raw_scene", "auxiliary", "preprocessed_tile", "segmentation", "polygons", "products")
 
 
 def build_jobs(families: Iterable[SceneFamily]) -> "list[dg.JobDefinition | UnresolvedAssetJobDefinition]":
@@ -49,8 +44,8 @@ def _publish_catalog() -> "UnresolvedAssetJobDefinition":
 def _update_inventory() -> "UnresolvedAssetJobDefinition":
     return dg.define_asset_job(
         "update_inventory",
-        selection=dg.AssetSelection.assets(inventory.RTS, inventory.SLUMPS),
-        partitions_def=inventory.YEARS,
+        selection=dg.AssetSelection.assets(assets.RTS, assets.SLUMPS),
+        partitions_def=assets.YEARS,
         description="Brings the inventory of a year up to date with the polygons of all scenes, and follows slumps.",
     )
 

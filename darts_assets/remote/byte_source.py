@@ -1,8 +1,8 @@
 """Reaching files where they are (a path, `http(s)://`, `s3://`): their bytes. For pixels see `gdal`."""
 
-from darts_assets.sources.hrefs import is_remote, local_path, shown
-from darts_assets.sources.s3 import MAX_CONNECTIONS, S3Options
-from darts_assets.sources.transport import RemoteFile
+from darts_assets.remote.hrefs import is_remote, local_path, shown
+from darts_assets.remote.http_client import RemoteFile
+from darts_assets.remote.s3_auth import MAX_CONNECTIONS, S3Options
 
 __all__ = ["MAX_CONNECTIONS", "ByteSource", "S3Options", "is_remote", "local_path", "read_bytes", "shown"]
 

@@ -22,8 +22,8 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from darts_assets.errors import SourceUnavailableError
-from darts_assets.sources.hrefs import shown
-from darts_assets.sources.s3 import S3Keys, S3Options, object_url, refusal
+from darts_assets.remote.hrefs import shown
+from darts_assets.remote.s3_auth import S3Keys, S3Options, object_url, refusal
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from darts_assets.errors import DartsError, SceneError, SettingsError, SourceUnavailableError
-from darts_assets.sources.access import shown
+from darts_assets.remote.byte_source import shown
 
 _TIMEOUT = (10, 120)  # seconds to connect, and without a byte
 _ATTEMPTS = 5

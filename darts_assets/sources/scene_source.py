@@ -13,12 +13,12 @@ from odc.geo.geobox import GeoBox
 from darts_assets.bands import VISIBLE_NIR
 from darts_assets.earth_engine import EarthEngineOptions
 from darts_assets.errors import SettingsError
+from darts_assets.remote.byte_source import S3Options
 from darts_assets.scene import Scene
-from darts_assets.sources.access import S3Options
-from darts_assets.sources.calibrate import S2_QUALITY, calibrate
-from darts_assets.sources.items import read_item
-from darts_assets.sources.reader import fetch, open_raw, scene_grid
-from darts_assets.sources.stac import parse_item
+from darts_assets.sources.rasters.reader import fetch, open_raw, scene_grid
+from darts_assets.sources.sentinel2.calibrate import S2_QUALITY, calibrate
+from darts_assets.sources.sentinel2.parse_item import parse_item
+from darts_assets.sources.stac.read_item import read_item
 from darts_assets.tiles import TileStream
 
 
@@ -37,13 +37,13 @@ class SourceOptions:
 
 _SOURCES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "earth_engine": ("darts_assets.sources.earth_engine:EARTH_ENGINE_SCENES", "earth_engine"),
-        "cdse_mosaic": ("darts_assets.sources.cdse_mosaic:MOSAIC_SCENES", "s3"),
+        "earth_engine": ("darts_assets.sources.earth_engine.source:EARTH_ENGINE_SCENES", "earth_engine"),
+        "cdse_mosaic": ("darts_assets.sources.sentinel2.cdse_mosaic:MOSAIC_SCENES", "s3"),
     }
 )
 """Provider -> its source, as `module:object`, and which of `SourceOptions` are its own."""
 
-_FILES = ("darts_assets.sources.source:STAC_SCENES", "s3")
+_FILES = ("darts_assets.sources.scene_source:STAC_SCENES", "s3")
 """The same for all other providers, whose items say where their files are and how to read them."""
 
 _SCHEMES: Mapping[str, str] = MappingProxyType({"ee": "earth_engine"})

@@ -15,13 +15,13 @@ import geopandas as gpd
 import obstore
 
 from darts_assets.errors import RasterError, SceneError, TrainingError
-from darts_assets.sources.access import S3Options
-from darts_assets.sources.planet.catalog import item_of
+from darts_assets.remote.byte_source import S3Options
 from darts_assets.sources.planet.deliveries import Delivery, find_deliveries, without_twins
+from darts_assets.sources.planet.delivery_catalog import item_of
 from darts_assets.sources.planet.folders import absolute
 from darts_assets.stores.location import StoreLocation
 from darts_assets.training.labels import iteration_of
-from darts_assets.training.samples import Flavour
+from darts_assets.training.sample_store import Flavour
 
 _log = logging.getLogger(__name__)
 

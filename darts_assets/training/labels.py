@@ -16,7 +16,7 @@ import shapely
 from pyogrio.errors import DataSourceError
 
 from darts_assets.errors import TrainingError
-from darts_assets.sources.scene_ids import listed
+from darts_assets.sources.stac.scene_ids import listed
 
 CRS = "EPSG:4326"
 

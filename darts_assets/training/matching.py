@@ -24,10 +24,10 @@ from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
 from darts_assets.errors import SettingsError, TrainingError
-from darts_assets.lonlat import footprint, lonlat_area
-from darts_assets.sources.acquisitions import sensing_time
-from darts_assets.sources.catalog import SceneCatalog, SceneFilter, Selection
+from darts_assets.geo.antimeridian import footprint, lonlat_area
 from darts_assets.sources.planet.names import EXPECTED, image_id
+from darts_assets.sources.stac.acquisitions import sensing_time
+from darts_assets.sources.stac.scene_selection import SceneCatalog, SceneFilter, Selection
 from darts_assets.stores.location import StoreLocation
 from darts_assets.training.regions import EQUAL_AREA
 

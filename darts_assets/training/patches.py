@@ -15,7 +15,7 @@ from rasterio.features import rasterize
 
 from darts_assets.bands import FEATURES, band
 from darts_assets.errors import RasterError, SettingsError
-from darts_assets.model.patches import PatchAxis
+from darts_assets.model.patch_grid import PatchAxis
 from darts_assets.tiles import geobox_of
 from darts_assets.training.labels import BACKGROUND, IGNORED, SLUMP
 

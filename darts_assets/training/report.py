@@ -17,9 +17,9 @@ from darts_assets.model import CheckpointHeader
 from darts_assets.model.checkpoint import load_model
 from darts_assets.model.device import pick_device
 from darts_assets.model.ensemble import terrain_convention
-from darts_assets.training import fit_metrics
-from darts_assets.training.fit_batches import Batches
-from darts_assets.training.fit_set import TrainingSet, check_patch_size, model_stride
+from darts_assets.training.fit.batches import Batches
+from darts_assets.training.fit.trainer import metrics
+from darts_assets.training.fit.training_set import TrainingSet, check_patch_size, model_stride
 
 BINS = 10
 """Of the reliability diagram."""
@@ -132,7 +132,7 @@ class _Tally:
     """Figures of some patches; torchmetrics answers 0 where there is nothing to divide by."""
 
     def __init__(self) -> None:
-        self._metrics = fit_metrics.metrics()
+        self._metrics = metrics.metrics()
         self._patches = 0
 
     def add(self, probabilities: torch.Tensor, labels: torch.Tensor) -> None:
@@ -141,8 +141,8 @@ class _Tally:
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
-        """Pixels of background and of slump by probability: int64 (2, fit_metrics.BINS)."""
-        auroc = cast(fit_metrics.BinnedAUROC, self._metrics["auroc"])
+        """Pixels of background and of slump by probability: int64 (2, metrics.BINS)."""
+        auroc = cast(metrics.BinnedAUROC, self._metrics["auroc"])
         return np.asarray(auroc.counts)
 
     def figures(self) -> dict[str, float]:
@@ -153,7 +153,7 @@ class _Tally:
 
 def _ious(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """IoU where pixels of at least a threshold's probability are slump, for each threshold; 0 without any slump."""
-    steps = fit_metrics.BINS // (THRESHOLDS - 1)
+    steps = metrics.BINS // (THRESHOLDS - 1)
     above = np.zeros((2, THRESHOLDS))
     above[:, :-1] = counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, ::steps]
     false, hits = above
@@ -162,7 +162,7 @@ def _ious(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 
 def _reliability(counts: npt.NDArray[np.int64]) -> Reliability:
-    centres = (np.arange(fit_metrics.BINS) + 0.5) / fit_metrics.BINS
+    centres = (np.arange(metrics.BINS) + 0.5) / metrics.BINS
     both = counts.sum(axis=0)
     pixels, slump, probability = (each.reshape(BINS, -1).sum(axis=1) for each in (both, counts[1], both * centres))
     with np.errstate(invalid="ignore"):

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from darts_assets.model._pickle import read_pickle
-from darts_assets.training.fit_set import TrainingSet
-from darts_assets.training.splits import SplitParameters, split
+from darts_assets.training.fit.splits import SplitParameters, split
+from darts_assets.training.fit.training_set import TrainingSet
 
 Part = Literal["validation", "test", "training", "all"]
 

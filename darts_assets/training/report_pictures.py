@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
-from darts_assets.training.fit_set import IGNORE, TrainingSet
+from darts_assets.training.fit.training_set import IGNORE, TrainingSet
 from darts_assets.training.report import BINS, Predictor, Report
 
 SIZE = (400, 300)

@@ -21,7 +21,7 @@ from zarr.codecs import BloscCodec
 from zarr.storage import ObjectStore
 
 from darts_assets.bands import band
-from darts_assets.model.patches import PatchAxis
+from darts_assets.model.patch_grid import PatchAxis
 from darts_assets.stores.layout import FreshStore
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place

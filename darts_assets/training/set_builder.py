@@ -23,8 +23,8 @@ from darts_assets.training.alignment import AlignmentParameters, align_labels, u
 from darts_assets.training.labels import CRS, LabelArchive
 from darts_assets.training.patches import PatchParameters
 from darts_assets.training.regions import NO_REGION
-from darts_assets.training.samples import Flavour, Origin, Placement, SampleRecord, write_sample
-from darts_assets.training.sets import TrainingSetStore
+from darts_assets.training.sample_store import Flavour, Origin, Placement, SampleRecord, write_sample
+from darts_assets.training.set_store import TrainingSetStore
 
 
 @dataclass(frozen=True)

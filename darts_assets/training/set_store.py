@@ -22,10 +22,10 @@ import obstore
 import pandas as pd
 
 from darts_assets.errors import TrainingError
-from darts_assets.sources.scene_ids import listed
+from darts_assets.sources.stac.scene_ids import listed
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
-from darts_assets.training.samples import SampleRecord, create_arrays, get_table, put_table, read_record
+from darts_assets.training.sample_store import SampleRecord, create_arrays, get_table, put_table, read_record
 
 Progress = Callable[[int, int], None]
 """Called with samples done and samples in all."""

@@ -26,8 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from stage_site import Site
 
-from darts_assets.orchestration.jobs import STEPS
-from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 
 WORK = dict(
     zip(("raw scene", "auxiliary", "preprocess", "segmentation", "postprocess", "products"), STEPS, strict=True)

@@ -45,10 +45,9 @@ from scene_feed import SceneFeed, scene
 from stac_api import StacApi, running
 
 from darts_assets.definitions import build_defs
-from darts_assets.orchestration.jobs import STEPS
-from darts_assets.orchestration.partitions import SENTINEL2
-from darts_assets.orchestration.registry import register
-from darts_assets.orchestration.watched_areas import Watch
+from darts_assets.orchestration.core.dynamic_partitions import register
+from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
+from darts_assets.orchestration.scene_discovery.watched_areas import Watch
 from darts_assets.settings import Settings
 
 SIZES = (1000, 10_000, 100_000)

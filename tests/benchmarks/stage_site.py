@@ -12,7 +12,7 @@ from darts_assets.cubes import Cube
 from darts_assets.definitions import build_defs
 from darts_assets.demo import World, build_world
 from darts_assets.features import PreprocessParameters
-from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.core.partitions import SENTINEL2
 from darts_assets.scene import Scene
 from darts_assets.settings import Settings
 from darts_assets.stores.publish import Place

@@ -26,7 +26,7 @@ from stage_site import Site, consume, write_again
 from darts_assets.bands import VISIBLE_NIR
 from darts_assets.cubes import ArcticDemTiles, ChunkData, Cube, TcvisRasters, ensure
 from darts_assets.demo import DEMO_CHECKPOINT
-from darts_assets.demo.rasters import write_cog
+from darts_assets.demo.write_cog import write_cog
 from darts_assets.detection import (
     DEFAULT_PRODUCTS,
     PostprocessParameters,
@@ -37,9 +37,9 @@ from darts_assets.detection import (
 )
 from darts_assets.features import PreprocessParameters, preprocess
 from darts_assets.model import SegmentParameters
-from darts_assets.orchestration.assets.raw_scene import RawSceneConfig, keep_raw_scene
-from darts_assets.orchestration.partitions import SENTINEL2
-from darts_assets.orchestration.resources import quality_bands
+from darts_assets.orchestration.core.partitions import SENTINEL2
+from darts_assets.orchestration.core.raw_scene_store import quality_bands
+from darts_assets.orchestration.scene_chain.raw_scene import RawSceneConfig, keep_raw_scene
 from darts_assets.stores.tiles import read_tile, write_tile
 from darts_assets.stores.vectors import read_vectors, write_vectors
 from darts_assets.tiles import geobox_of

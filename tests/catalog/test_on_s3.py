@@ -9,7 +9,7 @@ import pytest
 from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.catalog.detections import update_detections
-from darts_assets.catalog.stac import update_stac
+from darts_assets.catalog.stac_tree import update_stac
 from darts_assets.stores.location import StoreLocation
 
 from .conftest import YAMAL, clone

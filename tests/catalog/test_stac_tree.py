@@ -19,8 +19,8 @@ from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.table import TableExtension
 from pystac.validation import JsonSchemaSTACValidator, set_validator
 
-from darts_assets.catalog.stac import StacUpdate, update_stac
-from darts_assets.catalog.storage import Tree, Turn
+from darts_assets.catalog.catalog_store import Tree, Turn
+from darts_assets.catalog.stac_tree import StacUpdate, update_stac
 from darts_assets.errors import StoreError
 from darts_assets.stores.location import StoreLocation
 
@@ -324,7 +324,7 @@ def test_a_killed_update_shows_nothing_and_the_next_one_heals(
     # It dies when it has written ten items, of which nobody knows.
     script = (
         "import os, signal, sys, threading, time, pathlib\n"
-        "from darts_assets.catalog.stac import update_stac\n"
+        "from darts_assets.catalog.stac_tree import update_stac\n"
         "from darts_assets.stores.location import StoreLocation\n"
         f"root = pathlib.Path({str(root.path)!r})\n"
         "def watch():\n"

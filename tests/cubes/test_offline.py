@@ -20,8 +20,8 @@ FILLING = """
 import json
 from darts_assets.cubes import ArcticDemTiles, Cube, arcticdem_spec, ensure
 from darts_assets.errors import MissingChunksError
-from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
-from darts_assets.orchestration.resources import Store
+from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
+from darts_assets.orchestration.core.resources import Store
 
 root, source, offline, *keys = sys.argv[1:]
 aux = AuxiliaryCubes(store=Store(url=root), layers=["arcticdem"], arcticdem=source, offline=offline == "offline")

@@ -7,7 +7,7 @@ import numpy as np
 
 from darts_assets.bands import FEATURES
 from darts_assets.demo import DEMO_CHECKPOINT, World, build_world, score
-from darts_assets.demo.chain import detect, scene_features
+from darts_assets.demo.in_memory_chain import detect, scene_features
 from darts_assets.model import SegmentParameters, read_header
 
 

@@ -4,7 +4,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
-from darts_assets.demo.outlines import blob, horseshoe
+from darts_assets.demo.polar_outlines import blob, horseshoe
 
 GRID = GeoBox((200, 200), Affine(10, 0, 1000, 0, -10, 3000), "EPSG:3413")
 

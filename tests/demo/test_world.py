@@ -18,7 +18,7 @@ from rasterio.features import rasterize
 
 from darts_assets.cubes.tcvis import RESOLUTION
 from darts_assets.demo import World, build_world
-from darts_assets.demo.acquisitions import ACQUISITIONS
+from darts_assets.demo.demo_scenes import ACQUISITIONS
 from darts_assets.errors import SettingsError
 from darts_assets.sources import parse_item, read_item
 

@@ -6,9 +6,9 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from darts_assets.demo import build_world
-from darts_assets.demo.acquisitions import ACQUISITIONS
-from darts_assets.demo.blocks import blocks_of
+from darts_assets.demo.demo_scenes import ACQUISITIONS
 from darts_assets.demo.landscape import make_landscape
+from darts_assets.demo.world_blocks import blocks_of
 from darts_assets.errors import SettingsError
 
 AREA = GeoBox((7000, 9100), Affine(10, 0, -2_310_000, 0, -10, 60_000), "EPSG:3413")

@@ -11,8 +11,8 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from shapely.geometry import shape
 
-from darts_assets.detection.describe import describe, footprint
-from darts_assets.lonlat import lonlat_area
+from darts_assets.detection.product_description import describe, footprint
+from darts_assets.geo.antimeridian import lonlat_area
 
 GRID = GeoBox((1098, 1098), Affine(100, 0, 399_960, 0, -100, 7_700_040), "EPSG:32608")  # as large as a Sentinel-2 tile
 NOTHING = gpd.GeoDataFrame({"npixel": []}, geometry=[], crs="EPSG:32608")

@@ -9,8 +9,8 @@ import dagster as dg
 
 from darts_assets.bands import AuxiliaryLayer
 from darts_assets.definitions import build_defs
-from darts_assets.orchestration.jobs import STEPS, register_items
-from darts_assets.orchestration.partitions import CHUNK_KEYS, SENTINEL2, SceneFamily
+from darts_assets.orchestration.core.partitions import CHUNK_KEYS, SENTINEL2, STEPS, SceneFamily
+from darts_assets.orchestration.scene_discovery.registration import register_items
 from darts_assets.settings import Settings
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

@@ -27,7 +27,7 @@ from darts_assets.bands import TCVIS
 from darts_assets.cubes import _raster, _stac_io
 from darts_assets.cubes.tcvis import PROVIDER_NAMES
 from darts_assets.demo import World
-from darts_assets.orchestration import metadata
+from darts_assets.orchestration.core import error_handling
 
 BIN = Path(sys.executable).parent
 
@@ -191,8 +191,8 @@ def test_offline_chunks_that_are_there_are_recorded_and_the_others_named(new_sit
 def test_a_mosaic_that_does_not_answer_is_tried_again_and_then_said(
     new_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metadata, "SOURCE_RETRY_SECONDS", 0)
-    monkeypatch.setattr(metadata, "MAX_SOURCE_RETRIES", 1)
+    monkeypatch.setattr(error_handling, "SOURCE_RETRY_SECONDS", 0)
+    monkeypatch.setattr(error_handling, "MAX_SOURCE_RETRIES", 1)
     monkeypatch.setattr(_stac_io, "_BACKOFF", 0.01)
     site = new_site(arcticdem="http://127.0.0.1:9/api/v1/")
     result = site.prepare(chunks=["10m-r0400-c0300", "10m-r0400-c0301"])
@@ -205,7 +205,7 @@ def test_a_mosaic_that_does_not_answer_is_tried_again_and_then_said(
 def test_what_was_filled_before_a_service_failed_is_recorded_once(
     new_site: Callable[..., Site], world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metadata, "SOURCE_RETRY_SECONDS", 0)
+    monkeypatch.setattr(error_handling, "SOURCE_RETRY_SECONDS", 0)
     monkeypatch.setattr(_raster, "_ATTEMPTS", 2)
     with serve_folder(world.arcticdem.parent) as folder, proxy_of(folder) as proxy:
         site = new_site(arcticdem=f"{proxy.url}/catalog.json")

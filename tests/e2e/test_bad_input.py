@@ -67,10 +67,10 @@ def test_a_source_that_does_not_answer_is_retried_then_fails_with_its_words(
     site: Site, copied_item: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from darts_assets.errors import SourceUnavailableError
-    from darts_assets.orchestration import metadata
+    from darts_assets.orchestration.core import error_handling
     from darts_assets.sources import STAC_SCENES
 
-    monkeypatch.setattr(metadata, "SOURCE_RETRY_SECONDS", 0)
+    monkeypatch.setattr(error_handling, "SOURCE_RETRY_SECONDS", 0)
     calls = []
 
     def unavailable(*_args, **_kwargs):
@@ -81,7 +81,7 @@ def test_a_source_that_does_not_answer_is_retried_then_fails_with_its_words(
     (scene,) = site.register(copied_item())
     result = site.run(scene, "raw_scene")
     assert not result.success
-    assert len(calls) == 1 + metadata.MAX_SOURCE_RETRIES
+    assert len(calls) == 1 + error_handling.MAX_SOURCE_RETRIES
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert "503 Slow Down" in str(failure.step_failure_data.error)
     assert site.place("raw", "cdse", f"{scene}.zarr").manifest() is None

@@ -14,10 +14,9 @@ from harness import SMALL_PATCHES, Site, metadata_of, reason
 from darts_assets.bands import FEATURES, TCVIS
 from darts_assets.demo import World
 from darts_assets.errors import NotReadableError
-from darts_assets.orchestration.assets.segmentation import SegmentationConfig
-from darts_assets.orchestration.jobs import STEPS
-from darts_assets.orchestration.partitions import CHUNK_KEYS, SENTINEL2
-from darts_assets.orchestration.run_records import step_rows
+from darts_assets.orchestration.core.partitions import CHUNK_KEYS, SENTINEL2, STEPS
+from darts_assets.orchestration.run_monitoring.event_log import step_rows
+from darts_assets.orchestration.scene_chain.segmentation import SegmentationConfig
 from darts_assets.stores.tiles import read_tile
 
 DEFAULT_FILES = {

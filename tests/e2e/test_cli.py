@@ -16,7 +16,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from geopandas.testing import assert_geodataframe_equal
 
 from darts_assets.demo import World
-from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.core.partitions import SENTINEL2
 
 BIN = Path(sys.executable).parent
 

@@ -17,8 +17,8 @@ from proxy import proxy_of
 from stac_api import StacApi
 
 from darts_assets.demo import World
-from darts_assets.orchestration.partitions import SENTINEL2
-from darts_assets.orchestration.registration import register_found
+from darts_assets.orchestration.core.partitions import SENTINEL2
+from darts_assets.orchestration.scene_discovery.registration import register_found
 from darts_assets.sources import read_item
 
 NOWHERE = "http://127.0.0.1:9/"

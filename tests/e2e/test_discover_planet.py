@@ -19,8 +19,7 @@ from harness import Site, reason, said, summary
 from planet_deliveries import EARLIER, FOUR, ORTHOTILE, SCENE, write_image, write_manifest
 from s3_server import CREDENTIALS, S3Server
 
-from darts_assets.orchestration.jobs import STEPS
-from darts_assets.orchestration.partitions import PLANET
+from darts_assets.orchestration.core.partitions import PLANET, STEPS
 
 MISSPELT = "20230817_191432_XYZ"
 

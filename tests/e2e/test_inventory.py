@@ -13,8 +13,8 @@ from harness import Site, reason
 from planted import Planted, square
 
 from darts_assets.demo import World
-from darts_assets.inventory.columns import SITE_COLUMNS, SLUMP_COLUMNS
-from darts_assets.orchestration.assets.inventory import RTS, SLUMPS, build_inventory
+from darts_assets.inventory.table_schemas import SITE_COLUMNS, SLUMP_COLUMNS
+from darts_assets.orchestration.inventory.assets import RTS, SLUMPS, build_inventory
 from darts_assets.settings import Settings
 from darts_assets.stores.vectors import write_vectors
 

@@ -14,7 +14,7 @@ import rasterio
 from harness import Site
 
 from darts_assets.demo import World, build_world
-from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.core.partitions import SENTINEL2
 from darts_assets.settings import Settings
 from darts_assets.stores.tiles import read_tile
 

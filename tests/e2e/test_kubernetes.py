@@ -21,7 +21,7 @@ from kubernetes_pods import Fault, Pod
 from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.demo import World
-from darts_assets.orchestration.jobs import STEPS
+from darts_assets.orchestration.core.partitions import STEPS
 from darts_assets.settings import Settings
 
 SCENES = int(os.environ.get("DARTS_ASSETS_TEST_CLUSTER_SCENES", "2"))

@@ -19,8 +19,7 @@ from kubernetes_pods import Fault, Pod
 from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.demo import World
-from darts_assets.orchestration.jobs import STEPS
-from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 from darts_assets.settings import Settings
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from harness import Site, metadata_of, reason
 from moto.server import ThreadedMotoServer
 
 from darts_assets.demo import World
-from darts_assets.orchestration.jobs import STEPS
+from darts_assets.orchestration.core.partitions import STEPS
 
 
 @pytest.fixture

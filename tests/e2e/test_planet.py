@@ -15,9 +15,8 @@ from auxiliary_layers import TRENDS, write_layers
 from harness import Site, metadata_of, reason
 from planet_deliveries import EIGHT, FOUR, NUMBERS, ORTHOTILE, SCENE, STRIPES, move_to_the_arctic, stripes, write_image
 
-from darts_assets.orchestration.assets import build_chain
-from darts_assets.orchestration.jobs import STEPS
-from darts_assets.orchestration.partitions import PLANET, SENTINEL2
+from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2, STEPS
+from darts_assets.orchestration.scene_chain import build_chain
 
 REAL = "data/planet_stactools/tests/data-files/disaster/hurricane-harvey/hurricane-harvey-0831/20170831_172754_101c"
 PATCHES = {"patch_size": 128, "overlap": 32}

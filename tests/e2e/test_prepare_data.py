@@ -16,9 +16,10 @@ from stac_api import StacApi
 from tenacity import wait_none
 
 from darts_assets.demo import World
-from darts_assets.orchestration import metadata
-from darts_assets.orchestration.partitions import SENTINEL2
-from darts_assets.sources import read_item, transport
+from darts_assets.orchestration.core import error_handling
+from darts_assets.orchestration.core.partitions import SENTINEL2
+from darts_assets.remote import http_client
+from darts_assets.sources import read_item
 
 RUNS = """
 from pathlib import Path
@@ -191,8 +192,8 @@ def test_one_bad_scene_is_named_and_the_others_are_prepared(
 def test_a_service_that_is_down_is_tried_again_and_what_was_fetched_is_not(
     site: Site, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metadata, "SOURCE_RETRY_SECONDS", 0)
-    monkeypatch.setattr(transport, "_BACKOFF", wait_none())
+    monkeypatch.setattr(error_handling, "SOURCE_RETRY_SECONDS", 0)
+    monkeypatch.setattr(http_client, "_BACKOFF", wait_none())
     item = read_item(str(world.items[1]))
     for asset in item["assets"].values():
         asset["href"] = "http://127.0.0.1:9/" + Path(asset["href"]).name

@@ -15,7 +15,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from harness import SMALL_PATCHES, Site, metadata_of, reason
 
 from darts_assets.demo import World
-from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.orchestration.core.partitions import SENTINEL2
 from darts_assets.settings import Settings
 
 TILES, SEGMENTATION, POLYGONS = (SENTINEL2.key(step) for step in ("preprocessed_tile", "segmentation", "polygons"))

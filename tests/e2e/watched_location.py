@@ -3,9 +3,9 @@
 import dagster as dg
 
 from darts_assets.definitions import build_defs
-from darts_assets.orchestration.partitions import SENTINEL2
-from darts_assets.orchestration.planet_sensor import build_planet_sensors
-from darts_assets.orchestration.sensors import build_sensors
+from darts_assets.orchestration.core.partitions import SENTINEL2
+from darts_assets.orchestration.scene_discovery.planet_sensor import build_planet_sensors
+from darts_assets.orchestration.scene_discovery.sentinel2_sensor import build_sensors
 
 
 def _impatient(ours: dg.Definitions) -> dg.Definitions:

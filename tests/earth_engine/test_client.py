@@ -22,7 +22,7 @@ from odc.geo.geobox import GeoBox
 from tenacity import wait_none
 
 from darts_assets.earth_engine import EarthEngine, EarthEngineError, EarthEngineOptions
-from darts_assets.earth_engine.credentials import find_credentials
+from darts_assets.earth_engine.auth import find_credentials
 from darts_assets.errors import SettingsError, SourceUnavailableError
 
 BOX = GeoBox((2, 3), Affine(0.5, 0, 10, 0, -0.5, 70), "EPSG:4326")

@@ -6,7 +6,7 @@ import shapely
 from odc.geo.geom import BoundingBox
 from pyproj import CRS, Transformer
 
-from darts_assets.lonlat import lonlat_area
+from darts_assets.geo.antimeridian import lonlat_area
 
 TO_LONLAT = Transformer.from_crs("EPSG:3413", "EPSG:4326", always_xy=True)
 

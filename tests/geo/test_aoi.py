@@ -9,7 +9,7 @@ import shapely
 from file_server import serve_folder
 
 from darts_assets.errors import SettingsError
-from darts_assets.orchestration.aoi import read_aoi
+from darts_assets.geo.aoi import read_aoi
 from darts_assets.sources import S3Options
 
 S3 = S3Options()

@@ -8,9 +8,9 @@ import pytest
 from planted import Planted, assert_same, brought_to, built, square
 from s3_server import CREDENTIALS, S3Server
 
-from darts_assets.inventory.parameters import FollowParameters, InventoryParameters
+from darts_assets.inventory.inventory_store import read_inventory, read_sites, write_followed, write_inventory, years_of
+from darts_assets.inventory.site_parameters import FollowParameters, InventoryParameters
 from darts_assets.inventory.slumps import follow
-from darts_assets.inventory.storage import read_inventory, read_sites, write_followed, write_inventory, years_of
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
 

@@ -9,8 +9,8 @@ from pyproj import Transformer
 from shapely.affinity import translate
 
 from darts_assets.errors import SettingsError
-from darts_assets.inventory.columns import FOLLOWED_COLUMNS, MEANINGS, SITE_COLUMNS, SLUMP_COLUMNS
-from darts_assets.inventory.parameters import InventoryParameters
+from darts_assets.inventory.site_parameters import InventoryParameters
+from darts_assets.inventory.table_schemas import FOLLOWED_COLUMNS, MEANINGS, SITE_COLUMNS, SLUMP_COLUMNS
 
 CUT = True
 

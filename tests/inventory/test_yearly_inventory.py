@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from planted import Planted, Tables, assert_same, brought_to, built, square
 from shapely.affinity import translate
 
-from darts_assets.inventory.inventory import empty_inventory, update
-from darts_assets.inventory.parameters import InventoryParameters
+from darts_assets.inventory.site_parameters import InventoryParameters
+from darts_assets.inventory.yearly_inventory import empty_inventory, update
 
 STEP = 10
 WHERE = st.integers(0, 40)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from darts_assets.orchestration.executors import executor
+from darts_assets.orchestration.core.executors import executor
 
 K8S = Path(__file__).parents[2] / "k8s"
 

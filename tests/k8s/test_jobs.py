@@ -11,7 +11,7 @@ import pytest
 
 from darts_assets.definitions import build_defs
 from darts_assets.errors import SettingsError
-from darts_assets.orchestration.executors import executor
+from darts_assets.orchestration.core.executors import executor
 from darts_assets.settings import Settings, settings
 
 GPU = "nvidia.com/gpu"

@@ -22,8 +22,8 @@ import yaml
 from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.execution.api import execute_run_iterator
 
-from darts_assets.orchestration.compute import NEEDS, op_tags
-from darts_assets.orchestration.executors import executor
+from darts_assets.orchestration.core.executors import executor
+from darts_assets.orchestration.core.pod_resources import NEEDS, op_tags
 
 K8S = Path(__file__).parents[2] / "k8s"
 DIES_IN = "DARTS_TEST_DIES_IN"

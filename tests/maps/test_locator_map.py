@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 
-from darts_assets.orchestration.location_map import location_map
+from darts_assets.maps.locator_map import location_map
 
 MARK = np.array((214, 62, 38))
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from darts_assets.errors import SettingsError
-from darts_assets.model.batches import BatchSize, fitting
+from darts_assets.model.batch_size import BatchSize, fitting
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from darts_assets.errors import SettingsError
 from darts_assets.model import SegmentParameters
-from darts_assets.model.patches import PatchAxis
+from darts_assets.model.patch_grid import PatchAxis
 
 
 def test_starts() -> None:

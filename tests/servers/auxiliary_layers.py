@@ -7,7 +7,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from darts_assets.bands import TCVIS
-from darts_assets.demo.rasters import write_cog
+from darts_assets.demo.write_cog import write_cog
 
 TRENDS = dict(zip(TCVIS, (90, 120, 150), strict=True))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from stac_api import StacApi
 
-from darts_assets.sources.services import CDSE
+from darts_assets.sources.stac.services import CDSE
 
 Item = dict[str, Any]
 

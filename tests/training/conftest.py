@@ -9,7 +9,7 @@ from odc.geo.geobox import GeoBox
 from darts_assets.bands import FEATURES
 from darts_assets.stores.location import StoreLocation
 from darts_assets.tiles import on_grid
-from darts_assets.training.sets import TrainingSetStore
+from darts_assets.training.set_store import TrainingSetStore
 
 GRID = GeoBox((100, 130), Affine(10, 0, 500_000, 0, -10, 7_600_000), "EPSG:32608")
 

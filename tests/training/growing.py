@@ -6,8 +6,8 @@ from conftest import make_tile, outlines, pixels
 
 from darts_assets.stores.location import StoreLocation
 from darts_assets.training.patches import PatchParameters
-from darts_assets.training.samples import Origin, write_sample
-from darts_assets.training.sets import TrainingSetStore
+from darts_assets.training.sample_store import Origin, write_sample
+from darts_assets.training.set_store import TrainingSetStore
 
 store = TrainingSetStore(StoreLocation(sys.argv[1]))
 labels = outlines(pixels(slice(10, 20), slice(50, 60)))

@@ -15,11 +15,11 @@ from odc.geo.geom import Geometry
 from darts_assets.errors import TrainingError
 from darts_assets.features.indices import ndvi
 from darts_assets.tiles import on_grid
-from darts_assets.training.build import SetBuilder
 from darts_assets.training.labels import LabelArchive, read_archive
 from darts_assets.training.patches import PatchParameters
 from darts_assets.training.regions import NO_REGION, read_regions, regions_of
-from darts_assets.training.samples import Origin, write_sample
+from darts_assets.training.sample_store import Origin, write_sample
+from darts_assets.training.set_builder import SetBuilder
 
 PIXEL = 30.0
 BANDS = ("red", "nir")

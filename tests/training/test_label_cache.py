@@ -13,7 +13,7 @@ from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.errors import TrainingError
 from darts_assets.stores.location import StoreLocation
-from darts_assets.training.kept_labels import archive_of
+from darts_assets.training.label_cache import archive_of
 from darts_assets.training.labels import LabelArchive, read_archive
 
 IMAGES = 1200

@@ -7,8 +7,8 @@ import shapely
 
 from darts_assets.errors import SettingsError, TrainingError
 from darts_assets.sources import S3Options
-from darts_assets.sources.planet.catalog import item_of
-from darts_assets.training.images import find_images
+from darts_assets.sources.planet.delivery_catalog import item_of
+from darts_assets.training.labelled_images import find_images
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ from rasterio.features import rasterize
 
 from darts_assets.bands import FEATURES
 from darts_assets.demo import World, build_world
-from darts_assets.demo.chain import scene_features
+from darts_assets.demo.in_memory_chain import scene_features
 from darts_assets.errors import RasterError, TrainingError
 from darts_assets.tiles import geobox_of, on_grid
 from darts_assets.training.alignment import AlignmentParameters
-from darts_assets.training.build import SetBuilder
 from darts_assets.training.labels import LabelArchive
 from darts_assets.training.patches import PatchParameters
+from darts_assets.training.set_builder import SetBuilder
 
 IMAGE, SCENE = "20200814_044132_1026", "S2A_MSIL2A_20200814T204021_N0500_R014_T08WMB_20230101T000000"
 X, Y = 2.4, -1.7
@@ -136,7 +136,7 @@ def test_what_is_missing_is_named(tile, image, archive, store) -> None:
 
 
 def test_the_set_is_what_a_model_learns_from(tile, image, archive, store) -> None:
-    from darts_assets.training.fit_set import TrainingSet
+    from darts_assets.training.fit.training_set import TrainingSet
 
     builder_of(archive, store).add_matched(IMAGE, SCENE, tile, image)
     summary = store.assemble()

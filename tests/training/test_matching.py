@@ -11,9 +11,9 @@ import shapely
 from shapely.affinity import scale, translate
 
 from darts_assets.errors import TrainingError
-from darts_assets.sources.catalog import Selection
-from darts_assets.sources.search import StacCatalog
-from darts_assets.sources.services import CDSE
+from darts_assets.sources.stac.scene_selection import Selection
+from darts_assets.sources.stac.search import StacCatalog
+from darts_assets.sources.stac.services import CDSE
 from darts_assets.stores.location import StoreLocation
 from darts_assets.training.labels import read_archive
 from darts_assets.training.matching import (

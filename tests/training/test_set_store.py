@@ -21,8 +21,8 @@ from darts_assets.bands import FEATURES
 from darts_assets.errors import NotReadableError, TrainingError
 from darts_assets.stores.location import StoreLocation
 from darts_assets.training.patches import PatchParameters, cut
-from darts_assets.training.samples import Origin, get_table, write_sample
-from darts_assets.training.sets import TrainingSetStore
+from darts_assets.training.sample_store import Origin, get_table, write_sample
+from darts_assets.training.set_store import TrainingSetStore
 
 from .conftest import make_tile, outlines, pixels
 
@@ -185,7 +185,7 @@ def test_a_set_on_s3_is_the_same(store, remote) -> None:
 
 def test_a_lost_chunk_of_a_set_is_not_read_as_zeros(store) -> None:
     """As when a set is assembled again while a model learns from it."""
-    from darts_assets.training.fit_set import TrainingSet
+    from darts_assets.training.fit.training_set import TrainingSet
 
     add(store, "a-image")
     data = TrainingSet.open(store.assemble().location)

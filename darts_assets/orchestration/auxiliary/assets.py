@@ -6,11 +6,11 @@ from typing import Any
 import dagster as dg
 
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
-from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
-from darts_assets.orchestration.chunk_records import CODE_VERSION, fill_and_record
-from darts_assets.orchestration.compute import CHUNKS_PER_RUN, POOLS, op_tags
-from darts_assets.orchestration.one_by_one import Failures, beta_policies, partitions_per_run
-from darts_assets.orchestration.partitions import CHUNK_KEYS, CHUNK_PARTITIONS, OWNER
+from darts_assets.orchestration.auxiliary.chunk_materializations import CODE_VERSION, fill_and_record
+from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
+from darts_assets.orchestration.core.multi_partition import Failures, beta_policies, partitions_per_run
+from darts_assets.orchestration.core.partitions import CHUNK_KEYS, CHUNK_PARTITIONS, OWNER
+from darts_assets.orchestration.core.pod_resources import CHUNKS_PER_RUN, POOLS, op_tags
 
 _DESCRIPTIONS: dict[AuxiliaryLayer, str] = {
     "arcticdem": "One chunk of an ArcticDEM cube, such as `10m-r0123-c0456`: elevation and data mask, EPSG:3413.",

@@ -6,8 +6,9 @@ import dagster as dg
 from pydantic import Field
 
 from darts_assets.errors import StoreError
-from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
-from darts_assets.orchestration.metadata import as_metadata, domain_call
+from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import as_metadata
 
 
 class ExpireConfig(dg.Config):

@@ -12,13 +12,28 @@ from pydantic import Field
 
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
 from darts_assets.errors import MissingChunksError, SettingsError
-from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
-from darts_assets.orchestration.chunk_choice import ChosenChunks, ChunkChoice, batches, choose, dynamic_outputs
-from darts_assets.orchestration.chunk_records import coverage_map, fill_and_record, register_chunks, unrecorded
-from darts_assets.orchestration.compute import CHUNKS_PER_RUN, POOLS
-from darts_assets.orchestration.io_managers import forget_values
-from darts_assets.orchestration.metadata import as_metadata, domain_call
-from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry, Store
+from darts_assets.orchestration.auxiliary.chunk_materializations import (
+    coverage_map,
+    fill_and_record,
+    register_chunks,
+    unrecorded,
+)
+from darts_assets.orchestration.auxiliary.chunk_selection import (
+    ChosenChunks,
+    ChunkChoice,
+    batches,
+    choose,
+    dynamic_outputs,
+)
+from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.io_managers import forget_values
+from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.models import Models
+from darts_assets.orchestration.core.pod_resources import CHUNKS_PER_RUN, POOLS
+from darts_assets.orchestration.core.raw_scene_store import RawScenes
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
 
 _VALUES = "step_values"
 _OUTPUTS: dict[str, dg.Out] = {

@@ -10,9 +10,9 @@ from dagster import ResourceDependency
 
 from darts_assets.bands import AuxiliaryLayer, auxiliary_layers
 from darts_assets.errors import CubeError, MissingChunksError
-from darts_assets.orchestration.commands import job_command
-from darts_assets.orchestration.resources import Store
-from darts_assets.orchestration.source_access import earth_engine_options
+from darts_assets.orchestration.core.cli_hints import job_command
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.source_resources import earth_engine_options
 from darts_assets.stores.location import StoreLocation
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from darts_assets.cubes import ArcticDemTiles, ChunkData, Cube, EarthEngineTcvis, FilledChunk, TcvisRasters
-    from darts_assets.orchestration.partitions import SceneFamily
+    from darts_assets.orchestration.core.partitions import SceneFamily
     from darts_assets.scene import Scene
 
 _CUBIC_REACH = 4

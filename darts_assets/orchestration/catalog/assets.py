@@ -9,12 +9,15 @@ from typing import Any, TypedDict
 
 import dagster as dg
 
-from darts_assets.catalog.columns import COLUMNS
-from darts_assets.orchestration.compute import op_tags
-from darts_assets.orchestration.measure import measured
-from darts_assets.orchestration.metadata import as_metadata, domain_call, image_link, provenance
-from darts_assets.orchestration.partitions import FAMILIES, OWNER
-from darts_assets.orchestration.resources import Models, Store
+from darts_assets.catalog.detection_columns import COLUMNS
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import as_metadata, image_link
+from darts_assets.orchestration.core.models import Models
+from darts_assets.orchestration.core.partitions import FAMILIES, OWNER
+from darts_assets.orchestration.core.pod_resources import op_tags
+from darts_assets.orchestration.core.provenance import provenance
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.step_metrics import measured
 
 CODE_VERSION = "1"
 
@@ -76,7 +79,7 @@ def _stac(
     context: dg.AssetExecutionContext, config: CatalogConfig, store: Store, models: Models
 ) -> dg.MaterializeResult[None]:
     with domain_call(context.log):
-        from darts_assets.catalog.stac import update_stac
+        from darts_assets.catalog.stac_tree import update_stac
 
         done = update_stac(store.root, list(FAMILIES), models.headers, licence=config.licence, rebuild=config.rebuild)
     if done.unusable:
@@ -150,7 +153,7 @@ def _map(boxes: list[list[float]]) -> dg.MetadataValue[Any]:
     """Where the scenes are, the darker the more."""
     import shapely
 
-    from darts_assets.orchestration.scene_map import footprint_map
+    from darts_assets.maps.footprint_map import footprint_map
 
     counts = Counter(tuple(round(side / _CELL) for side in box) for box in boxes)
     examples = {tuple(round(side / _CELL) for side in box): box for box in boxes}

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
-from darts_assets.orchestration.compute import ANY_STEP, SHARES_POD, pod_config
-from darts_assets.orchestration.lost_steps import PodsLostError, noticing_lost_steps
+from darts_assets.orchestration.core.dagster_compat import PodsLostError, noticing_lost_steps
+from darts_assets.orchestration.core.pod_resources import ANY_STEP, SHARES_POD, pod_config
 
 if TYPE_CHECKING:
     from dagster._core.events import DagsterEvent

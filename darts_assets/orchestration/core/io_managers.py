@@ -11,10 +11,11 @@ import dagster as dg
 import obstore
 from dagster import ResourceDependency
 
-from darts_assets.orchestration import pictures
-from darts_assets.orchestration.measure import costs_of
-from darts_assets.orchestration.metadata import as_metadata, domain_call
-from darts_assets.orchestration.resources import Store
+from darts_assets.orchestration.core import previews
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.step_metrics import costs_of
 from darts_assets.stores.location import StoreLocation
 from darts_assets.tiles import TileStream
 
@@ -93,7 +94,7 @@ def keep_tile(
             "coverage": written.coverage,
             "bands": ", ".join(stream.bands),
             "shape": str(tuple(stream.geobox.shape)),
-            **pictures.of_tile(written),
+            **previews.of_tile(written),
         }
     )
 

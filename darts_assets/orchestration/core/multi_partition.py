@@ -21,9 +21,10 @@ from dagster._core.definitions.data_version import (
 )
 from dagster._core.storage.tags import RESUME_RETRY_TAG
 
-from darts_assets.orchestration.compute import MAX_SOURCE_RETRIES
-from darts_assets.orchestration.measure import Meter, versions
-from darts_assets.orchestration.metadata import as_metadata, domain_call
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.pod_resources import MAX_SOURCE_RETRIES
+from darts_assets.orchestration.core.step_metrics import Meter, versions
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 Done = dg.MaterializeResult[None]

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 import dagster as dg
 
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
-from darts_assets.orchestration.compute import SCENE_POOL, op_tags
+from darts_assets.orchestration.core.pod_resources import SCENE_POOL, op_tags
 
 if TYPE_CHECKING:
     from darts_assets.sources import SceneSource
 
 OWNER = "team:darts"
+
+STEPS = ("raw_scene", "auxiliary", "preprocessed_tile", "segmentation", "polygons", "products")
+"""Names of the steps of a scene chain, in order."""
 
 CHUNK_PARTITIONS: dict[AuxiliaryLayer, dg.DynamicPartitionsDefinition] = {
     layer: dg.DynamicPartitionsDefinition(name=f"{layer}_chunk") for layer in AUXILIARY_LAYERS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from darts_assets.bands import FEATURES
-from darts_assets.orchestration.metadata import image_link
+from darts_assets.orchestration.core.metadata import image_link
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -40,8 +40,8 @@ def of_location(scene: "Scene", geobox: "GeoBox") -> Pictures:
     """Where a scene lies: its footprint, or its grid where the item gives no footprint."""
     from pyproj import CRS
 
-    from darts_assets.lonlat import footprint, lonlat_area
-    from darts_assets.orchestration.location_map import location_map
+    from darts_assets.geo.antimeridian import footprint, lonlat_area
+    from darts_assets.maps.locator_map import location_map
 
     area = footprint(scene.geometry) or lonlat_area(geobox.extent.geom, CRS(str(geobox.crs)))
     return {"location": _drawing(location_map(area))}

@@ -13,7 +13,7 @@ from darts_assets.errors import SettingsError
 if TYPE_CHECKING:
     from darts_assets.earth_engine import EarthEngineOptions
     from darts_assets.sources import S3Options, SourceOptions
-    from darts_assets.sources.catalog import SceneCatalog
+    from darts_assets.sources.stac.scene_selection import SceneCatalog
 
 Provider = Literal["cdse", "earth_search", "earth_engine", "cdse_mosaic"]
 
@@ -111,11 +111,11 @@ class SceneCatalogs(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self.offline:
             raise SettingsError(f"offline (DARTS_OFFLINE), {provider} is not asked for scenes: name registered ones")
         if provider == "earth_engine":
-            from darts_assets.sources.earth_engine_catalog import EarthEngineCatalog
+            from darts_assets.sources.earth_engine.catalog import EarthEngineCatalog
 
             return EarthEngineCatalog(self.access.earth_engine, earth_engine_collection)
-        from darts_assets.sources.search import StacCatalog
-        from darts_assets.sources.services import SERVICES
+        from darts_assets.sources.stac.search import StacCatalog
+        from darts_assets.sources.stac.services import SERVICES
 
         url = self.earth_search_url if provider == "earth_search" else self.cdse_url
         return StacCatalog(SERVICES[provider], url=url, pause=self.pause)

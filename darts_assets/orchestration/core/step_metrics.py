@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import dagster as dg
 
-from darts_assets.orchestration.metadata import as_metadata
+from darts_assets.orchestration.core.metadata import as_metadata
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -6,14 +6,14 @@ import dagster as dg
 from pydantic import Field
 
 from darts_assets.errors import SettingsError
-from darts_assets.orchestration.compute import CHUNKS_PER_RUN
-from darts_assets.orchestration.found_scenes import FoundScenes, find_and_register
-from darts_assets.orchestration.partitions import SENTINEL2
-from darts_assets.orchestration.planet_choice import PlanetChoice
-from darts_assets.orchestration.registry import registered_with
-from darts_assets.orchestration.resources import SceneRegistry
-from darts_assets.orchestration.scene_choice import SceneChoice
-from darts_assets.orchestration.source_access import SceneCatalogs
+from darts_assets.orchestration.core.dynamic_partitions import registered_with
+from darts_assets.orchestration.core.partitions import SENTINEL2
+from darts_assets.orchestration.core.pod_resources import CHUNKS_PER_RUN
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.source_resources import SceneCatalogs
+from darts_assets.orchestration.scene_discovery.discovery import FoundScenes, find_and_register
+from darts_assets.orchestration.scene_discovery.planet_selection import PlanetChoice
+from darts_assets.orchestration.scene_discovery.selection import SceneChoice
 
 _SCENES_PER_STEP = 4
 
@@ -83,7 +83,7 @@ def find_scenes_for(
     """The scenes of the choice; `how` as of `find_and_register`, which see for what it raises."""
     choice: SceneChoice = config
     if config.check() == "registered_tiles":
-        from darts_assets.sources.scene_ids import tile_ids, tile_of_id
+        from darts_assets.sources.stac.scene_ids import tile_ids, tile_of_id
 
         tiles = set(tile_ids(config.registered_tiles))
         # Some ids have their zone without its zero.

@@ -6,18 +6,27 @@ from typing import Any
 import dagster as dg
 
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
-from darts_assets.orchestration.assets.raw_scene import RawSceneConfig
-from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
-from darts_assets.orchestration.chunk_choice import ChosenChunks, batches, dynamic_outputs
-from darts_assets.orchestration.chunk_records import coverage_map, fill_and_record, register_chunks, unrecorded
-from darts_assets.orchestration.compute import POOLS
-from darts_assets.orchestration.io_managers import forget_values
-from darts_assets.orchestration.metadata import as_metadata, domain_call
-from darts_assets.orchestration.one_by_one import Failures, recorded_by
-from darts_assets.orchestration.partitions import FAMILIES, SENTINEL2, SceneFamily
-from darts_assets.orchestration.registry import materialized
-from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry, Store
-from darts_assets.orchestration.scene_records import fetch_and_record
+from darts_assets.orchestration.auxiliary.chunk_materializations import (
+    coverage_map,
+    fill_and_record,
+    register_chunks,
+    unrecorded,
+)
+from darts_assets.orchestration.auxiliary.chunk_selection import ChosenChunks, batches, dynamic_outputs
+from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
+from darts_assets.orchestration.core.dynamic_partitions import materialized
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.io_managers import forget_values
+from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.models import Models
+from darts_assets.orchestration.core.multi_partition import Failures, recorded_by
+from darts_assets.orchestration.core.partitions import FAMILIES, SENTINEL2, SceneFamily
+from darts_assets.orchestration.core.pod_resources import POOLS
+from darts_assets.orchestration.core.raw_scene_store import RawScenes
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.data_preparation.record_raw_scene import fetch_and_record
+from darts_assets.orchestration.scene_chain.raw_scene import RawSceneConfig
 
 VALUES = "step_values"
 Value = dict[str, Any]

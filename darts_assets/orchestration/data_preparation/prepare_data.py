@@ -10,19 +10,27 @@ from functools import partial
 
 import dagster as dg
 
-from darts_assets.orchestration.data_choice import (
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.models import Models
+from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2, SceneFamily
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.source_resources import SceneCatalogs
+from darts_assets.orchestration.data_preparation.config import (
     DataConfig,
     PrepareDataConfig,
     PreparePlanetConfig,
     find_scenes_for,
 )
-from darts_assets.orchestration.found_scenes import FoundScenes
-from darts_assets.orchestration.jobs.data_steps import FILL, VALUES, Value, choose_chunks_under, fetching, sum_up_data
-from darts_assets.orchestration.metadata import domain_call
-from darts_assets.orchestration.partitions import PLANET, SENTINEL2, SceneFamily
-from darts_assets.orchestration.planet_choice import DeliveryFolders, find_images
-from darts_assets.orchestration.resources import Models, SceneRegistry
-from darts_assets.orchestration.source_access import SceneCatalogs
+from darts_assets.orchestration.data_preparation.ops import (
+    FILL,
+    VALUES,
+    Value,
+    choose_chunks_under,
+    fetching,
+    sum_up_data,
+)
+from darts_assets.orchestration.scene_discovery.discovery import FoundScenes
+from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders, find_images
 
 _Plan = Iterator[dg.DynamicOutput[Value] | dg.Output[Value]]
 

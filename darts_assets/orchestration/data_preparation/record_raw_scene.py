@@ -4,12 +4,13 @@ from collections.abc import Collection
 
 import dagster as dg
 
-from darts_assets.orchestration.assets.raw_scene import CODE_VERSION, RawSceneConfig, keep_raw_scene
-from darts_assets.orchestration.measure import Meter, versions
-from darts_assets.orchestration.metadata import as_metadata
-from darts_assets.orchestration.one_by_one import version_tags
-from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.resources import RawScenes, SceneRegistry
+from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.multi_partition import version_tags
+from darts_assets.orchestration.core.partitions import SceneFamily
+from darts_assets.orchestration.core.raw_scene_store import RawScenes
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.step_metrics import Meter, versions
+from darts_assets.orchestration.scene_chain.raw_scene import CODE_VERSION, RawSceneConfig, keep_raw_scene
 
 
 def fetch_and_record(

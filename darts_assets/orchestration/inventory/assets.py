@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 import dagster as dg
 
 from darts_assets.errors import SettingsError
-from darts_assets.inventory.columns import MEANINGS, SITE_COLUMNS, SLUMP_COLUMNS
-from darts_assets.inventory.parameters import FollowParameters, InventoryParameters
-from darts_assets.orchestration.compute import op_tags
-from darts_assets.orchestration.measure import measured
-from darts_assets.orchestration.metadata import as_metadata, data_version, domain_call, image_link, provenance
-from darts_assets.orchestration.partitions import FAMILIES, OWNER, SceneFamily
-from darts_assets.orchestration.resources import SceneRegistry, Store
+from darts_assets.inventory.site_parameters import FollowParameters, InventoryParameters
+from darts_assets.inventory.table_schemas import MEANINGS, SITE_COLUMNS, SLUMP_COLUMNS
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import as_metadata, image_link
+from darts_assets.orchestration.core.partitions import FAMILIES, OWNER, SceneFamily
+from darts_assets.orchestration.core.pod_resources import op_tags
+from darts_assets.orchestration.core.provenance import data_version, provenance
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.stores.publish import Place
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
-    from darts_assets.inventory.inventory import Inventory
+    from darts_assets.inventory.yearly_inventory import Inventory
 
 CODE_VERSION = "1"
 
@@ -118,9 +121,9 @@ def _of_inventory(key: dg.AssetKey, columns: dict[str, str]) -> InventoryArgumen
 def _rts(
     context: dg.AssetExecutionContext, config: RtsConfig, store: Store, scenes: SceneRegistry
 ) -> dg.MaterializeResult[None]:
-    from darts_assets.inventory.inventory import empty_inventory, update
-    from darts_assets.inventory.storage import read_inventory, write_inventory
-    from darts_assets.orchestration.published_polygons import StoredPolygons, published_polygons
+    from darts_assets.inventory.inventory_store import read_inventory, write_inventory
+    from darts_assets.inventory.yearly_inventory import empty_inventory, update
+    from darts_assets.orchestration.inventory.published_polygons import StoredPolygons, published_polygons
 
     year = int(context.partition_key)
     with domain_call(context.log):
@@ -163,8 +166,8 @@ def _rts(
 )
 @measured
 def _slumps(context: dg.AssetExecutionContext, config: SlumpsConfig, store: Store) -> dg.MaterializeResult[None]:
+    from darts_assets.inventory.inventory_store import read_sites, write_followed, years_of
     from darts_assets.inventory.slumps import follow
-    from darts_assets.inventory.storage import read_sites, write_followed, years_of
 
     with domain_call(context.log):
         parameters = FollowParameters(config.min_overlap)
@@ -196,7 +199,7 @@ def _made_alike(place: Place, facts: dict[str, Any]) -> bool:
 
 
 def _summary(inventory: "Inventory") -> dict[str, Any]:
-    from darts_assets.orchestration.site_map import site_map
+    from darts_assets.maps.site_map import site_map
 
     sites, scenes = inventory.sites, inventory.scenes
     drawn = site_map(sites, scenes)

@@ -11,8 +11,9 @@ import obstore
 
 from darts_assets.errors import DartsError, NotReadableError, StoreError
 from darts_assets.inventory.records import SceneRecord
-from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.resources import SceneRegistry, Store
+from darts_assets.orchestration.core.partitions import SceneFamily
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
 
 if TYPE_CHECKING:
     import geopandas as gpd

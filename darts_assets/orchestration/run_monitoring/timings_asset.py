@@ -10,11 +10,13 @@ import obstore
 from pydantic import Field
 
 from darts_assets.errors import SettingsError
-from darts_assets.orchestration.measure import measured
-from darts_assets.orchestration.metadata import as_metadata, domain_call, image_link, provenance
-from darts_assets.orchestration.partitions import OWNER
-from darts_assets.orchestration.resources import Store
-from darts_assets.orchestration.run_records import RunChoice, finished_runs, step_rows
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import as_metadata, image_link
+from darts_assets.orchestration.core.partitions import OWNER
+from darts_assets.orchestration.core.provenance import provenance
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.step_metrics import measured
+from darts_assets.orchestration.run_monitoring.event_log import RunChoice, finished_runs, step_rows
 
 if TYPE_CHECKING:
     import pandas as pd

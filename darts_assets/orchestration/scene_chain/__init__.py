@@ -2,13 +2,13 @@
 
 import dagster as dg
 
-from darts_assets.orchestration.assets.auxiliary import build_auxiliary
-from darts_assets.orchestration.assets.polygons import build_polygons
-from darts_assets.orchestration.assets.preprocessed_tile import build_preprocessed_tile
-from darts_assets.orchestration.assets.products import build_products
-from darts_assets.orchestration.assets.raw_scene import build_raw_scene
-from darts_assets.orchestration.assets.segmentation import build_segmentation
-from darts_assets.orchestration.partitions import SceneFamily
+from darts_assets.orchestration.core.partitions import SceneFamily
+from darts_assets.orchestration.scene_chain.auxiliary import build_auxiliary
+from darts_assets.orchestration.scene_chain.polygons import build_polygons
+from darts_assets.orchestration.scene_chain.preprocessed_tile import build_preprocessed_tile
+from darts_assets.orchestration.scene_chain.products import build_products
+from darts_assets.orchestration.scene_chain.raw_scene import build_raw_scene
+from darts_assets.orchestration.scene_chain.segmentation import build_segmentation
 
 
 def build_chain(family: SceneFamily, scenes_per_run: int = 1) -> list[dg.AssetsDefinition]:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from darts_assets.orchestration.metadata import as_metadata
+from darts_assets.orchestration.core.metadata import as_metadata
 
 
 def _schema(*columns: tuple[str, str, str]) -> dg.TableSchema:

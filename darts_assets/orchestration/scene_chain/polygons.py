@@ -5,10 +5,12 @@ from typing import Any, Literal
 import dagster as dg
 import xarray as xr
 
-from darts_assets.orchestration import vector_columns
-from darts_assets.orchestration.measure import measured
-from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
-from darts_assets.orchestration.partitions import SceneFamily
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.partitions import SceneFamily
+from darts_assets.orchestration.core.provenance import provenance
+from darts_assets.orchestration.core.step_metrics import measured
+from darts_assets.orchestration.scene_chain import column_schemas
 
 CODE_VERSION = "1"
 
@@ -41,7 +43,7 @@ def build_polygons(family: SceneFamily) -> dg.AssetsDefinition:
         kinds={"parquet", "geopandas"},
         code_version=CODE_VERSION,
         io_manager_key="vectors",
-        metadata=vector_columns.COLUMNS,
+        metadata=column_schemas.COLUMNS,
         ins={
             "probabilities": dg.AssetIn(family.key("segmentation"), input_manager_key="tiles"),
             "tile": dg.AssetIn(family.key("preprocessed_tile"), input_manager_key="tiles"),

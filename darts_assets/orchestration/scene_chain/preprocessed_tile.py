@@ -4,11 +4,15 @@ from typing import Literal
 
 import dagster as dg
 
-from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
-from darts_assets.orchestration.measure import measured
-from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
-from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry
+from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.models import Models
+from darts_assets.orchestration.core.partitions import SceneFamily
+from darts_assets.orchestration.core.provenance import provenance
+from darts_assets.orchestration.core.raw_scene_store import RawScenes
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.tiles import TileStream, geobox_of
 
 CODE_VERSION = "1"

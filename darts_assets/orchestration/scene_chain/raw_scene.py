@@ -7,11 +7,15 @@ from typing import Any, Literal
 import dagster as dg
 
 from darts_assets.bands import OPTICAL, VISIBLE_NIR
-from darts_assets.orchestration import pictures
-from darts_assets.orchestration.measure import measured
-from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
-from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry, quality_bands
+from darts_assets.orchestration.core import previews
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.models import Models
+from darts_assets.orchestration.core.partitions import SceneFamily
+from darts_assets.orchestration.core.provenance import provenance
+from darts_assets.orchestration.core.raw_scene_store import RawScenes, quality_bands
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.scene import Scene
 
 CODE_VERSION = "1"
@@ -74,7 +78,7 @@ def keep_raw_scene(
     if not raw.enabled:
         grid = raw.grid_at_source(family, scene)
         log(f"{scene.id}: the raw store is off; checked its files and kept nothing")
-        metadata |= pictures.of_location(scene, grid)
+        metadata |= previews.of_location(scene, grid)
         return KeptScene([], metadata | {"stored": False, "shape": str(tuple(grid.shape))}, facts["data_version"])
     kept = {} if config.force else raw.kept(scene)
     missing = [name for name in wanted if name not in kept]
@@ -83,7 +87,7 @@ def keep_raw_scene(
     if missing:
         metadata |= raw.fetch(family, scene, missing, {"provenance": facts}, log)
     metadata |= {"path": dg.MetadataValue.path(raw.place(scene).location.url)}
-    metadata |= pictures.of_location(scene, raw.geobox(family, scene))
+    metadata |= previews.of_location(scene, raw.geobox(family, scene))
     return KeptScene(missing, metadata, facts["data_version"])
 
 

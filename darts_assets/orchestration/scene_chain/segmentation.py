@@ -5,13 +5,16 @@ from typing import Any
 
 import dagster as dg
 
-from darts_assets.model.parameters import PrecisionSetting
-from darts_assets.orchestration.checks.segmentation import require_valid
-from darts_assets.orchestration.io_managers import TilesOfRun, keep_tile
-from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
-from darts_assets.orchestration.one_by_one import beta_policies, one_by_one, partitions_per_run
-from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.resources import Models, Store
+from darts_assets.model.segmentation_parameters import PrecisionSetting
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.io_managers import TilesOfRun, keep_tile
+from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.models import Models
+from darts_assets.orchestration.core.multi_partition import beta_policies, one_by_one, partitions_per_run
+from darts_assets.orchestration.core.partitions import SceneFamily
+from darts_assets.orchestration.core.provenance import provenance
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.scene_chain.checks.segmentation_checks import require_valid
 
 CODE_VERSION = "1"
 

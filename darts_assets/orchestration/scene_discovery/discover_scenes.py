@@ -6,13 +6,13 @@ from functools import partial
 import dagster as dg
 from pydantic import Field
 
-from darts_assets.orchestration.found_scenes import FoundScenes, find_and_register
-from darts_assets.orchestration.id_files import write_ids
-from darts_assets.orchestration.metadata import domain_call
-from darts_assets.orchestration.planet_choice import DeliveryFolders, PlanetChoice, find_images
-from darts_assets.orchestration.resources import SceneRegistry
-from darts_assets.orchestration.scene_choice import SceneChoice
-from darts_assets.orchestration.source_access import SceneCatalogs
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.source_resources import SceneCatalogs
+from darts_assets.orchestration.scene_discovery.discovery import FoundScenes, find_and_register
+from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders, PlanetChoice, find_images
+from darts_assets.orchestration.scene_discovery.scene_id_file import write_ids
+from darts_assets.orchestration.scene_discovery.selection import SceneChoice
 
 _SHOWN = 20  # problems; the metadata have all
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from darts_assets.errors import SceneError
-from darts_assets.orchestration.id_files import read_ids
-from darts_assets.orchestration.metadata import as_metadata, image_link
-from darts_assets.orchestration.partitions import SENTINEL2, SceneFamily
-from darts_assets.orchestration.registration import Registered, register_found
-from darts_assets.orchestration.registry import registered
-from darts_assets.orchestration.resources import SceneRegistry
-from darts_assets.orchestration.scene_choice import SceneChoice, Searches, by_ids, by_place
-from darts_assets.orchestration.source_access import SceneCatalogs
+from darts_assets.orchestration.core.dynamic_partitions import registered
+from darts_assets.orchestration.core.metadata import as_metadata, image_link
+from darts_assets.orchestration.core.partitions import SENTINEL2, SceneFamily
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.source_resources import SceneCatalogs
+from darts_assets.orchestration.scene_discovery.registration import Registered, register_found
+from darts_assets.orchestration.scene_discovery.scene_id_file import read_ids
+from darts_assets.orchestration.scene_discovery.selection import SceneChoice, Searches, by_ids, by_place
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -55,7 +55,7 @@ class FoundScenes:
 
     def see(self, scene: "Scene", is_new: bool) -> None:
         """Count a scene."""
-        from darts_assets.lonlat import footprint
+        from darts_assets.geo.antimeridian import footprint
 
         tile = scene.tile or scene.id
         self.by_tile.setdefault(tile, Counter())[scene.datetime.year] += 1
@@ -109,7 +109,7 @@ class FoundScenes:
         ])  # fmt: skip
 
     def _map(self) -> dg.MetadataValue[Any]:
-        from darts_assets.orchestration.scene_map import footprint_map
+        from darts_assets.maps.footprint_map import footprint_map
 
         counts = {tile: self.by_tile[tile].total() for tile in self.footprints}
         image = footprint_map([(shape, counts[tile]) for tile, shape in self.footprints.items()], self.area)

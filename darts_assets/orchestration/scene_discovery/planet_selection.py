@@ -11,19 +11,19 @@ from dagster import ResourceDependency
 from pydantic import Field
 
 from darts_assets.errors import SettingsError
-from darts_assets.orchestration.aoi import read_aoi
-from darts_assets.orchestration.found_scenes import FoundScenes, items_of_ids, kept_item, wanted_ids
-from darts_assets.orchestration.partitions import PLANET
-from darts_assets.orchestration.registration import register_found
-from darts_assets.orchestration.resources import SceneRegistry
-from darts_assets.orchestration.scene_choice import day
-from darts_assets.orchestration.source_access import SourceAccess
+from darts_assets.geo.aoi import read_aoi
+from darts_assets.orchestration.core.partitions import PLANET
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.source_resources import SourceAccess
+from darts_assets.orchestration.scene_discovery.discovery import FoundScenes, items_of_ids, kept_item, wanted_ids
+from darts_assets.orchestration.scene_discovery.registration import register_found
+from darts_assets.orchestration.scene_discovery.selection import day
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
     from darts_assets.sources import S3Options
-    from darts_assets.sources.catalog import SceneFilter
+    from darts_assets.sources.stac.scene_selection import SceneFilter
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class DeliveryFolders(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def check(self, folders: Sequence[str]) -> None:
         """Raise SettingsError offline, if a folder is not on a disk."""
-        from darts_assets.sources.access import is_remote
+        from darts_assets.remote.byte_source import is_remote
 
         if self.offline and (remote := [folder for folder in folders if is_remote(folder)]):
             raise SettingsError(f"offline (DARTS_OFFLINE), {', '.join(remote)} cannot be searched: name other folders")
@@ -104,7 +104,7 @@ class PlanetChoice(dg.Config):
         return self._filter().intervals(dt.datetime.now(dt.UTC).date())
 
     def _filter(self) -> "SceneFilter":
-        from darts_assets.sources.catalog import SceneFilter
+        from darts_assets.sources.stac.scene_selection import SceneFilter
 
         return SceneFilter(
             start=day("start", self.start), end=day("end", self.end), months=tuple(self.months), years=tuple(self.years)
@@ -166,7 +166,7 @@ def _search(
 
 
 def _area(aoi: str, s3: "S3Options") -> "BaseGeometry":
-    from darts_assets.lonlat import lonlat_area
+    from darts_assets.geo.antimeridian import lonlat_area
 
     area = read_aoi(aoi, s3)
     logger.info("%s: %d features, %s", aoi, area.features, area.crs.name)

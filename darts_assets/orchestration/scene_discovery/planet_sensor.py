@@ -10,10 +10,11 @@ import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field
 
 from darts_assets.errors import DartsError, RasterError, SceneError
-from darts_assets.orchestration.partitions import PLANET
-from darts_assets.orchestration.planet_choice import DeliveryFolders
-from darts_assets.orchestration.resources import SceneRegistry
-from darts_assets.orchestration.sensor_ticks import Call, Wanted, before, in_time, request, sensor_of, taken
+from darts_assets.orchestration.core.deadline import Call, in_time
+from darts_assets.orchestration.core.partitions import PLANET
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders
+from darts_assets.orchestration.scene_discovery.sensor_base import Wanted, before, request, sensor_of, taken
 
 if TYPE_CHECKING:
     from darts_assets.sources.planet.deliveries import Delivery
@@ -170,7 +171,7 @@ class _Tick:
         return same and not just_written and not delivery.wanting
 
     def _take(self, delivery: "Delivery", call: Call) -> None:
-        from darts_assets.sources.planet.catalog import item_of
+        from darts_assets.sources.planet.delivery_catalog import item_of
 
         item = call(partial(item_of, delivery, self.deliveries.s3))
         if item is not None:

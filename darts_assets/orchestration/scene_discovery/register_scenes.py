@@ -2,9 +2,10 @@
 
 import dagster as dg
 
-from darts_assets.orchestration.metadata import as_metadata, domain_call
-from darts_assets.orchestration.registration import register_places
-from darts_assets.orchestration.resources import SceneRegistry
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.scene_discovery.registration import register_places
 
 
 class RegisterConfig(dg.Config):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from darts_assets.errors import SceneError
-from darts_assets.orchestration.partitions import FAMILIES, PLANET, SENTINEL2, SceneFamily
-from darts_assets.orchestration.registry import register, registered
-from darts_assets.orchestration.resources import SceneRegistry
+from darts_assets.orchestration.core.dynamic_partitions import register, registered
+from darts_assets.orchestration.core.partitions import FAMILIES, PLANET, SENTINEL2, SceneFamily
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
 
 if TYPE_CHECKING:
     from darts_assets.scene import Scene

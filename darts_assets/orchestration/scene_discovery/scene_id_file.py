@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import obstore
 
 from darts_assets.errors import SettingsError, StoreError
-from darts_assets.orchestration.resources import Store
+from darts_assets.orchestration.core.resources import Store
 from darts_assets.stores.location import StoreLocation
 
 

@@ -10,13 +10,13 @@ import dagster as dg
 from pydantic import Field
 
 from darts_assets.errors import DartsError, SceneError, SettingsError, SourceUnavailableError
-from darts_assets.orchestration.aoi import read_aoi
-from darts_assets.orchestration.source_access import Provider, SceneCatalogs, SourceAccess
+from darts_assets.geo.aoi import read_aoi
+from darts_assets.orchestration.core.source_resources import Provider, SceneCatalogs, SourceAccess
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-    from darts_assets.sources.catalog import SceneFilter, Selection
+    from darts_assets.sources.stac.scene_selection import SceneFilter, Selection
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class SceneFilters(dg.Config):
         Raises:
             SettingsError: naming what makes no sense.
         """
-        from darts_assets.sources.catalog import SceneFilter
+        from darts_assets.sources.stac.scene_selection import SceneFilter
 
         return SceneFilter(
             max_cloud_cover=self.max_cloud_cover,
@@ -136,7 +136,7 @@ class Searches:
             SourceUnavailableError: if a service does not answer after bounded retries.
             SettingsError, SceneError: if the one search that there is is refused.
         """
-        from darts_assets.sources.scene_ids import UnknownScenesError
+        from darts_assets.sources.stac.scene_ids import UnknownScenesError
 
         for search in self.searches:
             try:
@@ -154,8 +154,8 @@ class Searches:
 
 def by_ids(scene_ids: Sequence[str], source: str) -> Searches:
     """Searches for scenes by their ids, in the catalogs that their form (or `source`) names."""
-    from darts_assets.sources.catalog import Selection
-    from darts_assets.sources.scene_ids import MalformedIdsError, by_provider
+    from darts_assets.sources.stac.scene_ids import MalformedIdsError, by_provider
+    from darts_assets.sources.stac.scene_selection import Selection
 
     found = Searches()
     try:
@@ -176,13 +176,13 @@ def by_place(choice: SceneChoice, catalogs: SceneCatalogs, access: SourceAccess)
         SettingsError: if the area cannot be read, or a filter makes no sense.
         SceneError: if no tile is one.
     """
-    from darts_assets.sources.catalog import Selection
+    from darts_assets.sources.stac.scene_selection import Selection
 
     wanted, found = choice.as_filter(), Searches()
     if choice.tiles:
         selection = Selection(tiles=_tiles(choice.tiles, found.problems), filter=wanted)
     else:
-        from darts_assets.lonlat import lonlat_area
+        from darts_assets.geo.antimeridian import lonlat_area
 
         area = read_aoi(choice.aoi, access.options)
         logger.info("%s: %d features, %s", choice.aoi, area.features, area.crs.name)
@@ -193,7 +193,7 @@ def by_place(choice: SceneChoice, catalogs: SceneCatalogs, access: SourceAccess)
 
 
 def _tiles(given: Sequence[str], problems: list[str]) -> list[str]:
-    from darts_assets.sources.scene_ids import tile_ids
+    from darts_assets.sources.stac.scene_ids import tile_ids
 
     tiles: list[str] = []
     wrong: list[str] = []

@@ -1,29 +1,23 @@
 """What sensors have in common: scenes are registered and requested, none twice, and ticks end in time."""
 
 import itertools
-import queue
-import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 from pydantic import BaseModel, ValidationError
 
-from darts_assets.orchestration.jobs import STEPS
-from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.registration import register_found
-from darts_assets.orchestration.registry import materialized, with_runs
-from darts_assets.orchestration.resources import SceneRegistry
+from darts_assets.orchestration.core.deadline import Call, T
+from darts_assets.orchestration.core.dynamic_partitions import materialized, with_runs
+from darts_assets.orchestration.core.partitions import STEPS, SceneFamily
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.scene_discovery.registration import register_found
 
 if TYPE_CHECKING:
     from dagster._core.definitions.sensor_definition import RawSensorEvaluationFunction
 
-T = TypeVar("T")
 C = TypeVar("C", bound=BaseModel)
 
 
@@ -120,42 +114,3 @@ def pages(items: Iterator[T], size: int, call: "Call") -> Iterator[list[T]]:
 def _extend(page: list[T], items: Iterator[T], size: int) -> None:
     for item in itertools.islice(items, size):
         page.append(item)  # at once: the time may be up before the next one comes
-
-
-class Call(Protocol):
-    """Calls a function, and raises TimeoutError when the time is up."""
-
-    def __call__(self, function: Callable[[], T], /) -> T:
-        """Its result."""
-
-
-@contextmanager
-def in_time(seconds: float) -> Iterator[Call]:
-    """Calls, one after the other, that together take no longer than some seconds.
-
-    They are made in a thread: a service that does not answer holds a call for minutes. The thread ends with the call.
-    """
-    deadline = time.monotonic() + seconds
-    calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
-
-    def work() -> None:
-        while (wanted := calls.get()) is not None:
-            future, function = wanted
-            try:
-                future.set_result(function())
-            except BaseException as error:  # it is raised where the result is wanted
-                future.set_exception(error)
-
-    def call(function: Callable[[], T]) -> T:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        future: Future[T] = Future()
-        calls.put((future, function))
-        return future.result(left)
-
-    threading.Thread(target=work, name="sensor tick", daemon=True).start()
-    try:
-        yield call
-    finally:
-        calls.put(None)

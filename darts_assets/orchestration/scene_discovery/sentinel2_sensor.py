@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from darts_assets.errors import DartsError, SceneError
-from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.resources import SceneRegistry
-from darts_assets.orchestration.sensor_ticks import Call, Wanted, before, in_time, pages, request, sensor_of, taken
-from darts_assets.orchestration.source_access import SceneCatalogs, SourceAccess
-from darts_assets.orchestration.watched_areas import Position, Positions, Watch, WatchedArea, WatchedAreas
+from darts_assets.orchestration.core.deadline import Call, in_time
+from darts_assets.orchestration.core.partitions import SceneFamily
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.source_resources import SceneCatalogs, SourceAccess
+from darts_assets.orchestration.scene_discovery.sensor_base import Wanted, before, pages, request, sensor_of, taken
+from darts_assets.orchestration.scene_discovery.watched_areas import (
+    Position,
+    Positions,
+    Watch,
+    WatchedArea,
+    WatchedAreas,
+)
 
 if TYPE_CHECKING:
-    from darts_assets.sources.catalog import Selection
+    from darts_assets.sources.stac.scene_selection import Selection
 
 AREA_TAG = "darts/area"
 PUBLISHED_TAG = "darts/published"
@@ -169,7 +176,7 @@ class _Tick:
 def _published(item: dict[str, Any], area: WatchedArea) -> dt.datetime:
     from pystac.utils import str_to_datetime
 
-    from darts_assets.sources.services import SERVICES
+    from darts_assets.sources.stac.services import SERVICES
 
     return str_to_datetime(item["properties"][SERVICES[area.source].published]).astimezone(dt.UTC)
 

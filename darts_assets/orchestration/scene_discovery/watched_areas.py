@@ -11,11 +11,11 @@ import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from darts_assets.errors import DartsError, SettingsError
-from darts_assets.orchestration.aoi import read_aoi
+from darts_assets.geo.aoi import read_aoi
 
 if TYPE_CHECKING:
     from darts_assets.sources import S3Options
-    from darts_assets.sources.catalog import SceneFilter, Selection
+    from darts_assets.sources.stac.scene_selection import SceneFilter, Selection
 
 VERSION = 1
 _ENTRIES = ("version", "overlap_days", "areas")
@@ -59,7 +59,7 @@ class WatchedArea(BaseModel):
         Raises:
             SettingsError: if an entry makes no sense.
         """
-        from darts_assets.sources.catalog import SceneFilter
+        from darts_assets.sources.stac.scene_selection import SceneFilter
 
         return SceneFilter(
             max_cloud_cover=self.max_cloud_cover,
@@ -81,9 +81,9 @@ class WatchedArea(BaseModel):
         Raises:
             DartsError: if `aoi` cannot be read, or `tiles` are none.
         """
-        from darts_assets.lonlat import lonlat_area
-        from darts_assets.sources.access import is_remote
-        from darts_assets.sources.catalog import Selection
+        from darts_assets.geo.antimeridian import lonlat_area
+        from darts_assets.remote.byte_source import is_remote
+        from darts_assets.sources.stac.scene_selection import Selection
 
         if self.tiles:
             return Selection(tiles=self.tiles, filter=self.filter())
@@ -135,7 +135,7 @@ class Watch(dg.ConfigurableResource):  # type: ignore[type-arg]
             SettingsError: if there is no such file, or it is no file of areas; one area that makes no sense is none.
             SourceUnavailableError: if a service does not answer after bounded retries.
         """
-        from darts_assets.sources.access import read_bytes
+        from darts_assets.remote.byte_source import read_bytes
 
         if self.path is None:
             raise SettingsError("nothing is watched: DARTS_WATCH names no file of areas")

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import dagster as dg
 
-from darts_assets.orchestration.compute import op_tags
-from darts_assets.orchestration.metadata import as_metadata
-from darts_assets.orchestration.partitions import OWNER, SceneFamily
-from darts_assets.orchestration.resources import Store
+from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.partitions import OWNER, SceneFamily
+from darts_assets.orchestration.core.pod_resources import op_tags
+from darts_assets.orchestration.core.resources import Store
 
 if TYPE_CHECKING:
     import xarray as xr

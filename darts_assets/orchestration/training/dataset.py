@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from darts_assets.bands import FEATURES
-from darts_assets.orchestration.assets.training_group import (
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.partitions import PLANET
+from darts_assets.orchestration.core.provenance import provenance
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.step_metrics import measured
+from darts_assets.orchestration.training.common import (
     DATASET,
     IMAGES,
     PLANET_SAMPLES,
@@ -16,14 +21,10 @@ from darts_assets.orchestration.assets.training_group import (
     of_training,
     preprocessed,
 )
-from darts_assets.orchestration.measure import measured
-from darts_assets.orchestration.metadata import domain_call, provenance
-from darts_assets.orchestration.partitions import PLANET
-from darts_assets.orchestration.resources import Store
 
 if TYPE_CHECKING:
-    from darts_assets.training.build import SetBuilder
-    from darts_assets.training.samples import Flavour
+    from darts_assets.training.sample_store import Flavour
+    from darts_assets.training.set_builder import SetBuilder
 
 CODE_VERSION = "1"
 
@@ -81,7 +82,7 @@ def _planet_samples(
 ) -> dg.MaterializeResult[None]:
     image = context.partition_key
     with domain_call(context.log):
-        from darts_assets.training.images import flavour_of
+        from darts_assets.training.labelled_images import flavour_of
 
         flavour = flavour_of(store.root.child("training", config.dataset), image)
         builder = set_builder(store, config, [image], flavour, context.log.warning)
@@ -111,8 +112,8 @@ def _planet_samples(
 @measured
 def _dataset(context: dg.AssetExecutionContext, config: DatasetConfig, store: Store) -> dg.MaterializeResult[None]:
     with domain_call(context.log):
-        from darts_assets.training.fit_set import TrainingSet
-        from darts_assets.training.sets import TrainingSetStore
+        from darts_assets.training.fit.training_set import TrainingSet
+        from darts_assets.training.set_store import TrainingSetStore
 
         training_sets = TrainingSetStore(store.root.child("training", config.dataset))
         summary = training_sets.assemble(config.samples or None)
@@ -136,11 +137,11 @@ def set_builder(
     """What makes the samples of some images; warns of labels that cannot be used."""
     import pandas as pd
 
-    from darts_assets.training.build import SetBuilder
-    from darts_assets.training.kept_labels import archive_of
+    from darts_assets.training.label_cache import archive_of
     from darts_assets.training.patches import PatchParameters
     from darts_assets.training.regions import read_regions, regions_of
-    from darts_assets.training.sets import TrainingSetStore
+    from darts_assets.training.set_builder import SetBuilder
+    from darts_assets.training.set_store import TrainingSetStore
 
     kept = store.root.child("training", config.dataset, "labels")
     archive = archive_of(images, config.labels, kept, match_prefix=config.match_prefix)

@@ -5,18 +5,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
-from darts_assets.orchestration.assets.training_group import IMAGES, SHOWN, LabelsConfig, materialized, of_training
-from darts_assets.orchestration.found_scenes import items_of_ids
-from darts_assets.orchestration.id_files import write_ids
-from darts_assets.orchestration.measure import measured
-from darts_assets.orchestration.metadata import domain_call, provenance
-from darts_assets.orchestration.partitions import PLANET
-from darts_assets.orchestration.planet_choice import DeliveryFolders
-from darts_assets.orchestration.registration import Registered, register_found
-from darts_assets.orchestration.resources import SceneRegistry, Store
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.partitions import PLANET
+from darts_assets.orchestration.core.provenance import provenance
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.step_metrics import measured
+from darts_assets.orchestration.scene_discovery.discovery import items_of_ids
+from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders
+from darts_assets.orchestration.scene_discovery.registration import Registered, register_found
+from darts_assets.orchestration.scene_discovery.scene_id_file import write_ids
+from darts_assets.orchestration.training.common import IMAGES, SHOWN, LabelsConfig, materialized, of_training
 
 if TYPE_CHECKING:
-    from darts_assets.training.images import FoundImages
+    from darts_assets.training.labelled_images import FoundImages
 
 CODE_VERSION = "1"
 
@@ -56,7 +58,7 @@ def _images(
     deliveries: DeliveryFolders,
 ) -> dg.MaterializeResult[None]:
     with domain_call(context.log):
-        from darts_assets.training.images import find_images, keep_found
+        from darts_assets.training.labelled_images import find_images, keep_found
         from darts_assets.training.labels import read_archive
 
         archive = read_archive(config.labels, match_prefix=config.match_prefix)

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from darts_assets.orchestration.assets.training_data import SamplesConfig, set_builder
-from darts_assets.orchestration.assets.training_group import (
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2
+from darts_assets.orchestration.core.provenance import provenance
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.source_resources import Provider, SceneCatalogs
+from darts_assets.orchestration.core.step_metrics import measured
+from darts_assets.orchestration.scene_discovery.scene_id_file import write_ids
+from darts_assets.orchestration.training.common import (
     MATCHES,
     SENTINEL2_SAMPLES,
     SHOWN,
@@ -19,12 +25,7 @@ from darts_assets.orchestration.assets.training_group import (
     of_training,
     preprocessed,
 )
-from darts_assets.orchestration.id_files import write_ids
-from darts_assets.orchestration.measure import measured
-from darts_assets.orchestration.metadata import domain_call, provenance
-from darts_assets.orchestration.partitions import PLANET, SENTINEL2
-from darts_assets.orchestration.resources import Store
-from darts_assets.orchestration.source_access import Provider, SceneCatalogs
+from darts_assets.orchestration.training.dataset import SamplesConfig, set_builder
 
 if TYPE_CHECKING:
     import pandas as pd

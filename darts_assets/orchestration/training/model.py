@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 import obstore
 
-from darts_assets.orchestration.assets.training_group import DATASET, MODEL, REPORT, materialized, of_training
-from darts_assets.orchestration.measure import measured
-from darts_assets.orchestration.metadata import domain_call, picture, provenance
-from darts_assets.orchestration.resources import Store
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import picture
+from darts_assets.orchestration.core.provenance import provenance
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.step_metrics import measured
+from darts_assets.orchestration.training.common import DATASET, MODEL, REPORT, materialized, of_training
 
 if TYPE_CHECKING:
-    from darts_assets.training.fit import FitResult
-    from darts_assets.training.fit_parameters import FitParameters
-    from darts_assets.training.fit_set import TrainingSet
+    from darts_assets.training.fit.fit_parameters import FitParameters
+    from darts_assets.training.fit.trainer import FitResult
+    from darts_assets.training.fit.training_set import TrainingSet
     from darts_assets.training.report import Predictor, Report
 
 CODE_VERSION = "1"
@@ -109,8 +111,8 @@ def build_training() -> list[dg.AssetsDefinition]:
 def _model(context: dg.AssetExecutionContext, config: ModelConfig, store: Store) -> dg.MaterializeResult[None]:
     states = store.root.child("models", "unfinished")
     with domain_call(context.log), tempfile.TemporaryDirectory() as folder:
-        from darts_assets.training.fit import fit
-        from darts_assets.training.fit_state import forget_state
+        from darts_assets.training.fit.resume_state import forget_state
+        from darts_assets.training.fit.trainer import fit
         from darts_assets.training.report import Predictor, report
 
         data = _training_set(store, config.dataset)
@@ -177,15 +179,15 @@ def _report(context: dg.AssetExecutionContext, config: ReportConfig, store: Stor
 
 
 def _training_set(store: Store, name: str) -> "TrainingSet":
-    from darts_assets.training.fit_set import TrainingSet
-    from darts_assets.training.sets import TrainingSetStore
+    from darts_assets.training.fit.training_set import TrainingSet
+    from darts_assets.training.set_store import TrainingSetStore
 
     return TrainingSet.open(TrainingSetStore(store.root.child("training", name)).current)
 
 
 def _parameters(config: ModelConfig) -> "FitParameters":
-    from darts_assets.training.fit_parameters import FitParameters
-    from darts_assets.training.splits import SplitParameters
+    from darts_assets.training.fit.fit_parameters import FitParameters
+    from darts_assets.training.fit.splits import SplitParameters
 
     network = {"arch", "encoder_name", "encoder_weights"}
     apart = {"dataset", "name", "architecture", "split_by", "folds", "fold", "test", "augmentations"}

@@ -12,11 +12,11 @@ from tenacity.wait import wait_base
 
 from darts_assets.earth_engine import BACKOFF, EarthEngine, EarthEngineError, EarthEngineOptions
 from darts_assets.errors import SceneError, SettingsError
-from darts_assets.sources.acquisitions import newest
-from darts_assets.sources.catalog import Interval, Progress, Selection
-from darts_assets.sources.earth_engine_items import HARMONIZED, ORIGINAL, described, item_of
-from darts_assets.sources.queries import asked_area
-from darts_assets.sources.scene_ids import UnknownScenesError, by_provider
+from darts_assets.sources.earth_engine.items import HARMONIZED, ORIGINAL, described, item_of
+from darts_assets.sources.stac.acquisitions import newest
+from darts_assets.sources.stac.queries import asked_area
+from darts_assets.sources.stac.scene_ids import UnknownScenesError, by_provider
+from darts_assets.sources.stac.scene_selection import Interval, Progress, Selection
 
 _PAGE = 1000
 """Matches of one request, as many as Earth Engine gives by default; and ids that one request asks for."""

@@ -11,9 +11,9 @@ from pyproj import CRS
 from pystac.utils import datetime_to_str
 
 from darts_assets.earth_engine import EarthEngineError
-from darts_assets.lonlat import footprint, lonlat_area
-from darts_assets.sources.layouts import SCL
-from darts_assets.sources.radiometry import SENTINEL2_SCALE, processing_baseline, scale_and_offset
+from darts_assets.geo.antimeridian import footprint, lonlat_area
+from darts_assets.sources.sentinel2.asset_layouts import SCL
+from darts_assets.sources.sentinel2.radiometry import SENTINEL2_SCALE, processing_baseline, scale_and_offset
 
 HARMONIZED = "COPERNICUS/S2_SR_HARMONIZED"
 """Digital numbers of all years alike: 1000 is subtracted where ESA has added it."""

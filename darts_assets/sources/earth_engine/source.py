@@ -23,11 +23,11 @@ from darts_assets.bands import VISIBLE_NIR
 from darts_assets.earth_engine import BACKOFF, EarthEngine, EarthEngineError, EarthEngineOptions
 from darts_assets.errors import SceneError
 from darts_assets.scene import Scene
-from darts_assets.sources.earth_engine_items import SCHEME
-from darts_assets.sources.layouts import digital_numbers
-from darts_assets.sources.reader import band_attributes, check_names, scene_attributes
-from darts_assets.sources.source import calibrate_scene
-from darts_assets.sources.stac import parse_item
+from darts_assets.sources.earth_engine.items import SCHEME
+from darts_assets.sources.rasters.reader import band_attributes, check_names, scene_attributes
+from darts_assets.sources.scene_source import calibrate_scene
+from darts_assets.sources.sentinel2.asset_layouts import digital_numbers
+from darts_assets.sources.sentinel2.parse_item import parse_item
 from darts_assets.tiles import WINDOW_ROWS, TileStream, on_grid, row_windows
 
 _REQUEST_BYTES = 16 * 2**20

@@ -4,7 +4,7 @@
 whether all have arrived, `metadata` what is said of them, `items` makes an item of each; `source` reads items.
 """
 
-from darts_assets.sources.planet.catalog import PlanetFolders
-from darts_assets.sources.planet.source import PLANET_QUALITY, PLANET_SCENES
+from darts_assets.sources.planet.delivery_catalog import PlanetFolders
+from darts_assets.sources.planet.scenes import PLANET_QUALITY, PLANET_SCENES
 
 __all__ = ["PLANET_QUALITY", "PLANET_SCENES", "PlanetFolders"]

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from darts_assets.errors import RasterError, SceneError, SettingsError
-from darts_assets.lonlat import footprint
-from darts_assets.sources.catalog import Interval
+from darts_assets.geo.antimeridian import footprint
+from darts_assets.remote.s3_auth import S3Options
 from darts_assets.sources.planet.deliveries import Delivery, find_deliveries, without_twins
-from darts_assets.sources.planet.items import make_item
-from darts_assets.sources.planet.metadata import read_metadata
-from darts_assets.sources.s3 import S3Options
-from darts_assets.sources.scene_ids import listed
+from darts_assets.sources.planet.image_item import make_item
+from darts_assets.sources.planet.image_metadata import read_metadata
+from darts_assets.sources.stac.scene_ids import listed
+from darts_assets.sources.stac.scene_selection import Interval
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -116,7 +116,7 @@ def item_of(delivery: Delivery, s3: S3Options, area: "BaseGeometry | None" = Non
         RasterError: if a raster is damaged.
         SourceUnavailableError, SettingsError: from the service.
     """
-    from darts_assets.sources.planet.source import PlanetScenes
+    from darts_assets.sources.planet.scenes import PlanetScenes
 
     delivery.check_complete()
     metadata = read_metadata(delivery, s3)

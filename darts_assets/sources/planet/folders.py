@@ -14,9 +14,9 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from darts_assets.errors import SettingsError, SourceUnavailableError
-from darts_assets.sources.access import is_remote, local_path, shown
-from darts_assets.sources.s3 import S3Keys, S3Options
-from darts_assets.sources.transport import CONNECT_SECONDS, READ_SECONDS
+from darts_assets.remote.byte_source import is_remote, local_path, shown
+from darts_assets.remote.http_client import CONNECT_SECONDS, READ_SECONDS
+from darts_assets.remote.s3_auth import S3Keys, S3Options
 
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _REFUSED = {

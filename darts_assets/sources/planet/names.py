@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from darts_assets.errors import SceneError
-from darts_assets.sources.scene_ids import listed
+from darts_assets.sources.stac.scene_ids import listed
 
 EXPECTED = (
     "20230817_191432_2442 or 20230817_191432_34_2442 (scene), or 4500474_2133707_2021-05-20_2419 in the folder of its "

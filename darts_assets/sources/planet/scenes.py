@@ -19,15 +19,15 @@ from odc.geo.geobox import GeoBox
 from darts_assets.bands import VISIBLE_NIR
 from darts_assets.bands import band as codec
 from darts_assets.errors import SceneError, SettingsError
+from darts_assets.remote.s3_auth import S3Options
 from darts_assets.scene import Scene, SceneBand
-from darts_assets.sources.calibrate import calibrated, data_mask, graded
-from darts_assets.sources.integrity import check_files
-from darts_assets.sources.layouts import PLANET, UDM
-from darts_assets.sources.planet.catalog import PlanetFolders
-from darts_assets.sources.reader import check_names, open_raw, scene_attributes, scene_grid, stream
-from darts_assets.sources.s3 import S3Options
-from darts_assets.sources.source import SceneSource, SourceOptions
-from darts_assets.sources.stac import parse_item
+from darts_assets.sources.planet.delivery_catalog import PlanetFolders
+from darts_assets.sources.rasters.integrity import check_files
+from darts_assets.sources.rasters.reader import check_names, open_raw, scene_attributes, scene_grid, stream
+from darts_assets.sources.scene_source import SceneSource, SourceOptions
+from darts_assets.sources.sentinel2.asset_layouts import PLANET, UDM
+from darts_assets.sources.sentinel2.calibrate import calibrated, data_mask, graded
+from darts_assets.sources.sentinel2.parse_item import parse_item
 from darts_assets.tiles import WINDOW_ROWS, TileStream
 
 NO_DATA = 8

@@ -23,10 +23,10 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from darts_assets.errors import RasterError, SettingsError, SourceUnavailableError
+from darts_assets.remote.byte_source import ByteSource, S3Options, is_remote
 from darts_assets.scene import Scene, SceneBand
-from darts_assets.sources.access import ByteSource, S3Options, is_remote
-from darts_assets.sources.integrity import by_file, described, look_up
-from darts_assets.sources.jpeg2000 import is_jpeg2000
+from darts_assets.sources.rasters.integrity import by_file, described, look_up
+from darts_assets.sources.rasters.jpeg2000 import is_jpeg2000
 
 logger = logging.getLogger(__name__)
 

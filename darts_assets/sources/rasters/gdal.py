@@ -18,9 +18,9 @@ from rasterio.session import DummySession, Session
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from darts_assets.errors import RasterError, SourceUnavailableError
-from darts_assets.sources.hrefs import is_remote, local_path, shown
-from darts_assets.sources.s3 import S3Keys, S3Options
-from darts_assets.sources.transport import CONNECT_SECONDS, READ_SECONDS, RemoteFile, connection_to
+from darts_assets.remote.hrefs import is_remote, local_path, shown
+from darts_assets.remote.http_client import CONNECT_SECONDS, READ_SECONDS, RemoteFile, connection_to
+from darts_assets.remote.s3_auth import S3Keys, S3Options
 
 T = TypeVar("T")
 

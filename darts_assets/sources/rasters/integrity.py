@@ -13,12 +13,12 @@ from rasterio.crs import CRS
 from rasterio.io import DatasetReader
 
 from darts_assets.errors import RasterError, SourceUnavailableError
+from darts_assets.remote.byte_source import MAX_CONNECTIONS, ByteSource, S3Options, is_remote, local_path, shown
 from darts_assets.scene import Scene, SceneBand
-from darts_assets.sources.access import MAX_CONNECTIONS, ByteSource, S3Options, is_remote, local_path, shown
-from darts_assets.sources.checksums import Checksum
-from darts_assets.sources.gdal import GdalFiles, gdal_path
-from darts_assets.sources.jpeg2000 import is_jpeg2000, missing_part
-from darts_assets.sources.layouts import digital_numbers
+from darts_assets.sources.rasters.gdal import GdalFiles, gdal_path
+from darts_assets.sources.rasters.jpeg2000 import is_jpeg2000, missing_part
+from darts_assets.sources.rasters.multihash import Checksum
+from darts_assets.sources.sentinel2.asset_layouts import digital_numbers
 
 logger = logging.getLogger(__name__)
 

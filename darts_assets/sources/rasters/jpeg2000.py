@@ -8,7 +8,7 @@ an undeclared length (box length 0: to the end of the file), so boxes alone tell
 import struct
 from math import ceil
 
-from darts_assets.sources.access import ByteSource
+from darts_assets.remote.byte_source import ByteSource
 
 _SIGNATURES = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 _SOC, _SIZ, _SOT, _EOC = 0xFF4F, 0xFF51, 0xFF90, 0xFFD9

@@ -7,11 +7,11 @@ from typing import Any
 
 from odc.loader import RasterSource, RioDriver, RioReader
 
+from darts_assets.remote.byte_source import S3Options, shown
 from darts_assets.scene import Scene
-from darts_assets.sources.access import S3Options, shown
-from darts_assets.sources.downloads import Copies
-from darts_assets.sources.gdal import GdalFiles, gdal_path
-from darts_assets.sources.integrity import described
+from darts_assets.sources.rasters.downloads import Copies
+from darts_assets.sources.rasters.gdal import GdalFiles, gdal_path
+from darts_assets.sources.rasters.integrity import described
 
 
 class _WithoutSecrets(logging.Filter):

@@ -14,13 +14,13 @@ from odc.geo.geobox import GeoBox
 
 from darts_assets.bands import band as codec
 from darts_assets.errors import SceneError
+from darts_assets.remote.byte_source import MAX_CONNECTIONS, S3Options
 from darts_assets.scene import Scene, SceneBand
-from darts_assets.sources.access import MAX_CONNECTIONS, S3Options
-from darts_assets.sources.downloads import Copies
-from darts_assets.sources.driver import SceneDriver
-from darts_assets.sources.gdal import gdal_path
-from darts_assets.sources.integrity import Header, check_checksums, check_files
-from darts_assets.sources.layouts import digital_numbers, is_mask
+from darts_assets.sources.rasters.downloads import Copies
+from darts_assets.sources.rasters.gdal import gdal_path
+from darts_assets.sources.rasters.integrity import Header, check_checksums, check_files
+from darts_assets.sources.rasters.odc_driver import SceneDriver
+from darts_assets.sources.sentinel2.asset_layouts import digital_numbers, is_mask
 from darts_assets.tiles import WINDOW_ROWS, TileStream, on_grid, row_windows
 
 _MOST_ROWS = 2048

@@ -11,7 +11,7 @@ import xarray as xr
 
 from darts_assets.bands import OPTICAL
 from darts_assets.bands import band as codec
-from darts_assets.sources.layouts import MASKS, SCL
+from darts_assets.sources.sentinel2.asset_layouts import MASKS, SCL
 
 logger = logging.getLogger(__name__)
 

@@ -14,13 +14,13 @@ from odc.geo.geobox import GeoBox
 
 from darts_assets.bands import VISIBLE_NIR
 from darts_assets.errors import SceneError, SettingsError
+from darts_assets.remote.s3_auth import S3Options
 from darts_assets.scene import Scene
-from darts_assets.sources.calibrate import calibrated, data_mask
-from darts_assets.sources.layouts import MOSAIC, OBSERVATIONS
-from darts_assets.sources.reader import fetch, open_raw, scene_grid
-from darts_assets.sources.s3 import S3Options
-from darts_assets.sources.source import ScenesOf
-from darts_assets.sources.stac import parse_item
+from darts_assets.sources.rasters.reader import fetch, open_raw, scene_grid
+from darts_assets.sources.scene_source import ScenesOf
+from darts_assets.sources.sentinel2.asset_layouts import MOSAIC, OBSERVATIONS
+from darts_assets.sources.sentinel2.calibrate import calibrated, data_mask
+from darts_assets.sources.sentinel2.parse_item import parse_item
 from darts_assets.tiles import TileStream
 
 FEW_OBSERVATIONS = 3

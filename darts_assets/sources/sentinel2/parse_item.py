@@ -13,8 +13,15 @@ from shapely.geometry import shape
 
 from darts_assets.errors import SceneError
 from darts_assets.scene import Scene, SceneBand
-from darts_assets.sources.layouts import MOSAIC, OBSERVATIONS, SCL, Location, digital_numbers, locate_bands
-from darts_assets.sources.radiometry import (
+from darts_assets.sources.sentinel2.asset_layouts import (
+    MOSAIC,
+    OBSERVATIONS,
+    SCL,
+    Location,
+    digital_numbers,
+    locate_bands,
+)
+from darts_assets.sources.sentinel2.radiometry import (
     declared,
     mosaic_scale_and_offset,
     processing_baseline,

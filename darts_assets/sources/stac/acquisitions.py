@@ -8,7 +8,7 @@ from typing import Any
 
 from pystac.utils import str_to_datetime
 
-from darts_assets.sources.scene_ids import Product, product_of
+from darts_assets.sources.stac.scene_ids import Product, product_of
 
 logger = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ from pystac.utils import str_to_datetime
 from shapely.geometry.base import BaseGeometry
 
 from darts_assets.errors import SceneError, SettingsError
-from darts_assets.lonlat import footprint
-from darts_assets.sources.acquisitions import sensing_time
-from darts_assets.sources.catalog import Interval, Selection
-from darts_assets.sources.radiometry import processing_baseline
-from darts_assets.sources.scene_ids import by_provider, listed, quarter_of_id, tile_of_id
-from darts_assets.sources.services import StacService
+from darts_assets.geo.antimeridian import footprint
+from darts_assets.sources.sentinel2.radiometry import processing_baseline
+from darts_assets.sources.stac.acquisitions import sensing_time
+from darts_assets.sources.stac.scene_ids import by_provider, listed, quarter_of_id, tile_of_id
+from darts_assets.sources.stac.scene_selection import Interval, Selection
+from darts_assets.sources.stac.services import StacService
 
 Condition = tuple[str, str, Any]  # property, operator of CQL2, value
 

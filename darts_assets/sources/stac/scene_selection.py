@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from darts_assets.errors import SettingsError
-from darts_assets.sources.scene_ids import by_provider, tile_ids
+from darts_assets.sources.stac.scene_ids import by_provider, tile_ids
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry

@@ -9,12 +9,12 @@ from typing import Any
 from urllib.parse import quote
 
 from darts_assets.errors import SettingsError, SourceUnavailableError
-from darts_assets.sources.acquisitions import newest
-from darts_assets.sources.catalog import Progress, Selection
-from darts_assets.sources.gentle_service import GentleService
-from darts_assets.sources.queries import Query
-from darts_assets.sources.scene_ids import UnknownScenesError
-from darts_assets.sources.services import StacService
+from darts_assets.remote.rate_limited_api import GentleService
+from darts_assets.sources.stac.acquisitions import newest
+from darts_assets.sources.stac.queries import Query
+from darts_assets.sources.stac.scene_ids import UnknownScenesError
+from darts_assets.sources.stac.scene_selection import Progress, Selection
+from darts_assets.sources.stac.services import StacService
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from darts_assets.training.augment import Augmenter, generator
-from darts_assets.training.fit_set import TrainingSet
+from darts_assets.training.fit.augment import Augmenter, generator
+from darts_assets.training.fit.training_set import TrainingSet
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Inputs float32 (n, bands, rows, columns), model representation, and labels uint8 (n, rows, columns)."""

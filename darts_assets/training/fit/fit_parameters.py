@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from darts_assets.errors import SettingsError
-from darts_assets.training.splits import SplitParameters
+from darts_assets.training.fit.splits import SplitParameters
 
 Monitor = Literal["loss", "iou", "f1", "auroc"]
 FitPrecision = Literal["fp32", "bf16", "fp16"]

@@ -6,13 +6,13 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from darts_assets.training.augment import Augmenter, order
-from darts_assets.training.fit_batches import Batch, Batches
-from darts_assets.training.fit_metrics import metrics
-from darts_assets.training.fit_parameters import FitParameters
-from darts_assets.training.fit_set import TrainingSet
-from darts_assets.training.losses import Loss
-from darts_assets.training.splits import Split
+from darts_assets.training.fit.augment import Augmenter, order
+from darts_assets.training.fit.batches import Batch, Batches
+from darts_assets.training.fit.fit_parameters import FitParameters
+from darts_assets.training.fit.losses import Loss
+from darts_assets.training.fit.metrics import metrics
+from darts_assets.training.fit.splits import Split
+from darts_assets.training.fit.training_set import TrainingSet
 
 
 class SegmentationModule(pl.LightningModule):

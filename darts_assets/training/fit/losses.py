@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from darts_assets.errors import SettingsError
-from darts_assets.training.fit_set import IGNORE
+from darts_assets.training.fit.training_set import IGNORE
 
 LOSSES: dict[str, Callable[[], nn.Module]] = {
     "bce": lambda: smp.losses.SoftBCEWithLogitsLoss(ignore_index=IGNORE),

@@ -8,7 +8,7 @@ import torch
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, BinaryPrecision, BinaryRecall
 
-from darts_assets.training.fit_set import IGNORE
+from darts_assets.training.fit.training_set import IGNORE
 
 BINS = 1000
 """Bins of probability, of equal width."""

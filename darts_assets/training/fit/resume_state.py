@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from darts_assets.stores.location import StoreLocation
-from darts_assets.training.fit_parameters import Monitor
+from darts_assets.training.fit.fit_parameters import Monitor
 
 logger = logging.getLogger(__name__)
 

@@ -22,11 +22,11 @@ from darts_assets.model import CheckpointHeader
 from darts_assets.model.checkpoint import save_checkpoint
 from darts_assets.model.device import pick_device
 from darts_assets.stores.location import StoreLocation
-from darts_assets.training.fit_module import SegmentationModule
-from darts_assets.training.fit_parameters import FitParameters
-from darts_assets.training.fit_set import TrainingSet, check_patch_size, model_stride
-from darts_assets.training.fit_state import KeepState, Progress, fetch_state
-from darts_assets.training.splits import Split, split
+from darts_assets.training.fit.fit_parameters import FitParameters
+from darts_assets.training.fit.lightning_module import SegmentationModule
+from darts_assets.training.fit.resume_state import KeepState, Progress, fetch_state
+from darts_assets.training.fit.splits import Split, split
+from darts_assets.training.fit.training_set import TrainingSet, check_patch_size, model_stride
 
 logger = logging.getLogger(__name__)
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it advertises

@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from darts_assets.definitions import build_defs
-from darts_assets.orchestration.partitions import PLANET, SENTINEL2, SceneFamily
+from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2, SceneFamily
 from darts_assets.settings import Settings
 
 

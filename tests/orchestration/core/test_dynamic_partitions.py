@@ -14,11 +14,16 @@ from sqlalchemy import Engine, event
 from stac_api import StacApi
 
 from darts_assets.definitions import build_defs
-from darts_assets.orchestration.data_choice import PrepareDataConfig, find_scenes_for
-from darts_assets.orchestration.jobs import STEPS
-from darts_assets.orchestration.partitions import SENTINEL2
-from darts_assets.orchestration.registry import materialized, register, registered, registered_with, with_runs
-from darts_assets.orchestration.watched_areas import Watch
+from darts_assets.orchestration.core.dynamic_partitions import (
+    materialized,
+    register,
+    registered,
+    registered_with,
+    with_runs,
+)
+from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
+from darts_assets.orchestration.data_preparation.config import PrepareDataConfig, find_scenes_for
+from darts_assets.orchestration.scene_discovery.watched_areas import Watch
 from darts_assets.settings import Settings
 
 SCENES = SENTINEL2.partitions

@@ -6,8 +6,8 @@ import dagster as dg
 import pytest
 
 from darts_assets.errors import RasterError, SourceUnavailableError
-from darts_assets.orchestration import metadata
-from darts_assets.orchestration.one_by_one import one_by_one, partitions_per_run
+from darts_assets.orchestration.core import error_handling
+from darts_assets.orchestration.core.multi_partition import one_by_one, partitions_per_run
 
 PARTITIONS = dg.DynamicPartitionsDefinition(name="things")
 KEYS = ["a", "b", "c", "d"]
@@ -87,7 +87,7 @@ def test_whatever_goes_wrong_with_one_is_its_own_matter(instance: dg.DagsterInst
 def test_what_may_pass_is_tried_again_and_nothing_else(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metadata, "SOURCE_RETRY_SECONDS", 0)
+    monkeypatch.setattr(error_handling, "SOURCE_RETRY_SECONDS", 0)
     made: list[str] = []
 
     def make(context: dg.AssetExecutionContext, key: str) -> None:
@@ -104,7 +104,7 @@ def test_what_may_pass_is_tried_again_and_nothing_else(
 def test_what_does_not_pass_is_named_when_its_tries_are_over(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metadata, "SOURCE_RETRY_SECONDS", 0)
+    monkeypatch.setattr(error_handling, "SOURCE_RETRY_SECONDS", 0)
 
     def make(context: dg.AssetExecutionContext, key: str) -> None:
         if key == "b":

@@ -10,10 +10,10 @@ from stac_api import StacApi
 
 from darts_assets.definitions import build_defs
 from darts_assets.errors import SettingsError
-from darts_assets.orchestration.scene_choice import SceneChoice, SceneFilters, by_ids
-from darts_assets.orchestration.source_access import CDSE_ENDPOINT, SceneCatalogs, SourceAccess
+from darts_assets.orchestration.core.source_resources import CDSE_ENDPOINT, SceneCatalogs, SourceAccess
+from darts_assets.orchestration.scene_discovery.selection import SceneChoice, SceneFilters, by_ids
 from darts_assets.settings import Settings
-from darts_assets.sources.catalog import SceneFilter, Selection
+from darts_assets.sources.stac.scene_selection import SceneFilter, Selection
 
 CDSE_ID = "S2A_MSIL2A_20230615T123456_N0509_R012_T33UUP_20230615T145312"
 EARTH_SEARCH_ID = "S2A_33UUP_20230615_0_L2A"

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from darts_assets.definitions import build_defs
-from darts_assets.orchestration.measure import Meter, costs_of, measured
+from darts_assets.orchestration.core.step_metrics import Meter, costs_of, measured
 from darts_assets.settings import Settings
 
 MIB = 2**20
@@ -36,7 +36,7 @@ def test_time_and_processor_time() -> None:
     alone(
         """
         import subprocess, sys, time
-        from darts_assets.orchestration.measure import Meter
+        from darts_assets.orchestration.core.step_metrics import Meter
 
         BURN = "import time; end = time.process_time() + 0.2\\nwhile time.process_time() < end: pass"
 
@@ -56,7 +56,7 @@ def test_memory_is_that_of_the_time_and_meters_may_be_nested() -> None:
     alone(
         """
         import numpy as np
-        from darts_assets.orchestration.measure import Meter
+        from darts_assets.orchestration.core.step_metrics import Meter
 
         MIB = 2**20
 

@@ -5,7 +5,7 @@ import datetime as dt
 import dagster as dg
 
 from darts_assets.definitions import build_defs
-from darts_assets.orchestration.assets.inventory import RTS, SLUMPS, YEARS
+from darts_assets.orchestration.inventory.assets import RTS, SLUMPS, YEARS
 from darts_assets.settings import Settings
 
 

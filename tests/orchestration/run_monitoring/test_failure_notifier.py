@@ -13,7 +13,7 @@ import pytest
 
 from darts_assets.definitions import build_defs
 from darts_assets.errors import SettingsError
-from darts_assets.orchestration.notify import (
+from darts_assets.orchestration.run_monitoring.failure_notifier import (
     SENSOR,
     FailedRun,
     LogNotifier,

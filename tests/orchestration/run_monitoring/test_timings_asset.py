@@ -11,10 +11,12 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from darts_assets.orchestration.assets.run_timings import run_timings
-from darts_assets.orchestration.measure import measured
-from darts_assets.orchestration.metadata import as_metadata, domain_call, provenance
-from darts_assets.orchestration.resources import Store
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.provenance import provenance
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.step_metrics import measured
+from darts_assets.orchestration.run_monitoring.timings_asset import run_timings
 from darts_assets.settings import Settings
 from darts_assets.stores.publish import Place
 from darts_assets.timings import COLUMNS
@@ -215,10 +217,10 @@ def test_a_time_that_is_none(history: History) -> None:
 
 
 def test_pages_are_followed(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    from darts_assets.orchestration import run_records
+    from darts_assets.orchestration.run_monitoring import event_log
 
     whole = history.timings(assets=["family", "aux", "careless"])[1]
-    monkeypatch.setattr(run_records, "_RUNS_OF_A_PAGE", 2)
-    monkeypatch.setattr(run_records, "_EVENTS_OF_A_PAGE", 3)
+    monkeypatch.setattr(event_log, "_RUNS_OF_A_PAGE", 2)
+    monkeypatch.setattr(event_log, "_EVENTS_OF_A_PAGE", 3)
     paged = history.timings(assets=["family", "aux", "careless"])[1]
     pd.testing.assert_frame_equal(paged, whole)

@@ -17,8 +17,8 @@ from scene_feed import SceneFeed, scene
 from stac_api import StacApi
 
 from darts_assets.definitions import build_defs
-from darts_assets.orchestration.partitions import SENTINEL2
-from darts_assets.orchestration.watched_areas import Position, Watch
+from darts_assets.orchestration.core.partitions import SENTINEL2
+from darts_assets.orchestration.scene_discovery.watched_areas import Position, Watch
 from darts_assets.settings import Settings
 
 NOW = dt.datetime.now(dt.UTC)

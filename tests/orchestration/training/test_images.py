@@ -16,10 +16,10 @@ import zarr
 from asset_runs import failure, run, run_steps, said, warnings
 from s3_server import CREDENTIALS, S3Server
 
-from darts_assets.orchestration.assets.training_group import DATASET, IMAGES, PLANET_SAMPLES
-from darts_assets.orchestration.partitions import PLANET
+from darts_assets.orchestration.core.partitions import PLANET
+from darts_assets.orchestration.training.common import DATASET, IMAGES, PLANET_SAMPLES
 from darts_assets.settings import Settings
-from darts_assets.training.images import flavour_of
+from darts_assets.training.labelled_images import flavour_of
 
 SIDE = 64
 LABELLED = (planet.SCENE, planet.ORTHOTILE, planet.EARLIER)

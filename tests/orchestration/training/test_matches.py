@@ -14,11 +14,11 @@ from odc.geo.geobox import GeoBox
 from stac_api import StacApi
 
 from darts_assets.demo import build_world
-from darts_assets.demo.chain import scene_features
-from darts_assets.orchestration.assets.training_group import DATASET, MATCHES, SENTINEL2_SAMPLES
-from darts_assets.orchestration.partitions import SENTINEL2
+from darts_assets.demo.in_memory_chain import scene_features
+from darts_assets.orchestration.core.partitions import SENTINEL2
+from darts_assets.orchestration.training.common import DATASET, MATCHES, SENTINEL2_SAMPLES
 from darts_assets.settings import Settings
-from darts_assets.sources.services import CDSE
+from darts_assets.sources.stac.services import CDSE
 from darts_assets.stores.publish import Place
 from darts_assets.stores.tiles import write_tile
 from darts_assets.tiles import TileStream, geobox_of, on_grid

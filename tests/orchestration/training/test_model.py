@@ -16,10 +16,10 @@ from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.definitions import build_defs
 from darts_assets.demo import build_world
-from darts_assets.demo.chain import scene_features
+from darts_assets.demo.in_memory_chain import scene_features
 from darts_assets.model import read_header
-from darts_assets.orchestration.assets.training_group import DATASET, MODEL, PLANET_SAMPLES, REPORT
-from darts_assets.orchestration.partitions import PLANET
+from darts_assets.orchestration.core.partitions import PLANET
+from darts_assets.orchestration.training.common import DATASET, MODEL, PLANET_SAMPLES, REPORT
 from darts_assets.settings import Settings
 from darts_assets.stores.publish import Place
 from darts_assets.stores.tiles import read_tile, write_tile

@@ -17,10 +17,10 @@ from tenacity import wait_none
 
 from darts_assets.earth_engine import EarthEngineOptions
 from darts_assets.errors import SceneError, SettingsError, SourceUnavailableError
-from darts_assets.sources.catalog import SceneFilter, Selection
-from darts_assets.sources.earth_engine import EarthEngineScenes
-from darts_assets.sources.earth_engine_catalog import EarthEngineCatalog
-from darts_assets.sources.scene_ids import UnknownScenesError
+from darts_assets.sources.earth_engine.catalog import EarthEngineCatalog
+from darts_assets.sources.earth_engine.source import EarthEngineScenes
+from darts_assets.sources.stac.scene_ids import UnknownScenesError
+from darts_assets.sources.stac.scene_selection import SceneFilter, Selection
 
 
 def at(*date: int) -> dt.datetime:

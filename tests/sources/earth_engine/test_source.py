@@ -18,10 +18,10 @@ from darts_assets.bands import OPTICAL, VISIBLE_NIR
 from darts_assets.earth_engine import EarthEngineOptions
 from darts_assets.errors import SceneError, SettingsError, SourceUnavailableError
 from darts_assets.sources import ANY_SCENES, S2_QUALITY, S3Options, SourceOptions, read_item
-from darts_assets.sources.catalog import Selection
-from darts_assets.sources.earth_engine import EarthEngineScenes
-from darts_assets.sources.earth_engine_catalog import EarthEngineCatalog
-from darts_assets.sources.earth_engine_items import BANDS
+from darts_assets.sources.earth_engine.catalog import EarthEngineCatalog
+from darts_assets.sources.earth_engine.items import BANDS
+from darts_assets.sources.earth_engine.source import EarthEngineScenes
+from darts_assets.sources.stac.scene_selection import Selection
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
 from darts_assets.stores.tiles import read_tile, write_tile

@@ -27,8 +27,10 @@ from proxy import Proxy, proxy_of
 from tcp_proxy import tcp_proxy_of
 
 from darts_assets.errors import RasterError, SettingsError, SourceUnavailableError
+from darts_assets.remote import http_client
 from darts_assets.scene import Scene
-from darts_assets.sources import S3Options, downloads, fetch, gdal, open_raw, parse_item, scene_grid, transport
+from darts_assets.sources import S3Options, fetch, open_raw, parse_item, scene_grid
+from darts_assets.sources.rasters import downloads, gdal
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "SECRET", "AWS_DEFAULT_REGION": "us-east-1"}
 FACTORS = {"blue": 1, "green": 1, "red": 1, "nir": 1, "rededge071": 2, "nir09": 6, "s2_scl": 2}
@@ -188,7 +190,7 @@ def test_a_real_band(remote: Remote, real_jp2: Path) -> None:
 def test_a_broken_download_goes_on_where_it_broke_off(
     remote: Remote, times: int, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "_CHUNK", 1024)
+    monkeypatch.setattr(http_client, "_CHUNK", 1024)
     remote.proxy.fail(remote.key("B02_10m"), "cut", skip=1, times=times)
     assert_right(remote, fetch(remote.scene, BANDS, s3=remote.s3).collect())
     size, start, expected = remote.item["assets"]["B02_10m"]["file:size"], 0, []
@@ -201,7 +203,7 @@ def test_a_broken_download_goes_on_where_it_broke_off(
 
 @pytest.mark.parametrize("way", ["cut", "drop", 503])
 def test_always_broken(remote: Remote, temporary: Path, monkeypatch: pytest.MonkeyPatch, way: Any) -> None:
-    monkeypatch.setattr(transport, "_ATTEMPTS", 2)
+    monkeypatch.setattr(http_client, "_ATTEMPTS", 2)
     remote.proxy.fail(remote.key("B02_10m"), way, skip=1, times=99)
     with pytest.raises(SourceUnavailableError) as raised:
         fetch(remote.scene, BANDS, s3=remote.s3)
@@ -223,7 +225,7 @@ def test_the_service_is_asked_again_as_late_as_it_wants(remote: Remote, caplog: 
 
 
 def test_nobody_waits_for_hours(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_LONGEST_WAIT", 0.1)
+    monkeypatch.setattr(http_client, "_LONGEST_WAIT", 0.1)
     remote.proxy.fail(remote.key("B02_10m"), 429, times=2, Retry_After="86400")
     assert_right(remote, fetch(remote.scene, BANDS, s3=remote.s3).collect())
 
@@ -248,7 +250,7 @@ def test_a_file_that_changes_meanwhile_is_read_anew(
     remote: Remote, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first half of one version never meets the second half of another."""
-    monkeypatch.setattr(transport, "_CHUNK", 1024)
+    monkeypatch.setattr(http_client, "_CHUNK", 1024)
     old = raster(remote.values["blue"], 10, "JP2OpenJPEG")
     new = raster(remote.values["blue"][::-1].copy(), 10, "JP2OpenJPEG")
     asset = remote.item["assets"]["B02_10m"]
@@ -267,11 +269,11 @@ def test_a_file_that_changes_meanwhile_is_read_anew(
                 remote.bucket.asset("B02_10m", padded[1])
 
     handler = Replaced()
-    logging.getLogger("darts_assets.sources.transport").addHandler(handler)
+    logging.getLogger("darts_assets.remote.http_client").addHandler(handler)
     try:
         tile = fetch(remote.scene, ("blue",), s3=remote.s3).collect()
     finally:
-        logging.getLogger("darts_assets.sources.transport").removeHandler(handler)
+        logging.getLogger("darts_assets.remote.http_client").removeHandler(handler)
     assert np.array_equal(tile["blue"].values, remote.values["blue"][::-1])
     assert [r.status for r in remote.proxy.requests if r.path == remote.key("B02_10m")] == [206, 200, 412, 200]
     assert any("it has changed while it was read" in record.message for record in caplog.records)

@@ -6,8 +6,8 @@ import pytest
 import rasterio
 from affine import Affine
 
-from darts_assets.sources.access import ByteSource
-from darts_assets.sources.jpeg2000 import is_jpeg2000, missing_part
+from darts_assets.remote.byte_source import ByteSource
+from darts_assets.sources.rasters.jpeg2000 import is_jpeg2000, missing_part
 
 
 def missing_of(path: Path, content: bytes) -> str | None:

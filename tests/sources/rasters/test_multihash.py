@@ -8,7 +8,7 @@ import pytest
 
 from darts_assets.errors import RasterError
 from darts_assets.sources import fetch, open_raw, parse_item, read_item, scene_grid
-from darts_assets.sources.checksums import Checksum
+from darts_assets.sources.rasters.multihash import Checksum
 
 ALL = ("blue", "green", "red", "nir", "rededge071", "nir09", "s2_scl")
 PREFIXES = {

@@ -10,16 +10,18 @@ from moto.server import ThreadedMotoServer
 from tenacity import wait_none
 
 from darts_assets.errors import RasterError, SceneError, SourceUnavailableError
-from darts_assets.sources import S3Options, check_files, fetch, gdal, open_raw, parse_item, read_item, transport
-from darts_assets.sources.access import ByteSource, shown
-from darts_assets.sources.gdal import gdal_options, gdal_path
+from darts_assets.remote import http_client
+from darts_assets.remote.byte_source import ByteSource, shown
+from darts_assets.sources import S3Options, check_files, fetch, open_raw, parse_item, read_item
+from darts_assets.sources.rasters import gdal
+from darts_assets.sources.rasters.gdal import gdal_options, gdal_path
 
 BANDS = ("blue", "rededge071", "s2_scl")
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(transport, "_BACKOFF", wait_none())
+    monkeypatch.setattr(http_client, "_BACKOFF", wait_none())
 
 
 def assert_right(made, dataset) -> None:
@@ -69,7 +71,7 @@ def test_refusal_is_not_retried(web, web_scene):
 
 
 def test_service_that_stays_down(web, web_scene, monkeypatch):
-    monkeypatch.setattr(transport, "_ATTEMPTS", 2)
+    monkeypatch.setattr(http_client, "_ATTEMPTS", 2)
     monkeypatch.setattr(gdal, "_ATTEMPTS", 2)
     stream = fetch(web_scene, BANDS)
     web.failures["B02_10m"] = 503, 999

@@ -12,7 +12,7 @@ from odc.geo.geobox import GeoBox
 from darts_assets.bands import OPTICAL, VISIBLE_NIR
 from darts_assets.errors import SceneError
 from darts_assets.sources import parse_item
-from darts_assets.sources.layouts import asset_keys
+from darts_assets.sources.sentinel2.asset_layouts import asset_keys
 
 
 def items_in(value: Any) -> Iterator[dict[str, Any]]:

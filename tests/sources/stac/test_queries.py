@@ -13,11 +13,11 @@ import shapely
 from pyproj import CRS, Transformer
 
 from darts_assets.errors import SceneError, SettingsError
-from darts_assets.lonlat import footprint, lonlat_area
-from darts_assets.sources.acquisitions import newest
-from darts_assets.sources.catalog import Interval, SceneFilter, Selection
-from darts_assets.sources.queries import asked_area
-from darts_assets.sources.scene_ids import MalformedIdsError, by_provider, tile_ids
+from darts_assets.geo.antimeridian import footprint, lonlat_area
+from darts_assets.sources.stac.acquisitions import newest
+from darts_assets.sources.stac.queries import asked_area
+from darts_assets.sources.stac.scene_ids import MalformedIdsError, by_provider, tile_ids
+from darts_assets.sources.stac.scene_selection import Interval, SceneFilter, Selection
 
 TODAY = dt.date(2017, 5, 4)
 

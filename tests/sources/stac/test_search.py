@@ -22,12 +22,12 @@ from scene_archive import SceneArchive, make_archive, newest
 from stac_api import StacApi
 
 from darts_assets.errors import SceneError, SettingsError
-from darts_assets.lonlat import lonlat_area
+from darts_assets.geo.antimeridian import lonlat_area
 from darts_assets.sources import parse_item
-from darts_assets.sources.catalog import SceneFilter, Selection
-from darts_assets.sources.scene_ids import UnknownScenesError
-from darts_assets.sources.search import StacCatalog
-from darts_assets.sources.services import CDSE, CDSE_MOSAIC, EARTH_SEARCH, StacService
+from darts_assets.sources.stac.scene_ids import UnknownScenesError
+from darts_assets.sources.stac.scene_selection import SceneFilter, Selection
+from darts_assets.sources.stac.search import StacCatalog
+from darts_assets.sources.stac.services import CDSE, CDSE_MOSAIC, EARTH_SEARCH, StacService
 
 COUNT = 5000
 ANY = SceneFilter(max_cloud_cover=100, max_snow_cover=100)

@@ -21,9 +21,9 @@ from scene_archive import SceneArchive, make_archive, newest
 from stac_api import StacApi
 
 from darts_assets.errors import SceneError, SettingsError, SourceUnavailableError
-from darts_assets.sources.catalog import SceneFilter, Selection
-from darts_assets.sources.search import StacCatalog
-from darts_assets.sources.services import CDSE
+from darts_assets.sources.stac.scene_selection import SceneFilter, Selection
+from darts_assets.sources.stac.search import StacCatalog
+from darts_assets.sources.stac.services import CDSE
 
 SERVICE = replace(CDSE, collection="faults", page=50)
 PAGES = 5

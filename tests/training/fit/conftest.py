@@ -14,12 +14,12 @@ from rasterio.features import rasterize
 
 from darts_assets.bands import FEATURES, band
 from darts_assets.demo import build_world
-from darts_assets.demo.chain import scene_features
+from darts_assets.demo.in_memory_chain import scene_features
 from darts_assets.stores.location import StoreLocation
 from darts_assets.tiles import geobox_of
-from darts_assets.training.fit_parameters import FitParameters
-from darts_assets.training.fit_set import TrainingSet
-from darts_assets.training.splits import SplitParameters
+from darts_assets.training.fit.fit_parameters import FitParameters
+from darts_assets.training.fit.splits import SplitParameters
+from darts_assets.training.fit.training_set import TrainingSet
 
 SIDE = 64
 SMALL = {

@@ -5,7 +5,7 @@ import torch
 from darts_assets.bands import FEATURES, TCVIS, band
 from darts_assets.errors import SettingsError
 from darts_assets.features import terrain
-from darts_assets.training.augment import AUGMENTATIONS, Augmenter, generator, order
+from darts_assets.training.fit.augment import AUGMENTATIONS, Augmenter, generator, order
 
 SIDE = 32
 ASPECT, NDVI, RED = (FEATURES.index(name) for name in ("aspect", "ndvi", "red"))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from darts_assets.errors import SettingsError
-from darts_assets.training.losses import LOSSES, Loss
+from darts_assets.training.fit.losses import LOSSES, Loss
 
 LABELS = torch.zeros((2, 16, 16), dtype=torch.uint8)
 LABELS[:, 4:9, 4:9] = 1

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchmetrics.classification import BinaryAUROC
 
-from darts_assets.training.fit_metrics import BinnedAUROC, metrics
+from darts_assets.training.fit.metrics import BinnedAUROC, metrics
 
 
 def pixels(seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,10 +11,10 @@ from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.errors import NotReadableError
 from darts_assets.stores.location import StoreLocation
-from darts_assets.training.fit import fit
-from darts_assets.training.fit_parameters import FitParameters
-from darts_assets.training.fit_set import TrainingSet
-from darts_assets.training.fit_state import forget_state
+from darts_assets.training.fit.fit_parameters import FitParameters
+from darts_assets.training.fit.resume_state import forget_state
+from darts_assets.training.fit.trainer import fit
+from darts_assets.training.fit.training_set import TrainingSet
 
 
 @pytest.fixture

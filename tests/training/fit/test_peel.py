@@ -19,14 +19,14 @@ from odc.geo.geobox import GeoBox
 from darts_assets.features.indices import ndvi
 from darts_assets.stores.location import StoreLocation
 from darts_assets.tiles import on_grid
-from darts_assets.training.fit import fit
-from darts_assets.training.fit_parameters import FitParameters
-from darts_assets.training.fit_set import TrainingSet
+from darts_assets.training.fit.fit_parameters import FitParameters
+from darts_assets.training.fit.splits import SplitParameters
+from darts_assets.training.fit.trainer import fit
+from darts_assets.training.fit.training_set import TrainingSet
 from darts_assets.training.patches import PatchParameters
 from darts_assets.training.report import Predictor
-from darts_assets.training.samples import Origin, write_sample
-from darts_assets.training.sets import TrainingSetStore
-from darts_assets.training.splits import SplitParameters
+from darts_assets.training.sample_store import Origin, write_sample
+from darts_assets.training.set_store import TrainingSetStore
 
 BANDS = ("blue", "green", "red", "nir", "ndvi")
 SIDE, OVERLAP, STRIPS, ROWS = 32, 16, 4, 62

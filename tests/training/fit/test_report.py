@@ -7,9 +7,9 @@ import torch
 
 from darts_assets.errors import CheckpointError
 from darts_assets.model.checkpoint import load_model
-from darts_assets.training.fit import FitResult, fit
-from darts_assets.training.fit_parameters import FitParameters
-from darts_assets.training.fit_set import TrainingSet
+from darts_assets.training.fit.fit_parameters import FitParameters
+from darts_assets.training.fit.trainer import FitResult, fit
+from darts_assets.training.fit.training_set import TrainingSet
 from darts_assets.training.report import Predictor, Report, report
 from darts_assets.training.report_pictures import (
     CELL,

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from darts_assets.errors import SettingsError
-from darts_assets.training.splits import Split, SplitBy, SplitParameters, split
+from darts_assets.training.fit.splits import Split, SplitBy, SplitParameters, split
 
 SIZES = {"Banks": 40, "Peel": 22, "Gydan": 20, "Yamal": 11, "Novaya": 7}
 SAMPLES = pd.DataFrame(

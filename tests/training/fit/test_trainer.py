@@ -11,10 +11,10 @@ import torch
 from darts_assets.errors import SettingsError
 from darts_assets.model.checkpoint import load_model
 from darts_assets.stores.location import StoreLocation
-from darts_assets.training.fit import fit
-from darts_assets.training.fit_parameters import FitParameters
-from darts_assets.training.fit_set import TrainingSet
-from darts_assets.training.splits import SplitParameters
+from darts_assets.training.fit.fit_parameters import FitParameters
+from darts_assets.training.fit.splits import SplitParameters
+from darts_assets.training.fit.trainer import fit
+from darts_assets.training.fit.training_set import TrainingSet
 
 FIT = """
 import json, sys, threading
@@ -22,10 +22,10 @@ from pathlib import Path
 
 import torch
 from darts_assets.stores.location import StoreLocation
-from darts_assets.training.fit import fit
-from darts_assets.training.fit_parameters import FitParameters
-from darts_assets.training.fit_set import TrainingSet
-from darts_assets.training.splits import SplitParameters
+from darts_assets.training.fit.trainer import fit
+from darts_assets.training.fit.fit_parameters import FitParameters
+from darts_assets.training.fit.training_set import TrainingSet
+from darts_assets.training.fit.splits import SplitParameters
 
 class Stopping(TrainingSet):
     def patch(self, number):

@@ -6,11 +6,11 @@ checks of an asset. Where going on would be wrong a check blocks: the steps down
 
 import dagster as dg
 
-from darts_assets.orchestration.checks.polygons import build_polygon_checks
-from darts_assets.orchestration.checks.preprocessed_tile import build_tile_checks
-from darts_assets.orchestration.checks.raw_scene import build_raw_scene_checks
-from darts_assets.orchestration.checks.segmentation import build_segmentation_checks
-from darts_assets.orchestration.partitions import SceneFamily
+from darts_assets.orchestration.core.partitions import SceneFamily
+from darts_assets.orchestration.scene_chain.checks.polygon_checks import build_polygon_checks
+from darts_assets.orchestration.scene_chain.checks.raw_scene_checks import build_raw_scene_checks
+from darts_assets.orchestration.scene_chain.checks.segmentation_checks import build_segmentation_checks
+from darts_assets.orchestration.scene_chain.checks.tile_checks import build_tile_checks
 
 
 def build_checks(family: SceneFamily) -> list[dg.AssetChecksDefinition]:

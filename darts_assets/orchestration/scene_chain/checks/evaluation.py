@@ -7,9 +7,10 @@ from typing import Any
 
 import dagster as dg
 
-from darts_assets.orchestration.metadata import as_metadata, domain_call
-from darts_assets.orchestration.one_by_one import Failures
-from darts_assets.orchestration.partitions import SceneFamily
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.multi_partition import Failures
+from darts_assets.orchestration.core.partitions import SceneFamily
 
 
 @dataclass(frozen=True)

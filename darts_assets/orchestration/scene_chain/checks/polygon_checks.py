@@ -5,11 +5,11 @@ from typing import Any
 
 import dagster as dg
 
-from darts_assets.orchestration import vector_columns
-from darts_assets.orchestration.checks.verdicts import Verdict, check_spec, evaluate
-from darts_assets.orchestration.compute import op_tags
-from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.resources import Store
+from darts_assets.orchestration.core.partitions import SceneFamily
+from darts_assets.orchestration.core.pod_resources import op_tags
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.scene_chain import column_schemas
+from darts_assets.orchestration.scene_chain.checks.evaluation import Verdict, check_spec, evaluate
 
 
 class PolygonChecksConfig(dg.Config):
@@ -73,9 +73,9 @@ def _sound(vectors: Any, tile: Any, min_object_size: int) -> Verdict:
     from darts_assets.stores.vectors import read_vectors
 
     geobox, tables = read_geobox(tile), read_vectors(vectors)
-    columns = vector_columns.names(vector_columns.SEGMENTS)
+    columns = column_schemas.names(column_schemas.SEGMENTS)
     faults = [f"extent: {fault}" for fault in geometry_faults(
-        tables["extent"], geobox, vector_columns.names(vector_columns.EXTENT)
+        tables["extent"], geobox, column_schemas.names(column_schemas.EXTENT)
     )]  # fmt: skip
     for name, table in tables.items():
         if name != "extent":

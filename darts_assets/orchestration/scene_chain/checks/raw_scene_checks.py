@@ -6,10 +6,12 @@ from typing import Any
 import dagster as dg
 
 from darts_assets.bands import OPTICAL, VISIBLE_NIR
-from darts_assets.orchestration.checks.verdicts import Verdict, check_spec, evaluate
-from darts_assets.orchestration.compute import op_tags
-from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.resources import Models, RawScenes, SceneRegistry, quality_bands
+from darts_assets.orchestration.core.models import Models
+from darts_assets.orchestration.core.partitions import SceneFamily
+from darts_assets.orchestration.core.pod_resources import op_tags
+from darts_assets.orchestration.core.raw_scene_store import RawScenes, quality_bands
+from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.scene_chain.checks.evaluation import Verdict, check_spec, evaluate
 
 
 class RawSceneChecksConfig(dg.Config):
@@ -48,7 +50,7 @@ def build_raw_scene_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
         models: Models,
     ) -> Iterator[Any]:
         def judge(name: str) -> Mapping[str, Verdict]:
-            from darts_assets.sources.completeness import band_faults, coverage_faults
+            from darts_assets.sources.rasters.completeness import band_faults, coverage_faults
             from darts_assets.stores.tiles import read_geobox, read_shapes, read_statistics
 
             scene = scenes.scene(family, name)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from darts_assets.errors import DartsError
-from darts_assets.orchestration.checks.verdicts import Verdict, check_spec, evaluate, evaluation
-from darts_assets.orchestration.compute import op_tags
-from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.resources import Store
+from darts_assets.orchestration.core.partitions import SceneFamily
+from darts_assets.orchestration.core.pod_resources import op_tags
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.scene_chain.checks.evaluation import Verdict, check_spec, evaluate, evaluation
 
 if TYPE_CHECKING:
     from darts_assets.stores.statistics import BandStatistics

@@ -6,11 +6,12 @@ from typing import Any
 import dagster as dg
 
 from darts_assets.bands import FEATURES, auxiliary_layers
-from darts_assets.orchestration.auxiliary_cubes import AuxiliaryCubes
-from darts_assets.orchestration.checks.verdicts import Verdict, check_spec, evaluate
-from darts_assets.orchestration.compute import op_tags
-from darts_assets.orchestration.partitions import SceneFamily
-from darts_assets.orchestration.resources import Models, Store
+from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
+from darts_assets.orchestration.core.models import Models
+from darts_assets.orchestration.core.partitions import SceneFamily
+from darts_assets.orchestration.core.pod_resources import op_tags
+from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.scene_chain.checks.evaluation import Verdict, check_spec, evaluate
 
 _LAYER_BANDS = {"arcticdem": "dem", "tcvis": "tc_brightness"}
 

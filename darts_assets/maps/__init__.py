@@ -1,0 +1,1 @@
+"""Maps of footprints, scenes and sites, for the metadata of assets."""

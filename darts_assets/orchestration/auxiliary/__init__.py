@@ -1,0 +1,1 @@
+"""Chunk assets of the auxiliary cubes, and the jobs that fill the cubes and expire their history."""

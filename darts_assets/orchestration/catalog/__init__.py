@@ -1,0 +1,1 @@
+"""The published catalog as assets."""

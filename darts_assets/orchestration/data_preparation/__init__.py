@@ -1,0 +1,1 @@
+"""Jobs that fetch everything that the chains of a selection of scenes need."""

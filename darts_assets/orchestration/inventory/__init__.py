@@ -1,0 +1,1 @@
+"""The inventory of thaw slumps as assets."""

@@ -1,0 +1,1 @@
+"""Jobs and sensors that find scenes and register them as partitions."""

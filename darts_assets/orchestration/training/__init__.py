@@ -1,0 +1,1 @@
+"""Labelled images, samples, data sets, models and reports as assets."""

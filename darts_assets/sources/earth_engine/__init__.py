@@ -1,0 +1,1 @@
+"""Sentinel-2 scenes in Earth Engine: catalog, STAC items and pixels."""

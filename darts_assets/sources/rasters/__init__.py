@@ -1,0 +1,1 @@
+"""Raster files of scenes: integrity checks, downloads, windowed reads."""

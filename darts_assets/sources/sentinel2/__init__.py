@@ -1,0 +1,1 @@
+"""Sentinel-2 STAC items: parsing, asset layouts, radiometry, calibration."""

@@ -1,0 +1,1 @@
+"""Searching STAC catalogs for scenes."""
