@@ -23,6 +23,7 @@ class SceneBand:
         scale: reflectance of one digital number; 1 for classes.
         offset: reflectance of digital number 0; 0 for classes.
         nodata: digital number that means "no data".
+        dtype: of the digital numbers in the file.
         grid: the grid that the item promises, None where it promises none.
         size: bytes that the item promises, None where it promises none.
         checksum: multihash (hex) that the item promises, None where it promises none.
@@ -35,6 +36,7 @@ class SceneBand:
     scale: float = 1.0
     offset: float = 0.0
     nodata: float | None = 0
+    dtype: str = "uint16"
     grid: "GeoBox | None" = None
     size: int | None = None
     checksum: str | None = None

@@ -17,10 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from odc.geo.geobox import GeoBox
-from tenacity.wait import wait_base
 
 from darts_assets.bands import VISIBLE_NIR
-from darts_assets.earth_engine import BACKOFF, EarthEngine, EarthEngineError, EarthEngineOptions
+from darts_assets.earth_engine import EarthEngine, EarthEngineError, EarthEngineOptions
 from darts_assets.errors import SceneError
 from darts_assets.scene import Scene
 from darts_assets.sources.earth_engine.items import SCHEME
@@ -40,14 +39,7 @@ Values = npt.NDArray[Any]
 
 
 class EarthEngineScenes:
-    """Sentinel-2 scenes from the items of `EarthEngineCatalog`; see `source.ScenesOf`.
-
-    Args:
-        wait: how long to wait before another attempt, where the service does not ask for longer.
-    """
-
-    def __init__(self, *, wait: wait_base = BACKOFF) -> None:
-        self._wait = wait
+    """Sentinel-2 scenes from the items of `EarthEngineCatalog`; see `source.ScenesOf`."""
 
     def parse(self, item: Mapping[str, Any]) -> Scene:
         """What the registered item says.
@@ -78,7 +70,7 @@ class EarthEngineScenes:
             SettingsError: when values are asked for and there are no credentials or no project.
         """
         check_names(scene, bands)
-        engine, grid = EarthEngine(options, wait=self._wait), _grid(scene)
+        engine, grid = EarthEngine(options), _grid(scene)
         at_once = threading.BoundedSemaphore(_AT_ONCE)
         raw = {}
         for name in bands:
@@ -99,7 +91,7 @@ class EarthEngineScenes:
             SettingsError: from the windows, if there are no credentials or no project.
         """
         check_names(scene, bands)
-        image = _Image(EarthEngine(options, wait=self._wait), scene, tuple(bands))
+        image = _Image(EarthEngine(options), scene, tuple(bands))
         grid = _grid(scene)
         return TileStream(grid, tuple(bands), _windows(image, grid), scene_attributes(scene))
 

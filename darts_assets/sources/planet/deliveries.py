@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from darts_assets.errors import SceneError
-from darts_assets.remote.byte_source import S3Options, shown
+from darts_assets.remote.byte_reader import S3Options, shown
 from darts_assets.sources.planet.folders import File, absolute, list_files
 from darts_assets.sources.planet.manifest import NAME, Promise, read_manifest
 from darts_assets.sources.planet.names import EXPECTED, ImageId, Kind, image_id, is_id, kind_of

@@ -9,13 +9,14 @@ from odc.geo.geobox import GeoBox
 
 from darts_assets.errors import RasterError, SceneError
 from darts_assets.geo.antimeridian import footprint
-from darts_assets.remote.byte_source import S3Options, shown
+from darts_assets.remote.byte_reader import S3Options, shown
+from darts_assets.remote.gdal_options import gdal_path
 from darts_assets.sources.planet.deliveries import Delivery
 from darts_assets.sources.planet.folders import File
 from darts_assets.sources.planet.image_metadata import Metadata
 from darts_assets.sources.planet.names import image_id
 from darts_assets.sources.planet.pixels import SR_SCALE, band_names, toa_scales
-from darts_assets.sources.rasters.gdal import GdalFiles, gdal_path
+from darts_assets.sources.rasters.odc_driver import GdalFiles
 
 UDM2_BANDS = ("clear", "snow", "shadow", "light_haze", "heavy_haze", "cloud", "confidence", "no_data")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from darts_assets.errors import SceneError
-from darts_assets.remote.byte_source import S3Options, read_bytes, shown
+from darts_assets.remote.byte_reader import S3Options, read_bytes, shown
 
 NAME = "manifest.json"
 

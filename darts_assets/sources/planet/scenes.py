@@ -65,10 +65,11 @@ class PlanetScenes:
         kind = next((name for name in ("udm2", "udm") if name in assets), None)
         if kind is None:
             raise SceneError(f"scene {scene.id} is no Planet image: it has no asset udm2 or udm")
-        size, checksum = assets[kind].get("file:size"), assets[kind].get("file:checksum")
         # The last of the bands that are read: a file that has it has all of them.
         index = NO_DATA if kind == "udm2" else 1
-        mask = SceneBand(UDM, kind, assets[kind]["href"], index, nodata=None, size=size, checksum=checksum)
+        mask = SceneBand(
+            UDM, kind, assets[kind]["href"], index, nodata=None, dtype="uint8", size=size, checksum=checksum
+        )
         cell = item["properties"].get("pl:grid_cell")
         return replace(scene, source=PLANET, bands={**scene.bands, UDM: mask}, tile=cell)
 

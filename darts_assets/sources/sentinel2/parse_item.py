@@ -116,7 +116,8 @@ def _band(
     href = asset.get("href")
     if not isinstance(href, str):
         raise SceneError("it has no href")
-    nodata = digital_numbers(source, name).nodata
+    numbers = digital_numbers(source, name)
+    nodata = numbers.nodata
     if (given := declared(asset, location.index, "nodata")) not in (None, nodata):
         raise SceneError(f"its nodata value is {given:g}; {nodata} was expected")
     size = asset.get("file:size")
@@ -135,6 +136,7 @@ def _band(
         scale=scale,
         offset=offset,
         nodata=nodata,
+        dtype=numbers.dtype,
         grid=_promised_grid(asset, properties, epsg),
         size=None if size is None else int(size),
         checksum=None if checksum is None else str(checksum),

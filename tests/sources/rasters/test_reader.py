@@ -96,9 +96,9 @@ def test_real_scene_equals_rasterio(real_item, caplog):
     with caplog.at_level(logging.WARNING):
         stream = fetch(scene, bands)
     (warning,) = caplog.records
-    assert "the files' grids are used" in warning.message
+    assert "grids of files differ from the item's and are used" in warning.message
     assert "1098 x 1098 px of 100 m" in warning.message
-    assert "promises 10980 x 10980 px of 10 m" in warning.message
+    assert "in the item: 10980 x 10980 px of 10 m" in warning.message
     whole = stream.collect()
     for name in bands:
         with rasterio.open(scene.bands[name].href) as file:

@@ -50,7 +50,7 @@ def build_raw_scene_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
         models: Models,
     ) -> Iterator[Any]:
         def judge(name: str) -> Mapping[str, Verdict]:
-            from darts_assets.sources.rasters.completeness import band_faults, coverage_faults
+            from darts_assets.sources.rasters.integrity import band_faults, coverage_faults
             from darts_assets.stores.tiles import read_geobox, read_shapes, read_statistics
 
             scene = scenes.scene(family, name)
