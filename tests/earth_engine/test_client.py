@@ -176,7 +176,7 @@ def test_the_last_words_after_bounded_attempts(server: EarthEngineServer, connec
 def test_nobody_answers(connect: Connect) -> None:
     with pytest.raises(
         SourceUnavailableError,
-        match=r"Earth Engine, the places: .*refused the connection; given up after 1 attempt. Check the URL",
+        match=r"the places: .*refused the connection; given up after 1 attempt\. Check",
     ):
         north(connect(url="http://127.0.0.1:9"))
 
@@ -222,7 +222,7 @@ def test_a_project_that_may_not_be_used_is_a_matter_of_settings(server: EarthEng
 
 
 def test_another_service_is_a_matter_of_settings(connect: Connect, server: EarthEngineServer) -> None:
-    with pytest.raises(SettingsError, match="'earthengine' is not an http.s. URL; see DARTS_EARTH_ENGINE_URL"):
+    with pytest.raises(SettingsError, match=r"'earthengine' is not an http\(s\) URL; see DARTS_EARTH_ENGINE_URL"):
         north(connect(url="earthengine"))
     with pytest.raises(SettingsError, match=rf"project {PROJECT} at {server.url}/elsewhere.*DARTS_EARTH_ENGINE_URL"):
         north(connect(url=f"{server.url}/elsewhere"))

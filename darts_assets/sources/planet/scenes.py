@@ -67,9 +67,9 @@ class PlanetScenes:
             raise SceneError(f"scene {scene.id} is no Planet image: it has no asset udm2 or udm")
         # The last of the bands that are read: a file that has it has all of them.
         index = NO_DATA if kind == "udm2" else 1
-        mask = SceneBand(
-            UDM, kind, assets[kind]["href"], index, nodata=None, dtype="uint8", size=size, checksum=checksum
-        )
+        size, checksum = assets[kind].get("file:size"), assets[kind].get("file:checksum")
+        href = assets[kind]["href"]
+        mask = SceneBand(UDM, kind, href, index, nodata=None, dtype="uint8", size=size, checksum=checksum)
         cell = item["properties"].get("pl:grid_cell")
         return replace(scene, source=PLANET, bands={**scene.bands, UDM: mask}, tile=cell)
 

@@ -276,7 +276,7 @@ def _check_band(scene: Scene, band: SceneBand, dataset: DatasetReader) -> Header
         raise RasterError(f"{where} has values of type {actual}, {band.dtype} was expected")
     if dataset.crs is None or dataset.crs != CRS.from_epsg(scene.epsg):
         actual = "no CRS" if dataset.crs is None else f"CRS {dataset.crs.to_string()}"
-        raise RasterError(f"{where} has {actual}, expected EPSG:{scene.epsg} as in its item")
+        raise RasterError(f"{where} has {actual}, its item EPSG:{scene.epsg}")
     grid = GeoBox(dataset.shape, dataset.transform, f"EPSG:{scene.epsg}")
     return Header(grid, dataset.block_shapes[band.index - 1][0])
 

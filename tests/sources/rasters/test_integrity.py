@@ -90,7 +90,7 @@ def test_wrong_dtype_of_classes(made, raster_writer):
 
 def test_wrong_crs(made, raster_writer):
     raster_writer(made.path("B03_10m"), made.values["green"], 10, epsg=32609)
-    assert_refused(made, "green", made.path("B03_10m"), "has CRS EPSG:32609, its item says EPSG:32608")
+    assert_refused(made, "green", made.path("B03_10m"), "has CRS EPSG:32609, its item EPSG:32608")
 
 
 def test_no_such_band_in_the_file(made):

@@ -80,9 +80,7 @@ def test_service_that_stays_down(web, web_scene):
 
 
 def test_nobody_answers():
-    with pytest.raises(
-        SourceUnavailableError, match=r"http://127\.0\.0\.1:9/item\.json cannot be read: 127\.0\.0\.1:9 refused"
-    ):
+    with pytest.raises(SourceUnavailableError, match=r"http://127\.0\.0\.1:9/item\.json cannot be read: .* refused"):
         read_item("http://127.0.0.1:9/item.json")
 
 

@@ -109,7 +109,7 @@ def test_too_many_requests_until_a_date(proxy: Proxy, expected: list[str]) -> No
 
 def test_a_service_that_wants_to_be_left_alone_for_long(proxy: Proxy) -> None:
     proxy.fail("POST /search", 429, times=9, Retry_After="3600")
-    with pytest.raises(SourceUnavailableError, match="HTTP status 429, .* because the service asks to wait 3600 s"):
+    with pytest.raises(SourceUnavailableError, match=r"HTTP status 429, .* because the service asks to wait 3600 s"):
         found(catalog_of(proxy.url))
     assert len(proxy.requests) == 1
 
@@ -128,9 +128,7 @@ def test_the_last_word(proxy: Proxy) -> None:
 
 
 def test_nobody_answers() -> None:
-    with pytest.raises(
-        SourceUnavailableError, match=r"POST http://127\.0\.0\.1:9/search failed: 127\.0\.0\.1:9 refused"
-    ):
+    with pytest.raises(SourceUnavailableError, match=r"POST http://127\.0\.0\.1:9/search failed: .* refused"):
         found(catalog_of("http://127.0.0.1:9"))
 
 
@@ -180,7 +178,7 @@ def test_a_service_that_does_not_want_us(proxy: Proxy, status: int, headers: dic
 def test_what_is_no_stac_api(tmp_path: Path) -> None:
     with serve_folder(tmp_path) as url, pytest.raises(SettingsError, match=f"POST {url}/search is refused: .* 501"):
         found(catalog_of(url))
-    with pytest.raises(SettingsError, match="stac.dataspace.copernicus.eu/v1/search is not a URL"):
+    with pytest.raises(SettingsError, match=r"stac\.dataspace\.copernicus\.eu/v1/search is not a URL"):
         found(catalog_of("stac.dataspace.copernicus.eu/v1"))
 
 
