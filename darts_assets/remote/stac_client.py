@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pystac
 import requests
 from pystac.link import HREF, Link
+from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
 from darts_assets.errors import DartsError, SceneError, SettingsError, SourceUnavailableError
@@ -20,8 +21,14 @@ from darts_assets.remote.retry import TransientError, connection_failure, is_tra
 TIMEOUT = (10.0, 120.0)
 """Seconds to connect, and without a byte."""
 
-_WRONG_SERVICE = {401, 403, 404, 405, 501}
+_WRONG_SERVICE = {401, 403, 405, 501}
 _LONGEST_MESSAGE = 300
+
+
+class MissingDocumentError(SettingsError, APIError):
+    """HTTP status 404; an APIError, because `pystac_client` interprets it."""
+
+    status_code = 404
 
 
 @dataclass
@@ -152,6 +159,8 @@ def _failure(response: requests.Response, subject: str) -> Exception:
         return TransientError(message, retry_after=retry_after(response.headers.get("Retry-After")))
     if response.is_redirect:
         return SettingsError(f"{subject}: the service moved to {shown(response.headers['Location'])}; set that URL")
+    if status == MissingDocumentError.status_code:
+        return MissingDocumentError(f"{subject} is refused: {message}")
     kind: type[DartsError] = SettingsError if status in _WRONG_SERVICE else SceneError
     return kind(f"{subject} is refused: {message}")
 
