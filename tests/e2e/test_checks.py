@@ -272,8 +272,8 @@ BOWTIE = Polygon([(0, 0), (100, 100), (100, 0), (0, 100)])
         (lambda t: t.drop(columns="npixel"), "columns are missing: npixel"),
         (lambda t: t.assign(npixel=31), "objects under 32 pixels: Region_ID 1, 2, 3 and"),
         (lambda t: t.assign(mean=60.0), "not between 0 and 1"),
-        (lambda t: t.set_crs("EPSG:32609", allow_override=True), "the CRS is EPSG:32609, that of the scene EPSG:32608"),
-        (lambda t: t.set_geometry(t.translate(xoff=1e5)), "outside of the scene: rows 0, 1, 2 and"),
+        (lambda t: t.set_crs("EPSG:32609", allow_override=True), "CRS is EPSG:32609, expected that of the scene, EPSG:32608"),
+        (lambda t: t.set_geometry(t.translate(xoff=1e5)), "outside the scene: rows 0, 1, 2 and"),
         (lambda t: t.set_geometry(t.boundary), "no polygons, or empty"),
         (
             lambda t: t.set_geometry([translate(BOWTIE, *t.geometry.iloc[0].centroid.coords[0]), *t.geometry[1:]]),
