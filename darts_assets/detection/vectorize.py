@@ -198,7 +198,7 @@ def segment_faults(
         faults.append(f"objects under {min_object_size} pixels: Region_ID {_listed(ids[small])}")
     figures = segments[["min", "median", "mean", "max"]].to_numpy()
     if not bool(((figures >= 0) & (figures <= 1)).all() and (figures[:, 0] <= figures[:, 3]).all()):
-        faults.append("object probabilities outside 0..1, or min above max")
+        faults.append("object probabilities are not between 0 and 1, or min is above max")
     return faults
 
 
@@ -209,12 +209,12 @@ def geometry_faults(table: gpd.GeoDataFrame, geobox: GeoBox, columns: Collection
         return [f"columns are missing: {', '.join(absent)}"]
     crs = CRS(str(geobox.crs))
     if table.crs is None or not table.crs.equals(crs):
-        return [f"CRS is {table.crs and table.crs.to_string()}, expected that of the scene, {crs.to_string()}"]
+        return [f"CRS is {table.crs and table.crs.to_string()}, expected {crs.to_string()}"]
     geometry = table.geometry.to_numpy()
     faults = []
     no_area = ~np.isin(shapely.get_type_id(geometry), (3, 6)) | shapely.is_empty(geometry)  # (Multi)Polygon
     if no_area.any():
-        faults.append(f"geometries are empty or not polygons: rows {_listed(np.flatnonzero(no_area))}")
+        faults.append(f"geometries are empty or no polygons: rows {_listed(np.flatnonzero(no_area))}")
     invalid = ~shapely.is_valid(geometry) & ~no_area
     if invalid.any():
         first = int(np.flatnonzero(invalid)[0])
