@@ -12,7 +12,6 @@ import dagster as dg
 import numpy as np
 import pytest
 import xarray as xr
-from harness import QUIET, Site, reason
 from PIL import Image
 from shapely.affinity import translate
 from shapely.geometry import Polygon
@@ -26,6 +25,7 @@ from darts_assets.settings import Settings
 from darts_assets.stores.tiles import read_tile, write_tile
 from darts_assets.stores.vectors import read_vectors, write_vectors
 from darts_assets.tiles import TileStream, geobox_of
+from tests.e2e.harness import QUIET, Site, reason
 
 BLOCKING = {"bands_complete", "probabilities_valid", "geometries_valid"}
 ALL = BLOCKING | {

@@ -4,13 +4,13 @@ import itertools
 
 import pytest
 import shapely
-from planted import Planted, assert_same, built, square
 from pyproj import Transformer
 from shapely.affinity import translate
 
 from darts_assets.errors import SettingsError
 from darts_assets.inventory.site_parameters import InventoryParameters
 from darts_assets.inventory.table_schemas import DESCRIPTIONS, FOLLOWED_COLUMNS, SITE_COLUMNS, SLUMP_COLUMNS
+from tests.inventory.planted import Planted, assert_same, built, square
 
 CUT = True
 
