@@ -38,7 +38,7 @@ from darts_assets.detection import (
 from darts_assets.features import PreprocessParameters, preprocess
 from darts_assets.model import SegmentParameters
 from darts_assets.orchestration.core.partitions import SENTINEL2
-from darts_assets.orchestration.core.raw_scene_store import quality_bands
+from darts_assets.orchestration.core.scene_store import quality_bands
 from darts_assets.orchestration.scene_chain.raw_scene import RawSceneConfig, keep_raw_scene
 from darts_assets.stores.tiles import read_tile, write_tile
 from darts_assets.stores.vectors import read_vectors, write_vectors

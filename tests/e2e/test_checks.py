@@ -20,8 +20,8 @@ from shapely.geometry import Polygon
 from darts_assets.demo import World
 from darts_assets.orchestration.core.multi_partition import one_by_one
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
-from darts_assets.orchestration.scene_chain import column_schemas
-from darts_assets.orchestration.scene_chain.checks.segmentation_checks import require_valid
+from darts_assets.orchestration.scene_chain.polygons import EXTENT, SEGMENTS
+from darts_assets.orchestration.scene_chain.segmentation import require_valid
 from darts_assets.settings import Settings
 from darts_assets.stores.tiles import read_tile, write_tile
 from darts_assets.stores.vectors import read_vectors, write_vectors
@@ -399,10 +399,10 @@ def test_pictures_are_there_and_small(finished: Finished) -> None:
 
 def test_vector_assets_have_the_columns_that_they_name(finished: Finished) -> None:
     tables = finished.site.load("polygons", finished.clear)
-    for name, schema in (("segments", column_schemas.SEGMENTS), ("extent", column_schemas.EXTENT)):
+    for name, schema in (("segments", SEGMENTS), ("extent", EXTENT)):
         assert {c.name: c.type for c in schema.columns} == dict(tables[name].dtypes.astype(str))
         assert all(column.description for column in schema.columns)
     graph = finished.site.defs.resolve_asset_graph()
     for step in ("polygons", "products"):
         shown = graph.get(SENTINEL2.key(step)).metadata["dagster/column_schema"]
-        assert shown.value == column_schemas.SEGMENTS
+        assert shown.value == SEGMENTS

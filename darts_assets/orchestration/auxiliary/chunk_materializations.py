@@ -9,9 +9,8 @@ from darts_assets.bands import AuxiliaryLayer
 from darts_assets.errors import ChunksFailedError, CubeError, MissingChunksError
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
 from darts_assets.orchestration.core.dynamic_partitions import materialized, register, registered_with
-from darts_assets.orchestration.core.metadata import as_metadata, image_link
+from darts_assets.orchestration.core.metadata import as_metadata, image_link, provenance
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, CHUNK_PARTITIONS
-from darts_assets.orchestration.core.provenance import provenance
 from darts_assets.orchestration.core.step_metrics import Meter, versions
 
 if TYPE_CHECKING:

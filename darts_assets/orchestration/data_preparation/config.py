@@ -9,8 +9,8 @@ from darts_assets.errors import SettingsError
 from darts_assets.orchestration.core.dynamic_partitions import registered_with
 from darts_assets.orchestration.core.partitions import SENTINEL2
 from darts_assets.orchestration.core.pod_resources import CHUNKS_PER_RUN
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
-from darts_assets.orchestration.core.source_resources import SceneCatalogs
+from darts_assets.orchestration.core.resources import SceneCatalogs
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.discovery import FoundScenes, find_and_register
 from darts_assets.orchestration.scene_discovery.planet_selection import PlanetChoice
 from darts_assets.orchestration.scene_discovery.selection import SceneChoice

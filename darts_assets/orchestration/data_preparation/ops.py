@@ -18,13 +18,11 @@ from darts_assets.orchestration.core.dynamic_partitions import materialized
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.io_managers import forget_values
 from darts_assets.orchestration.core.metadata import as_metadata
-from darts_assets.orchestration.core.models import Models
 from darts_assets.orchestration.core.multi_partition import Failures, recorded_by
 from darts_assets.orchestration.core.partitions import FAMILIES, SENTINEL2, SceneFamily
 from darts_assets.orchestration.core.pod_resources import POOLS
-from darts_assets.orchestration.core.raw_scene_store import RawScenes
-from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.resources import Models, Store
+from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.data_preparation.record_raw_scene import fetch_and_record
 from darts_assets.orchestration.scene_chain.raw_scene import RawSceneConfig
 

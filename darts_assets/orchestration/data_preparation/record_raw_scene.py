@@ -7,8 +7,7 @@ import dagster as dg
 from darts_assets.orchestration.core.metadata import as_metadata
 from darts_assets.orchestration.core.multi_partition import version_tags
 from darts_assets.orchestration.core.partitions import SceneFamily
-from darts_assets.orchestration.core.raw_scene_store import RawScenes
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.core.step_metrics import Meter, versions
 from darts_assets.orchestration.scene_chain.raw_scene import CODE_VERSION, RawSceneConfig, keep_raw_scene
 

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterEventType as Kind
 
-from darts_assets.orchestration.core.failure_messages import failed_partitions, sentence_of_error, sentence_of_step
+from darts_assets.orchestration.core.error_handling import failed_partitions, sentence_of_error, sentence_of_step
 
 BACKFILL_TAG = "dagster/backfill"
 

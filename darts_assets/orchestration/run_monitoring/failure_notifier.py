@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import dagster as dg
 
 from darts_assets.errors import DartsError, SettingsError
-from darts_assets.orchestration.core.failure_messages import sentence_of_error, sentence_of_step
+from darts_assets.orchestration.core.error_handling import sentence_of_error, sentence_of_step
 from darts_assets.settings import Settings
 
 SENSOR = "failed_runs"

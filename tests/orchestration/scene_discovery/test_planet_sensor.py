@@ -13,7 +13,7 @@ from planet_deliveries import EARLIER, ORTHOTILE, SCENE, rest, write_image, writ
 
 from darts_assets.definitions import build_defs
 from darts_assets.orchestration.core.partitions import PLANET
-from darts_assets.orchestration.core.source_resources import SourceAccess
+from darts_assets.orchestration.core.resources import SourceAccess
 from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders
 from darts_assets.settings import Settings
 

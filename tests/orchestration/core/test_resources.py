@@ -10,7 +10,7 @@ from stac_api import StacApi
 
 from darts_assets.definitions import build_defs
 from darts_assets.errors import SettingsError
-from darts_assets.orchestration.core.source_resources import CDSE_ENDPOINT, SceneCatalogs, SourceAccess
+from darts_assets.orchestration.core.resources import CDSE_ENDPOINT, SceneCatalogs, SourceAccess
 from darts_assets.orchestration.scene_discovery.selection import SceneChoice, SceneFilters, by_ids
 from darts_assets.settings import Settings
 from darts_assets.sources.stac.scene_selection import SceneFilter, Selection
