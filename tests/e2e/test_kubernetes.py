@@ -199,7 +199,7 @@ def test_a_step_that_is_told_to_end_leaves_nothing_and_is_done_again(storm: Stor
 def test_a_run_whose_step_was_killed_is_retried_although_the_step_failed(storm: Storm) -> None:
     (pod,) = storm.befallen("killed", SEGMENTATION)
     lost = storm.run_of(pod)
-    assert "the pods of steps were lost before they had ended: sentinel2__segmentation" in storm.reason(lost)
+    assert "the pods of these steps were lost before the steps ended: sentinel2__segmentation" in storm.reason(lost)
     assert storm.retry_of(lost).is_success
 
 
