@@ -14,15 +14,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
-from equal_stores import assert_equal_stores
-from harness import Site
-from installation import Installation
-from kubernetes_pods import Fault, Pod
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.demo import World
 from darts_assets.orchestration.core.partitions import STEPS
 from darts_assets.settings import Settings
+from tests.e2e.equal_stores import assert_equal_stores
+from tests.e2e.harness import Site
+from tests.e2e.installation import Installation
+from tests.servers.kubernetes.pods import Fault, Pod
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 SCENES = int(os.environ.get("DARTS_ASSETS_TEST_CLUSTER_SCENES", "2"))
 

@@ -12,15 +12,15 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
-from equal_stores import assert_equal_stores
-from harness import Site
-from installation import Installation
-from kubernetes_pods import Fault, Pod
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.demo import World
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 from darts_assets.settings import Settings
+from tests.e2e.equal_stores import assert_equal_stores
+from tests.e2e.harness import Site
+from tests.e2e.installation import Installation
+from tests.servers.kubernetes.pods import Fault, Pod
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from scene_feed import SceneFeed, scene
 from sqlalchemy import Engine, event
-from stac_api import StacApi
 
 from darts_assets.definitions import build_defs
 from darts_assets.orchestration.core.dynamic_partitions import (
@@ -25,6 +23,8 @@ from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 from darts_assets.orchestration.data_preparation.config import PrepareDataConfig, find_scenes_for
 from darts_assets.orchestration.scene_discovery.watched_areas import Watch
 from darts_assets.settings import Settings
+from tests.servers.stac_api.scene_feed import SceneFeed, scene
+from tests.servers.stac_api.server import StacApi
 
 SCENES = SENTINEL2.partitions
 PRODUCTS = SENTINEL2.key(STEPS[-1])
