@@ -12,11 +12,11 @@ import geopandas as gpd
 import pyogrio
 import pystac
 import pytest
-from harness import QUIET, Site, metadata_of, reason
 from rio_cogeo.cogeo import cog_validate
 
 from darts_assets.demo import World
 from darts_assets.settings import Settings
+from tests.e2e.harness import QUIET, Site, metadata_of, reason
 
 
 @pytest.fixture(scope="module")

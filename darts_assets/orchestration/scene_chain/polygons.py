@@ -144,7 +144,7 @@ def build_polygon_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
 
 
 def _sound(vectors: Any, tile: Any, min_object_size: int) -> Verdict:
-    from darts_assets.detection.validity import geometry_faults, segment_faults
+    from darts_assets.detection.vectorize import geometry_faults, segment_faults
     from darts_assets.stores.tiles import read_geobox
     from darts_assets.stores.vectors import read_vectors
 

@@ -5,8 +5,6 @@ import logging
 from pathlib import Path
 
 import pytest
-from earth_search_api import earth_search_of
-from stac_api import StacApi
 
 from darts_assets.definitions import build_defs
 from darts_assets.errors import SettingsError
@@ -14,6 +12,8 @@ from darts_assets.orchestration.core.resources import CDSE_ENDPOINT, SceneCatalo
 from darts_assets.orchestration.scene_discovery.selection import SceneChoice, SceneFilters, by_ids
 from darts_assets.settings import Settings
 from darts_assets.sources.stac.scene_selection import SceneFilter, Selection
+from tests.servers.stac_api.earth_search import earth_search_of
+from tests.servers.stac_api.server import StacApi
 
 CDSE_ID = "S2A_MSIL2A_20230615T123456_N0509_R012_T33UUP_20230615T145312"
 EARTH_SEARCH_ID = "S2A_33UUP_20230615_0_L2A"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from file_server import running
+from tests.servers.network.file_server import running
 
 _LARGEST_PAGE = 267
 _OPERATORS = {"eq": "=", "lte": "<=", "gte": ">=", "in": "in"}

@@ -18,8 +18,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import kubernetes_validate
 import yaml
-from kubernetes_cluster import Cluster
-from kubernetes_containers import Object
+
+from tests.servers.kubernetes.cluster import Cluster
+from tests.servers.kubernetes.containers import Object
 
 _LABEL = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")

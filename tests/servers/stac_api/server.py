@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from postgres import Cluster
+
+from tests.servers.postgres.cluster import Cluster
 
 _USER = "stac"
 _SECONDS = 30

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from kubernetes_containers import ContainerConfigError, Node, Object, prepare
+from tests.servers.kubernetes.containers import ContainerConfigError, Node, Object, prepare
 
 
 @dataclass

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from kubernetes import client, config
 from kubernetes.client.rest import ApiException
-from kubernetes_api import kubernetes_api
-from kubernetes_cluster import Cluster
-from kubernetes_pods import Fault
+
+from tests.servers.kubernetes.api import kubernetes_api
+from tests.servers.kubernetes.cluster import Cluster
+from tests.servers.kubernetes.pods import Fault
 
 VERBS = ["create", "get", "list", "delete"]
 MANIFESTS = [

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from kubernetes_containers import Node, Object
-from kubernetes_pods import Fault, Pod, now
+from tests.servers.kubernetes.containers import Node, Object
+from tests.servers.kubernetes.pods import Fault, Pod, now
 
 
 class Cluster:

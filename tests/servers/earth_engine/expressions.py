@@ -9,8 +9,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from earth_engine_images import Image, Points, add_bands, cast, constant, described, mosaic, select, unmask
-from earth_engine_tables import ALGORITHMS, Table, feature_of
+
+from tests.servers.earth_engine.images import (
+    Image,
+    Points,
+    add_bands,
+    cast,
+    constant,
+    described,
+    mosaic,
+    select,
+    unmask,
+)
+from tests.servers.earth_engine.tables import ALGORITHMS, Table, feature_of
 
 Collections = Mapping[str, tuple[Image, ...]]
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 from pystac_client import Client
-from stac_api import StacApi
+
+from tests.servers.stac_api.server import StacApi
 
 
 def make_item(number: int) -> dict[str, Any]:

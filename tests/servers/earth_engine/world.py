@@ -3,11 +3,11 @@
 from functools import partial
 
 import numpy as np
-from earth_engine_expressions import Collections, Image
 from odc.geo.geobox import GeoBox
 
 from darts_assets.cubes import tcvis_spec
 from darts_assets.cubes.tcvis import PROVIDER_NAMES, RESOLUTION, collection_of
+from tests.servers.earth_engine.expressions import Collections, Image
 
 GRID = tcvis_spec(2024).grid
 FULL, PARTLY, EMPTY = (80, 500), (80, 501), (80, 600)

@@ -7,7 +7,8 @@ from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
-from earth_engine_images import Image, Layers, Lazy
+
+from tests.servers.earth_engine.images import Image, Layers, Lazy
 
 HARMONIZED, ORIGINAL = "COPERNICUS/S2_SR_HARMONIZED", "COPERNICUS/S2_SR"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
-from file_server import running
+from tests.servers.network.file_server import running
 
 Way = Literal["drop", "cut", "stall"] | int
 """How an answer is broken: a closed connection, half of the body, silence for a minute, or an HTTP status."""

@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from stac_api import StacApi
-
 from darts_assets.sources.stac.services import CDSE
+from tests.servers.stac_api.server import StacApi
 
 Item = dict[str, Any]
 

@@ -24,10 +24,10 @@ import ee
 import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from earth_engine_expressions import Collections, ExpressionError, Pages, compute_pixels
 from google.auth import jwt
 
 from darts_assets.earth_engine import EarthEngineOptions
+from tests.servers.earth_engine.expressions import Collections, ExpressionError, Pages, compute_pixels
 
 PROJECT = "darts-test"
 SUBJECT_TOKEN = "token-of-a-pod"
