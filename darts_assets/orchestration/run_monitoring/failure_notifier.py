@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import dagster as dg
 
 from darts_assets.errors import DartsError, SettingsError
-from darts_assets.orchestration.core.failure_messages import sentence_of_error, sentence_of_step
+from darts_assets.orchestration.core.error_handling import failure_message, root_message
 from darts_assets.settings import Settings
 
 SENSOR = "failed_runs"
@@ -187,10 +187,10 @@ def summarize_failure(context: dg.RunFailureSensorContext, ui_url: str | None) -
     run, steps = context.dagster_run, context.get_step_failure_events()
     ends = [run.tags[tag] for tag in (_FIRST, _LAST) if tag in run.tags]
     if steps:
-        reason = sentence_of_step(steps[0].step_failure_data)
+        reason = failure_message(steps[0].step_failure_data)
     else:
         error = getattr(context.failure_event.event_specific_data, "error", None)
-        reason = sentence_of_error(error) if error else (context.failure_event.message or "the run did not start")
+        reason = root_message(error) if error else (context.failure_event.message or "the run did not start")
     return FailedRun(
         run_id=run.run_id,
         job=run.job_name,
