@@ -2,7 +2,8 @@
 
 Two formats of DARTS are supported. *Lightning*: `hyper_parameters.config` and `state_dict`, with names that start with
 `model.`. *Legacy*: `config` and `statedict`, with bands as a list, as `{"bands": [...], ...}`, or as
-`input_combination` beside `norm_factors`. The factors are ignored, as in DARTS: `darts_assets.bands` defines the model representation.
+`input_combination` beside `norm_factors`. The factors are ignored, as in DARTS: `darts_assets.bands` defines the model
+representation.
 
 A pickle runs code by naming a global and calling it. The reader here rejects every global that is not listed, and
 replaces the listed ones by `Inert`.
