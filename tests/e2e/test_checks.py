@@ -17,7 +17,7 @@ from shapely.affinity import translate
 from shapely.geometry import Polygon
 
 from darts_assets.demo import World
-from darts_assets.orchestration.core.multi_partition import one_by_one
+from darts_assets.orchestration.core.multi_partition import materialize_each
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 from darts_assets.orchestration.scene_chain.polygons import EXTENT, SEGMENTS
 from darts_assets.orchestration.scene_chain.segmentation import require_valid
@@ -357,7 +357,7 @@ def test_of_several_scenes_segmented_in_a_run_the_insane_one_fails_alone(finishe
             require_valid(context, SENTINEL2, store, scene)
             return dg.MaterializeResult(data_version=dg.DataVersion("one"))
 
-        yield from one_by_one(context, segmented)
+        yield from materialize_each(context, segmented)
 
     result = dg.materialize(
         [segmentation], instance=damaged.instance, run_config=QUIET, raise_on_error=False,

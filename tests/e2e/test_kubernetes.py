@@ -2,7 +2,7 @@
 calls of the real client, Jobs are processes here, and pods are lost in every way that there is.
 
 The overlay for GPUs with a pod per run, PostgreSQL, and a store on S3. `DARTS_ASSETS_TEST_CLUSTER_SCENES=30` makes the
-backfill larger; see the README.
+backfill larger; see CONTRIBUTING.md.
 """
 
 import json
@@ -199,7 +199,7 @@ def test_a_step_that_is_told_to_end_leaves_nothing_and_is_done_again(storm: Stor
 def test_a_run_whose_step_was_killed_is_retried_although_the_step_failed(storm: Storm) -> None:
     (pod,) = storm.befallen("killed", SEGMENTATION)
     lost = storm.run_of(pod)
-    assert "the pods of steps were lost before they had ended: sentinel2__segmentation" in storm.reason(lost)
+    assert "the pods of these steps were lost before the steps ended: sentinel2__segmentation" in storm.reason(lost)
     assert storm.retry_of(lost).is_success
 
 

@@ -96,7 +96,7 @@ def test_a_pod_for_each_step(world: World, tmp_path: Path, monkeypatch: pytest.M
         with mapped("overlays/gpu", world, tmp_path, faults, **store) as done:
             assert done.status is BulkActionStatus.COMPLETED_SUCCESS
             (reason,) = done.reasons()
-            assert "the pods of steps were lost before they had ended: sentinel2__preprocessed_tile" in reason
+            assert "the pods of these steps were lost before the steps ended: sentinel2__preprocessed_tile" in reason
             ops = [pod.labels["dagster/op"] for pod in done.steps()]
             assert {f"sentinel2__{step}" for step in STEPS} <= set(ops)
             again = {op for op in ops if ops.count(op) > 1}

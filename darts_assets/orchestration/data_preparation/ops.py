@@ -65,8 +65,8 @@ def fetching(family: SceneFamily) -> dg.OpDefinition:
                     )  # fmt: skip
                     said["fetched"] += bool(fetched)
                 said["scenes"].append(scene_id)
-        failures.try_again()
-        said["failed"] = failures.said
+        failures.retry_transient()
+        said["failed"] = failures.messages
         context.add_output_metadata(as_metadata(said))
         return said
 
@@ -88,7 +88,7 @@ def choose_chunks_under(
 ) -> Iterator[dg.DynamicOutput[Value] | dg.Output[Value]]:
     """Batches of chunks to fill by layer, and how many are needed and missing by cube."""
     failures = Failures(context)
-    facts: Value = {"cubes": {}, "failed": failures.said}
+    facts: Value = {"cubes": {}, "failed": failures.messages}
     work: list[tuple[ChosenChunks, list[str]]] = []
     ids = [scene_id for batch in fetched for scene_id in batch["scenes"]]
     with domain_call(context.log):
@@ -134,8 +134,8 @@ def _filling(layer: AuxiliaryLayer) -> dg.OpDefinition:
         with failures.of(f"chunks of {batch['cube']}"):
             filled = fill_and_record(context, cubes, layer, cubes.cube_named(batch["cube"]), batch["keys"])
             said |= {"filled": len(filled), "bytes": sum(chunk.bytes for chunk in filled)}
-        failures.try_again()
-        said["failed"] = failures.said
+        failures.retry_transient()
+        said["failed"] = failures.messages
         context.add_output_metadata(as_metadata(said))
         return said
 

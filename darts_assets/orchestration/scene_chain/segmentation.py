@@ -10,7 +10,7 @@ from darts_assets.model.segmentation_parameters import PrecisionSetting
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.io_managers import TilesOfRun, keep_tile
 from darts_assets.orchestration.core.metadata import as_metadata, provenance
-from darts_assets.orchestration.core.multi_partition import beta_policies, one_by_one, partitions_per_run
+from darts_assets.orchestration.core.multi_partition import beta_policies, materialize_each, partitions_per_run
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Models, Store
@@ -91,7 +91,7 @@ def build_segmentation(family: SceneFamily, scenes_per_run: int = 1) -> dg.Asset
             said = as_metadata({"models": parameters["models"], "config": config.model_dump(), "provenance": facts})
             return dg.MaterializeResult(metadata={**said, **kept}, data_version=dg.DataVersion(facts["data_version"]))
 
-        yield from one_by_one(context, segmented)
+        yield from materialize_each(context, segmented)
 
     return segmentation
 

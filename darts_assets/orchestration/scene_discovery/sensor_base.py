@@ -16,7 +16,7 @@ from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.registration import register_found
 
 if TYPE_CHECKING:
-    from dagster._core.definitions.sensor_definition import RawSensorEvaluationFunction
+    from darts_assets.orchestration.core.dagster_compat import RawSensorEvaluationFunction
 
 C = TypeVar("C", bound=BaseModel)
 
