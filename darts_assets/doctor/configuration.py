@@ -10,9 +10,8 @@ import dagster as dg
 from darts_assets.bands import AuxiliaryLayer, auxiliary_layers
 from darts_assets.doctor.findings import Finding
 from darts_assets.errors import DartsError, SettingsError
-from darts_assets.orchestration.core.models import Models
 from darts_assets.orchestration.core.partitions import FAMILIES
-from darts_assets.orchestration.core.source_resources import SourceAccess
+from darts_assets.orchestration.core.resources import Models, SourceAccess
 from darts_assets.orchestration.run_monitoring.failure_notifier import build_notifier
 from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders
 from darts_assets.orchestration.scene_discovery.watched_areas import Watch

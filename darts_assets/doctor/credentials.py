@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from darts_assets.doctor.findings import Finding
 from darts_assets.doctor.web import TIMEOUT, error_code
 from darts_assets.errors import DartsError, SettingsError
-from darts_assets.orchestration.core.source_resources import SceneCatalogs
+from darts_assets.orchestration.core.resources import SceneCatalogs
 
 if TYPE_CHECKING:
     from darts_assets.earth_engine import EarthEngineOptions

@@ -6,8 +6,7 @@ What runs a model is imported from its module: `checkpoint.load_model`, `checkpo
 """
 
 from darts_assets.model.checkpoint_location import local_checkpoint
-from darts_assets.model.ensemble import required_bands, terrain_convention
-from darts_assets.model.header import CheckpointHeader, read_header
+from darts_assets.model.header import CheckpointHeader, read_header, required_bands, terrain_convention
 from darts_assets.model.segmentation_parameters import SegmentParameters
 
 __all__ = [

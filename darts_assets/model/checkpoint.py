@@ -12,8 +12,16 @@ import segmentation_models_pytorch as smp
 import torch
 
 from darts_assets.errors import CheckpointError
-from darts_assets.model._pickle import INERT_GLOBALS, PLAIN_GLOBALS, Inert, read_pickle
-from darts_assets.model.header import CheckpointHeader, Terrain, file_digest, read_header
+from darts_assets.model.header import (
+    INERT_GLOBALS,
+    PLAIN_GLOBALS,
+    CheckpointHeader,
+    Inert,
+    Terrain,
+    file_digest,
+    read_header,
+    read_pickle,
+)
 
 _PREFIX = "model."
 """What Lightning puts before the names of the weights."""

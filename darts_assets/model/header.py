@@ -1,15 +1,18 @@
-"""What a checkpoint says of itself, read without torch and without running its code.
+"""Reads the pickle inside a `torch.save` file without torch, and without running anything it asks for.
 
-Two formats of DARTS are known. *Lightning*: `hyper_parameters.config` and `state_dict`, whose names start with
-`model.`. *Legacy*: `config` and `statedict`; its bands are a list, or a dictionary `{"bands": [...], ...}`, or, older
-still, `input_combination` beside `norm_factors`. The factors of old files are ignored, as DARTS ignores them: the
-model representation of `darts_assets.bands` is the one and only.
+A pickle runs code by naming a global and calling it. Here a name that is not on the list is an error, and every name
+that is on it stands for `Inert`, so there is nothing to call.
 """
 
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Mapping
+import io
+import pickle
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,7 +20,122 @@ from typing import Any, Literal, get_args
 
 from darts_assets.bands import FEATURES, OPTICAL
 from darts_assets.errors import CheckpointError
-from darts_assets.model._pickle import read_pickle
+
+MAX_PICKLE_BYTES = 256 * 2**20
+"""The pickle holds names and shapes, never weights: a larger one is not what it says."""
+
+_BEFORE_TORCH_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+
+class Inert:
+    """Stands for any object of a pickle that is not plain data: takes everything, keeps nothing, does nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Inert":
+        """An instance, whatever the arguments."""
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+PLAIN_GLOBALS: dict[str, type] = {
+    f"{module}.{name}": kind
+    for module in ("builtins", "__builtin__")
+    for name, kind in (("dict", dict), ("list", list), ("set", set))
+}
+"""Old DARTS checkpoints pickle their bands as a call of `dict`."""
+
+INERT_GLOBALS = frozenset(
+    {
+        *(
+            f"{module}.{flavour}Path"
+            for module in ("pathlib", "pathlib._local")
+            for flavour in ("Posix", "Windows", "PurePosix", "PureWindows")
+        ),
+        *(f"{module}.multiarray.scalar" for module in ("numpy.core", "numpy._core")),
+        "numpy.dtype",
+    }
+)
+"""Leftovers of training scripts (paths, numpy numbers) beside the weights; torch would refuse them."""
+
+_TORCH_GLOBALS = frozenset(
+    {
+        "torch.Size",
+        "torch.device",
+        "torch.Tensor",
+        "torch.nn.parameter.Parameter",
+        "torch.serialization._get_layout",
+        "torch._tensor._rebuild_from_type_v2",
+        "torch.storage.TypedStorage",
+        "torch.storage.UntypedStorage",
+        "_codecs.encode",
+        *(f"torch.float{bits}" for bits in (16, 32, 64)),
+        *(f"torch.int{bits}" for bits in (8, 16, 32, 64)),
+        "torch.bfloat16",
+        "torch.uint8",
+        "torch.bool",
+    }
+)
+
+
+class _Reader(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        full = f"{module}.{name}"
+        if full == "collections.OrderedDict":
+            return OrderedDict
+        if full in PLAIN_GLOBALS:
+            return PLAIN_GLOBALS[full]
+        tensor = (module == "torch" and name.endswith("Storage")) or (
+            module == "torch._utils" and name.startswith("_rebuild_")
+        )
+        if tensor or full in _TORCH_GLOBALS or full in INERT_GLOBALS:
+            return Inert
+        raise CheckpointError(f"it asks for {full}, which a checkpoint must not; nothing of it was run")
+
+    def persistent_load(self, pid: Any) -> Any:
+        return Inert()
+
+
+def read_pickle(path: Path) -> Any:
+    """The object in a `torch.save` file, with `Inert` in the place of tensors and of everything else with behaviour.
+
+    Raises:
+        CheckpointError: if the file is missing, unreadable, not a `torch.save` file, or names a forbidden global.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_BEFORE_TORCH_1_6))
+            if head == _BEFORE_TORCH_1_6:
+                raise CheckpointError(
+                    f"checkpoint {path} is in the format of PyTorch before 1.6; load and save it again with a newer one"
+                )
+            with zipfile.ZipFile(file) as archive:
+                content = _data_pickle(archive, path)
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, RuntimeError, zlib.error, EOFError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint, or is truncated: {error}") from error
+    try:
+        return _Reader(content).load()
+    except CheckpointError as error:
+        raise CheckpointError(f"checkpoint {path} is refused: {error}") from error
+    except Exception as error:  # a malformed pickle can raise anything
+        raise CheckpointError(f"checkpoint {path} is corrupt: {error!r}") from error
+
+
+def _data_pickle(archive: zipfile.ZipFile, path: Path) -> Any:
+    found = [
+        info for info in archive.infolist() if info.filename.count("/") == 1 and info.filename.endswith("/data.pkl")
+    ]
+    if len(found) != 1:
+        raise CheckpointError(f"{path} is a zip file, but not a checkpoint: it has no data.pkl as torch.save writes it")
+    if found[0].file_size > MAX_PICKLE_BYTES:
+        raise CheckpointError(f"checkpoint {path} is refused: its data.pkl has {found[0].file_size} bytes")
+    return io.BytesIO(archive.read(found[0]))
+
 
 Terrain = Literal["darts-2025", "darts-2026", "physical"]
 TERRAIN_CONVENTIONS: tuple[Terrain, ...] = get_args(Terrain)
@@ -191,3 +309,40 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, bool | int | float | str)
+
+
+DEFAULT_TERRAIN: Terrain = "darts-2025"
+"""The convention of a checkpoint that names none: the published ones were trained on it."""
+
+
+def required_bands(headers: Sequence[CheckpointHeader]) -> tuple[str, ...]:
+    """The bands that any of the models takes, in the order of `FEATURES` (then other optical bands, then `dem`)."""
+    wanted = {band for header in headers for band in header.bands}
+    return tuple(band for band in MODEL_BANDS if band in wanted)
+
+
+def terrain_convention(headers: Sequence[CheckpointHeader]) -> Terrain:
+    """The terrain convention on which all models were trained.
+
+    Raises:
+        CheckpointError: if they disagree: one tile cannot serve them all.
+    """
+    conventions = {header.name: header.terrain or DEFAULT_TERRAIN for header in headers}
+    if len(set(conventions.values())) > 1:
+        named = ", ".join(f"{name} {convention}" for name, convention in conventions.items())
+        raise CheckpointError(f"the models of the ensemble were trained on different terrain conventions: {named}")
+    return next(iter(conventions.values()), DEFAULT_TERRAIN)
+
+
+def check_ensemble(headers: Sequence[CheckpointHeader]) -> None:
+    """Refuse what is no ensemble.
+
+    Raises:
+        CheckpointError: if there is no model, or two have the same name, or their terrain conventions differ.
+    """
+    if not headers:
+        raise CheckpointError("an ensemble needs at least one checkpoint")
+    names = [header.name for header in headers]
+    if len(set(names)) != len(names):
+        raise CheckpointError(f"two models of the ensemble have the same name: {', '.join(names)}")
+    terrain_convention(headers)

@@ -18,15 +18,15 @@ import ee
 import pytest
 import requests
 from click.testing import CliRunner
-from earth_engine_server import PROJECT, EarthEngineServer
-from earth_engine_server import serving as serving_earth_engine
-from no_sockets import NO_SOCKETS
-from rclone_server import serving as serving_careless_s3
-from s3_server import S3Server
 
 from darts_assets.cli import cli
 from darts_assets.demo import DEMO_CHECKPOINT
 from darts_assets.settings import settings
+from tests.servers.earth_engine.server import PROJECT, EarthEngineServer
+from tests.servers.earth_engine.server import serving as serving_earth_engine
+from tests.servers.network.no_sockets import NO_SOCKETS
+from tests.servers.s3.moto_server import S3Server
+from tests.servers.s3.rclone_server import serving as serving_careless_s3
 
 SECRET = "SECRETsecretSECRET"
 TOKEN = "TOKENtokenTOKEN"

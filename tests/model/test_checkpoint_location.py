@@ -10,13 +10,13 @@ from pathlib import Path
 import obstore
 import pytest
 import torch
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.demo import DEMO_CHECKPOINT
 from darts_assets.errors import CheckpointError, SourceUnavailableError
 from darts_assets.model import local_checkpoint, read_header
 from darts_assets.model.checkpoint import load_model
 from darts_assets.stores.location import StoreLocation
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 SECRET = "wJalrXUtnFEMI-secret-key"
 

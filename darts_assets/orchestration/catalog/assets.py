@@ -11,12 +11,10 @@ import dagster as dg
 
 from darts_assets.catalog.detection_columns import COLUMNS
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata, image_link
-from darts_assets.orchestration.core.models import Models
+from darts_assets.orchestration.core.metadata import as_metadata, image_link, provenance
 from darts_assets.orchestration.core.partitions import FAMILIES, OWNER
 from darts_assets.orchestration.core.pod_resources import op_tags
-from darts_assets.orchestration.core.provenance import provenance
-from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.resources import Models, Store
 from darts_assets.orchestration.core.step_metrics import measured
 
 CODE_VERSION = "1"

@@ -11,14 +11,13 @@ import dagster as dg
 
 from darts_assets.errors import SettingsError
 from darts_assets.inventory.site_parameters import FollowParameters, InventoryParameters
-from darts_assets.inventory.table_schemas import MEANINGS, SITE_COLUMNS, SLUMP_COLUMNS
+from darts_assets.inventory.table_schemas import DESCRIPTIONS, SITE_COLUMNS, SLUMP_COLUMNS
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata, image_link
+from darts_assets.orchestration.core.metadata import as_metadata, data_version, image_link, provenance
 from darts_assets.orchestration.core.partitions import FAMILIES, OWNER, SceneFamily
 from darts_assets.orchestration.core.pod_resources import op_tags
-from darts_assets.orchestration.core.provenance import data_version, provenance
 from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.stores.publish import Place
 
@@ -102,7 +101,7 @@ def build_inventory() -> list[dg.AssetsDefinition]:
 
 
 def _of_inventory(key: dg.AssetKey, columns: dict[str, str]) -> InventoryArguments:
-    table = [dg.TableColumn(name, dtype, MEANINGS[name]) for name, dtype in columns.items()]
+    table = [dg.TableColumn(name, dtype, DESCRIPTIONS[name]) for name, dtype in columns.items()]
     schema = dg.TableSchema([*table, dg.TableColumn("geometry", "multipolygon", "outline, EPSG:6931")])
     return {
         "key": key, "group_name": GROUP, "owners": [OWNER], "kinds": {"geoparquet", "geopackage"}, "pool": GROUP,

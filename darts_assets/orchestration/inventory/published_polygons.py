@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import obstore
 
 from darts_assets.errors import DartsError, NotReadableError, StoreError
-from darts_assets.inventory.records import SceneRecord
+from darts_assets.inventory.table_schemas import SceneRecord
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 
 if TYPE_CHECKING:
     import geopandas as gpd

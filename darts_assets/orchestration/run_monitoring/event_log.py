@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterEventType as Kind
 
-from darts_assets.orchestration.core.failure_messages import failed_partitions, sentence_of_error, sentence_of_step
+from darts_assets.orchestration.core.error_handling import failed_partitions, failure_message, root_message
 
 BACKFILL_TAG = "dagster/backfill"
 
@@ -87,7 +87,7 @@ def step_rows(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dict[str
             continue
         if kind in (Kind.RUN_FAILURE, Kind.RUN_CANCELED):
             error = getattr(said.event_specific_data, "error", None)
-            ended = sentence_of_error(error) if error else (said.message or "the run was canceled")
+            ended = root_message(error) if error else (said.message or "the run was canceled")
         elif kind is Kind.ASSET_MATERIALIZATION_PLANNED:
             planned[_asset(said), said.partition] = said.step_key or ""
         elif kind is Kind.ASSET_MATERIALIZATION:
@@ -127,7 +127,7 @@ def _note(step: _Step, event: dg.DagsterEvent, time: float) -> None:
         step.ended, step.succeeded = time, True
     elif event.event_type is Kind.STEP_FAILURE:
         data = event.step_failure_data
-        step.ended, step.error, step.failed = time, sentence_of_step(data), failed_partitions(data)
+        step.ended, step.error, step.failed = time, failure_message(data), failed_partitions(data)
 
 
 def _told(event: dg.DagsterEvent) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import dagster as dg
 
 from darts_assets.errors import DartsError, SettingsError
-from darts_assets.orchestration.core.failure_messages import sentence_of_error, sentence_of_step
+from darts_assets.orchestration.core.error_handling import failure_message, root_message
 from darts_assets.settings import Settings
 
 SENSOR = "failed_runs"
@@ -198,10 +198,10 @@ def failed_run(context: dg.RunFailureSensorContext, ui_url: str | None) -> Faile
     run, steps = context.dagster_run, context.get_step_failure_events()
     ends = [run.tags[tag] for tag in (_FIRST, _LAST) if tag in run.tags]
     if steps:
-        error = sentence_of_step(steps[0].step_failure_data)
+        error = failure_message(steps[0].step_failure_data)
     else:
         noted = getattr(context.failure_event.event_specific_data, "error", None)
-        error = sentence_of_error(noted) if noted else (context.failure_event.message or "it did not begin")
+        error = root_message(noted) if noted else (context.failure_event.message or "it did not begin")
     return FailedRun(
         run_id=run.run_id,
         job=run.job_name,

@@ -11,9 +11,8 @@ from pydantic import Field
 
 from darts_assets.errors import SettingsError
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata, image_link
+from darts_assets.orchestration.core.metadata import as_metadata, image_link, provenance
 from darts_assets.orchestration.core.partitions import OWNER
-from darts_assets.orchestration.core.provenance import provenance
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.run_monitoring.event_log import RunChoice, finished_runs, step_rows

@@ -7,8 +7,8 @@ import dagster as dg
 
 from darts_assets.bands import FEATURES
 from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import provenance
 from darts_assets.orchestration.core.partitions import PLANET
-from darts_assets.orchestration.core.provenance import provenance
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.training.common import (

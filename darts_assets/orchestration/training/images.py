@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 
 from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import provenance
 from darts_assets.orchestration.core.partitions import PLANET
-from darts_assets.orchestration.core.provenance import provenance
 from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.scene_discovery.discovery import items_of_ids
 from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import provenance
 from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2
-from darts_assets.orchestration.core.provenance import provenance
-from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.source_resources import Provider, SceneCatalogs
+from darts_assets.orchestration.core.resources import Provider, SceneCatalogs, Store
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.scene_discovery.scene_id_file import write_ids
 from darts_assets.orchestration.training.common import (

@@ -9,8 +9,7 @@ import dagster as dg
 import obstore
 
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import picture
-from darts_assets.orchestration.core.provenance import provenance
+from darts_assets.orchestration.core.metadata import picture, provenance
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.training.common import DATASET, MODEL, REPORT, materialized, of_training

@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata
-from darts_assets.orchestration.core.provenance import provenance
+from darts_assets.orchestration.core.metadata import as_metadata, provenance
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.run_monitoring.timings_asset import run_timings

@@ -9,17 +9,17 @@ from typing import Any
 import dagster as dg
 import geopandas as gpd
 import numpy as np
-import planet_deliveries as planet
 import pytest
 import shapely
 import zarr
-from asset_runs import failure, run, run_steps, said, warnings
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.orchestration.core.partitions import PLANET
 from darts_assets.orchestration.training.common import DATASET, IMAGES, PLANET_SAMPLES
 from darts_assets.settings import Settings
 from darts_assets.training.labelled_images import flavour_of
+from tests.e2e.asset_runs import failure, run, run_steps, said, warnings
+from tests.sample_data import planet_deliveries as planet
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 SIDE = 64
 LABELLED = (planet.SCENE, planet.ORTHOTILE, planet.EARLIER)

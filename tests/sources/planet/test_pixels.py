@@ -12,7 +12,12 @@ import pytest
 import rasterio
 import rasterio.warp
 import shapely
-from planet_deliveries import (
+
+from darts_assets.errors import RasterError, SceneError, SettingsError
+from darts_assets.sources import SourceOptions
+from darts_assets.sources.planet import PLANET_SCENES
+from darts_assets.sources.planet.image_item import band_names
+from tests.sample_data.planet_deliveries import (
     EIGHT,
     FOUR,
     HARVEY,
@@ -27,11 +32,6 @@ from planet_deliveries import (
     write_image,
     write_manifest,
 )
-
-from darts_assets.errors import RasterError, SceneError, SettingsError
-from darts_assets.sources import SourceOptions
-from darts_assets.sources.planet import PLANET_SCENES
-from darts_assets.sources.planet.image_item import band_names
 
 OPTIONS = SourceOptions()
 SIDE = 64
