@@ -14,6 +14,8 @@ import yaml
 
 from darts_assets.cli import cli
 from darts_assets.definitions import build_defs
+from darts_assets.orchestration.scene_discovery.watched_areas import Watch
+from darts_assets.remote.byte_source import S3Options
 from darts_assets.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -149,6 +151,24 @@ def test_asset_keys_exist(document: Path) -> None:
     for code in INLINE.findall(prose(document)):
         if re.fullmatch(rf"({'|'.join(rooms)})/[a-z_0-9]+", code):
             assert code in keys, f"there is no asset {code}"
+
+
+@of_each_document
+def test_paths_of_the_repository_exist(document: Path) -> None:
+    for path in re.findall(r"(?<![\w./-])(?:k8s|tests|darts_assets)/[\w./-]*\w", document.read_text()):
+        assert (ROOT / path).exists(), f"{path} does not exist"
+
+
+def test_the_example_of_watched_areas_is_valid(tmp_path: Path) -> None:
+    (example,) = [
+        block
+        for language, block in FENCE.findall((ROOT / "darts_assets/orchestration/README.md").read_text())
+        if language == "toml"
+    ]
+    (tmp_path / "areas.toml").write_text(example)
+    watched = Watch(path=str(tmp_path / "areas.toml")).read(S3Options())
+    assert [area.name for area in watched.areas] == ["Peel Plateau"]
+    assert watched.wrong == {}
 
 
 @of_each_document
