@@ -6,8 +6,8 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from darts_assets.bands import TCVIS
-from darts_assets.cubes.spec import ChunkData
 from darts_assets.cubes.tcvis import PROVIDER_NAMES, collection_of, sides
+from darts_assets.cubes.variables import ChunkData
 from darts_assets.earth_engine import EarthEngine, EarthEngineError, EarthEngineOptions
 from darts_assets.errors import CubeError
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from file_server import serve_folder
 from odc.geo.geobox import GeoBox
-from proxy import proxy_of
 
 from darts_assets.cubes import ArcticDemTiles, Cube, ensure, stac_search
 from darts_assets.demo import World, build_world
 from darts_assets.remote import retry
+from tests.servers.network.file_server import serve_folder
+from tests.servers.network.http_proxy import proxy_of
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,16 @@ import psutil
 import pytest
 import rasterio
 import rasterio.shutil
-from file_server import running, serve_folder
 from moto.server import ThreadedMotoServer
 from odc.geo.geobox import GeoBox
-from proxy import Proxy, proxy_of
 from rasterio.io import MemoryFile
 
 from darts_assets.cubes import ArcticDemTiles, arcticdem_spec
 from darts_assets.cubes._raster import OpenRasters, with_raster
 from darts_assets.errors import CubeError, RasterError, SourceUnavailableError
 from darts_assets.remote import gdal_options, retry
+from tests.servers.network.file_server import running, serve_folder
+from tests.servers.network.http_proxy import Proxy, proxy_of
 
 GRID = arcticdem_spec(10).grid
 FIRST = GRID.chunk_geobox(200, 300)

@@ -14,12 +14,12 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
-from auxiliary_layers import write_layers
-from harness import Site, reason, said, summary
-from planet_deliveries import EARLIER, FOUR, ORTHOTILE, SCENE, write_image, write_manifest
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.orchestration.core.partitions import PLANET, STEPS
+from tests.e2e.harness import Site, reason, said, summary
+from tests.sample_data.auxiliary_layers import write_layers
+from tests.sample_data.planet_deliveries import EARLIER, FOUR, ORTHOTILE, SCENE, write_image, write_manifest
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 MISSPELT = "20230817_191432_XYZ"
 
@@ -119,7 +119,7 @@ def test_every_wrong_folder_is_named_at_the_end_and_the_rest_is_registered(
         "20230101_000003_0003": "has 5 band(s); 4 were expected",
         "20230101_000004_0004": "has no CRS; a UTM zone was expected",
         "20230101_000005_0005": "is truncated",
-        "20230101_000006_0006": "is not complete, by its manifest.json",
+        "20230101_000006_0006": "is not complete according to its manifest.json",
         "august": "neither its name nor those of its files",
     }
     ids = list(damaged)

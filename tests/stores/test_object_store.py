@@ -15,8 +15,6 @@ import numpy as np
 import obstore
 import pytest
 from odc.geo.geobox import GeoBox
-from rclone_server import Rclone, serving
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.errors import StoreError, UnsafeStoreError
 from darts_assets.stores.location import StoreLocation
@@ -24,6 +22,8 @@ from darts_assets.stores.preflight import ensure_safe
 from darts_assets.stores.publish import Place
 from darts_assets.stores.tiles import read_tile, write_tile
 from darts_assets.tiles import TileStream, on_grid
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
+from tests.servers.s3.rclone_server import Rclone, serving
 
 GRID = GeoBox.from_bbox((500_000, 7_700_000, 506_000, 7_706_000), crs="EPSG:32608", resolution=10)
 
@@ -224,7 +224,7 @@ def test_a_store_that_ignores_conditional_writes_is_refused_until_it_is_repaired
 
 def test_a_store_that_does_not_let_us_write_is_a_clear_error(server: S3Server) -> None:
     absent = StoreLocation("s3://no-such-bucket/root", endpoint=server.endpoint, region="us-east-1")
-    with pytest.raises(StoreError, match=r"s3://no-such-bucket/root: it cannot be tested whether commits are safe"):
+    with pytest.raises(StoreError, match=r"s3://no-such-bucket/root: the test for safe concurrent commits failed"):
         ensure_safe(absent)
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from darts_assets.errors import DartsError, RasterError, SceneError
 from darts_assets.orchestration.core.deadline import Call, in_time
 from darts_assets.orchestration.core.partitions import PLANET
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders
 from darts_assets.orchestration.scene_discovery.sensor_base import Wanted, before, request, sensor_of, taken
 
@@ -131,7 +131,7 @@ class _Tick:
             except DartsError as error:
                 problems.append(f"{error}; it is tried again in the next tick")
                 continue
-            found += below.found
+            found += below.images
             problems += below.problems
         return found, problems
 
@@ -168,7 +168,7 @@ class _Tick:
         # A time in the future says nothing: another machine's clock.
         just_written = dt.timedelta(0) <= age < dt.timedelta(seconds=self.deliveries.quiet_seconds)
         same = self._before.seen.get(delivery.id.id) == delivery.signature
-        return same and not just_written and not delivery.wanting
+        return same and not just_written and not delivery.missing
 
     def _take(self, delivery: "Delivery", call: Call) -> None:
         from darts_assets.sources.planet.delivery_catalog import item_of

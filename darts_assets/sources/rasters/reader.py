@@ -11,7 +11,7 @@ import pystac
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from darts_assets.bands import OPTICAL
+from darts_assets.bands import MASKS
 from darts_assets.bands import band as codec
 from darts_assets.errors import SceneError
 from darts_assets.remote.byte_reader import MAX_CONNECTIONS, S3Options
@@ -193,9 +193,9 @@ def scene_attributes(scene: Scene) -> dict[str, Any]:
 
 
 def band_attributes(band: SceneBand) -> dict[str, Any]:
-    """CF attributes of an array with a band's digital numbers; of masks only the name."""
-    if band.name not in OPTICAL:
-        return {"long_name": codec(band.name.partition("-")[0]).long_name}
+    """What an array of a band's digital numbers says of the band, as CF has it."""
+    if (mask := band.name.partition("-")[0]) in MASKS:
+        return {"long_name": codec(mask).long_name}
     return {
         "long_name": codec(band.name).long_name,
         "units": codec(band.name).units,

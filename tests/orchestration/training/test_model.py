@@ -11,8 +11,6 @@ import numpy as np
 import obstore
 import pytest
 import torch
-from asset_runs import failure, run, said
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.definitions import build_defs
 from darts_assets.demo import build_world
@@ -24,6 +22,8 @@ from darts_assets.settings import Settings
 from darts_assets.stores.publish import Place
 from darts_assets.stores.tiles import read_tile, write_tile
 from darts_assets.tiles import TileStream, geobox_of
+from tests.e2e.asset_runs import failure, run, said
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 FIT = {
     "encoder_name": "timm-mobilenetv3_small_minimal_100",
@@ -174,7 +174,7 @@ def test_the_same_config_makes_the_same_version(workshop: Workshop, trained: dic
 @pytest.mark.parametrize(
     ("key", "config", "words"),
     [
-        (MODEL, {**FIT, "dataset": "nowhere"}, "nothing has been published here"),
+        (MODEL, {**FIT, "dataset": "nowhere"}, "nothing has been published"),
         (MODEL, {**FIT, "losses": {"dise": 1}}, "SettingsError: unknown loss dise"),
         (MODEL, {**FIT, "folds": 3}, "3 folds by sample need as many different ones"),
         (REPORT, {"checkpoint": "nobody", "device": "cpu"}, "CheckpointError: checkpoint .*nobody.ckpt cannot be read"),

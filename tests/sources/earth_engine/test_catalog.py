@@ -10,8 +10,6 @@ import pystac
 import pystac.validation
 import pytest
 import shapely
-from earth_engine_scenes import HARMONIZED, ORIGINAL, Scene, collections, polygon, ring
-from earth_engine_server import TOO_MANY, EarthEngineServer, Fault, connected
 from shapely.geometry import shape
 
 from darts_assets.earth_engine import EarthEngineOptions
@@ -21,6 +19,8 @@ from darts_assets.sources.earth_engine.catalog import EarthEngineCatalog
 from darts_assets.sources.earth_engine.source import EarthEngineScenes
 from darts_assets.sources.stac.scene_ids import UnknownScenesError
 from darts_assets.sources.stac.scene_selection import SceneFilter, Selection
+from tests.servers.earth_engine.scenes import HARMONIZED, ORIGINAL, Scene, collections, polygon, ring
+from tests.servers.earth_engine.server import TOO_MANY, EarthEngineServer, Fault, connected
 
 
 def at(*date: int) -> dt.datetime:
@@ -313,11 +313,11 @@ def test_an_answer_without_what_was_asked_for(server: EarthEngineServer, catalog
 def test_what_earth_engine_cannot_be_asked(
     catalog: EarthEngineCatalog, service: tuple[EarthEngineServer, EarthEngineOptions]
 ) -> None:
-    with pytest.raises(SettingsError, match="does not tell when a scene was published"):
+    with pytest.raises(SettingsError, match="has no time of publication"):
         catalog.search(Selection(tiles=TILES, filter=SceneFilter(published_since=at(2024, 1, 1))))
-    with pytest.raises(SettingsError, match="quarters choose mosaics"):
+    with pytest.raises(SettingsError, match="quarters select mosaics"):
         catalog.search(Selection(tiles=TILES, filter=SceneFilter(quarters=(3,))))
-    with pytest.raises(SettingsError, match=rf"'COPERNICUS/S2' was asked for; {HARMONIZED} or {ORIGINAL} was expected"):
+    with pytest.raises(SettingsError, match=rf"'COPERNICUS/S2': {HARMONIZED} or {ORIGINAL} was expected"):
         EarthEngineCatalog(service[1], "COPERNICUS/S2")
 
 
