@@ -8,7 +8,7 @@
 | a longer `Retry-After`, any other failure | never |
 
 The last failure is raised with the number of attempts and what to check. obstore retries by itself; it gets its numbers
-from `object_store_retries`.
+from `object_store_retries`. Notifications of failed runs are outside this policy: they must end within a sensor's tick.
 """
 
 import datetime as dt

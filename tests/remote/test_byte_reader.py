@@ -1,10 +1,10 @@
 """Bytes of files: ranges, sizes, and hrefs that are safe to show."""
 
 import pytest
-from file_server import serve_folder
 
 from darts_assets.errors import SourceUnavailableError
 from darts_assets.remote.byte_reader import ByteReader, read_bytes, shown
+from tests.servers.network.file_server import serve_folder
 
 
 @pytest.mark.parametrize(
