@@ -1,8 +1,7 @@
 """Checkpoints and segmentation.
 
-What is exported here does not need torch: where a checkpoint is, what it says of itself, and what an ensemble needs.
-What runs a model is imported from its module: `checkpoint.load_model`, `checkpoint.save_checkpoint`,
-`device.pick_device`, `segment.segment`.
+The names exported here work without torch. Import `networks.load_model`, `networks.save_checkpoint`,
+`device.pick_device` and `segment.segment`, which need torch, from their modules.
 """
 
 from darts_assets.model.checkpoint_location import local_checkpoint

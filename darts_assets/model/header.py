@@ -54,7 +54,7 @@ class CheckpointHeader:
 def read_header(path: str | Path, name: str | None = None) -> CheckpointHeader:
     """Read and check what a checkpoint says of itself.
 
-    Whether the encoder exists and the weights fit shows only when the model is loaded (`checkpoint.load_model`): that
+    Whether the encoder exists and the weights fit shows only when the model is loaded (`networks.load_model`): that
     needs torch.
 
     Args:

@@ -23,7 +23,7 @@ from odc.geo.geobox import GeoBox
 
 from darts_assets.bands import FEATURES, band
 from darts_assets.model import CheckpointHeader, SegmentParameters
-from darts_assets.model.checkpoint import load_model, save_checkpoint
+from darts_assets.model.networks import load_model, save_checkpoint
 from darts_assets.model.patch_grid import PatchAxis
 from darts_assets.model.segment import segment
 from darts_assets.tiles import WINDOW_ROWS, on_grid

@@ -377,7 +377,7 @@ def test_earth_engine(
 def test_a_gpu_that_is_not_there(doctor: Doctor) -> None:
     said = doctor("--device", "cuda")
     assert not said["ok"]
-    assert said["device"].startswith("fail: device 'cuda' was asked for, but this machine has 0 GPU(s)")
+    assert said["device"].startswith("fail: device 'cuda' does not exist: PyTorch can use 0 GPU(s)")
     assert "take device: cpu" in said["device"]
     assert "device must be cpu, cuda, cuda:N, N or auto, not 'gpu'" in doctor("--device", "gpu")["device"]
     assert doctor("--device", "cpu")["device"] == "ok: no GPU: models run on the CPU"

@@ -15,7 +15,7 @@ from s3_server import CREDENTIALS, S3Server
 from darts_assets.demo import DEMO_CHECKPOINT
 from darts_assets.errors import CheckpointError, SourceUnavailableError
 from darts_assets.model import local_checkpoint, read_header
-from darts_assets.model.checkpoint import load_model
+from darts_assets.model.networks import load_model
 from darts_assets.stores.location import StoreLocation
 
 SECRET = "wJalrXUtnFEMI-secret-key"
