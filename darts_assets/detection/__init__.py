@@ -7,7 +7,6 @@ from darts_assets.detection.export import export
 from darts_assets.detection.postprocess import PostprocessParameters, postprocess
 from darts_assets.detection.product_description import describe
 from darts_assets.detection.product_selection import DEFAULT_PRODUCTS, check_products
-from darts_assets.detection.quicklook import thumbnail
 from darts_assets.detection.rasterize import binarized_from, extent_from
 from darts_assets.detection.vectorize import extent_polygons, segments
 
@@ -22,5 +21,4 @@ __all__ = [
     "extent_polygons",
     "postprocess",
     "segments",
-    "thumbnail",
 ]

@@ -16,8 +16,8 @@ from odc.geo.geobox import GeoBox
 from darts_assets.bands import band
 from darts_assets.detection.cog import RasterBand, write_cog
 from darts_assets.detection.product_selection import bands_of, check_products
-from darts_assets.detection.quicklook import thumbnail
 from darts_assets.detection.rasterize import binarized_from, extent_from
+from darts_assets.plots import thumbnail
 from darts_assets.tiles import geobox_of, row_windows
 
 PROBABILITY = RasterBand("probabilities", "uint8", nodata=255, units="percent")

@@ -199,7 +199,7 @@ def _made_alike(place: Place, facts: dict[str, Any]) -> bool:
 
 
 def _summary(inventory: "Inventory") -> dict[str, Any]:
-    from darts_assets.maps.site_map import site_map
+    from darts_assets.maps import site_map
 
     sites, scenes = inventory.sites, inventory.scenes
     drawn = site_map(sites, scenes)
