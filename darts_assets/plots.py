@@ -210,9 +210,7 @@ def chunk_picture(values: Mapping[str, Values]) -> Pixels:
     return picture
 
 
-def _block_means(
-    values: Values, valid: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+def _block_means(values: Values, valid: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Means of valid pixels per block, and the blocks of which at least half is valid."""
     factor = len(values) // CHUNK_SIDE
     blocks = (CHUNK_SIDE, factor, CHUNK_SIDE, factor)

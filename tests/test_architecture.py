@@ -14,7 +14,7 @@ FLOORS = {
     "orchestration": 4,
     **dict.fromkeys(("settings", "training", "demo"), 3),
     **dict.fromkeys(("sources", "cubes", "features", "model", "detection", "catalog", "inventory", "timings"), 2),
-    **dict.fromkeys(("maps", "stores", "earth_engine", "geo", "remote"), 1),
+    **dict.fromkeys(("maps", "plots", "stores", "earth_engine", "geo", "remote"), 1),
     **dict.fromkeys(("bands", "scene", "tiles", "errors"), 0),
 }
 USES_TORCH = {"model", "training", "demo"}

@@ -19,8 +19,16 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from darts_assets.errors import CheckpointError, SettingsError
-from darts_assets.model._pickle import INERT_GLOBALS, PLAIN_GLOBALS, Inert, read_pickle
-from darts_assets.model.header import CheckpointHeader, Terrain, file_digest, read_header
+from darts_assets.model.header import (
+    INERT_GLOBALS,
+    PLAIN_GLOBALS,
+    CheckpointHeader,
+    Inert,
+    Terrain,
+    file_digest,
+    read_header,
+    read_pickle,
+)
 from darts_assets.model.segmentation_parameters import Precision, PrecisionSetting
 
 logger = logging.getLogger(__name__)
@@ -135,7 +143,9 @@ def _weights(header: CheckpointHeader) -> dict[str, torch.Tensor]:
         with torch.serialization.safe_globals(allowed):
             content = torch.load(header.path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"checkpoint {header.path} is refused: it holds more than weights and numbers") from error
+        raise CheckpointError(
+            f"checkpoint {header.path} is rejected: it holds more than weights and numbers"
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"checkpoint {header.path} is damaged: {_brief(error)}") from error
     if header.format == "legacy":
@@ -196,7 +206,7 @@ def load_networks(
     pattern differ from fp32's by more than `TOLERANCE`. fp32 is IEEE's, never TF32.
 
     Raises:
-        CheckpointError: if a checkpoint cannot be used (see `networks.load_model`).
+        CheckpointError: if a checkpoint cannot be used (see `load_model`).
         SettingsError: if the device does not have the precision.
     """
     key = (tuple((header.sha256, header.bands) for header in headers), device, precision, compiled)

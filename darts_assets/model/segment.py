@@ -21,8 +21,7 @@ from odc.geo.geobox import GeoBox
 
 from darts_assets.errors import CheckpointError, SettingsError
 from darts_assets.model.device import BatchSize, Transfers, pick_device
-from darts_assets.model.ensemble import check_ensemble, required_bands
-from darts_assets.model.header import CheckpointHeader
+from darts_assets.model.header import CheckpointHeader, check_ensemble, required_bands
 from darts_assets.model.networks import Network, load_networks
 from darts_assets.model.patch_grid import Block, PatchAxis, read_blocks
 from darts_assets.model.segmentation_parameters import Precision, SegmentParameters

@@ -29,11 +29,9 @@ from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.io_managers import forget_values
 from darts_assets.orchestration.core.metadata import as_metadata
-from darts_assets.orchestration.core.models import Models
 from darts_assets.orchestration.core.pod_resources import CHUNKS_PER_RUN, POOLS
-from darts_assets.orchestration.core.raw_scene_store import RawScenes
-from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.resources import Models, Store
+from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 
 _VALUES = "step_values"
 _OUTPUTS: dict[str, dg.Out] = {

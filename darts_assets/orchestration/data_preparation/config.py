@@ -6,11 +6,11 @@ import dagster as dg
 from pydantic import Field
 
 from darts_assets.errors import SettingsError
-from darts_assets.orchestration.core.dynamic_partitions import registered_with
+from darts_assets.orchestration.core.dynamic_partitions import registered_containing
 from darts_assets.orchestration.core.partitions import SENTINEL2
 from darts_assets.orchestration.core.pod_resources import CHUNKS_PER_RUN
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
-from darts_assets.orchestration.core.source_resources import SceneCatalogs
+from darts_assets.orchestration.core.resources import SceneCatalogs
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.discovery import FoundScenes, find_and_register
 from darts_assets.orchestration.scene_discovery.planet_selection import PlanetChoice
 from darts_assets.orchestration.scene_discovery.selection import SceneChoice
@@ -87,7 +87,7 @@ def find_scenes_for(
 
         tiles = set(tile_ids(config.registered_tiles))
         # Some ids have their zone without its zero.
-        candidates = registered_with(instance, SENTINEL2.partitions, [tile.lstrip("0") for tile in tiles])
+        candidates = registered_containing(instance, SENTINEL2.partitions, [tile.lstrip("0") for tile in tiles])
         ids = [scene_id for scene_id in candidates if tile_of_id(scene_id) in tiles]
         if not ids:
             return FoundScenes()

@@ -18,13 +18,11 @@ from darts_assets.orchestration.core.dynamic_partitions import materialized
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.io_managers import forget_values
 from darts_assets.orchestration.core.metadata import as_metadata
-from darts_assets.orchestration.core.models import Models
 from darts_assets.orchestration.core.multi_partition import Failures, recorded_by
 from darts_assets.orchestration.core.partitions import FAMILIES, SENTINEL2, SceneFamily
 from darts_assets.orchestration.core.pod_resources import POOLS
-from darts_assets.orchestration.core.raw_scene_store import RawScenes
-from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.resources import Models, Store
+from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.data_preparation.record_raw_scene import fetch_and_record
 from darts_assets.orchestration.scene_chain.raw_scene import RawSceneConfig
 
@@ -67,8 +65,8 @@ def fetching(family: SceneFamily) -> dg.OpDefinition:
                     )  # fmt: skip
                     said["fetched"] += bool(fetched)
                 said["scenes"].append(scene_id)
-        failures.try_again()
-        said["failed"] = failures.said
+        failures.retry_transient()
+        said["failed"] = failures.messages
         context.add_output_metadata(as_metadata(said))
         return said
 
@@ -90,7 +88,7 @@ def choose_chunks_under(
 ) -> Iterator[dg.DynamicOutput[Value] | dg.Output[Value]]:
     """Batches of chunks to fill by layer, and how many are needed and missing by cube."""
     failures = Failures(context)
-    facts: Value = {"cubes": {}, "failed": failures.said}
+    facts: Value = {"cubes": {}, "failed": failures.messages}
     work: list[tuple[ChosenChunks, list[str]]] = []
     ids = [scene_id for batch in fetched for scene_id in batch["scenes"]]
     with domain_call(context.log):
@@ -136,8 +134,8 @@ def _filling(layer: AuxiliaryLayer) -> dg.OpDefinition:
         with failures.of(f"chunks of {batch['cube']}"):
             filled = fill_and_record(context, cubes, layer, cubes.cube_named(batch["cube"]), batch["keys"])
             said |= {"filled": len(filled), "bytes": sum(chunk.bytes for chunk in filled)}
-        failures.try_again()
-        said["failed"] = failures.said
+        failures.retry_transient()
+        said["failed"] = failures.messages
         context.add_output_metadata(as_metadata(said))
         return said
 

@@ -4,11 +4,10 @@ from collections.abc import Collection
 
 import dagster as dg
 
+from darts_assets.orchestration.core.dagster_compat import data_version_tags
 from darts_assets.orchestration.core.metadata import as_metadata
-from darts_assets.orchestration.core.multi_partition import version_tags
 from darts_assets.orchestration.core.partitions import SceneFamily
-from darts_assets.orchestration.core.raw_scene_store import RawScenes
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.core.step_metrics import Meter, versions
 from darts_assets.orchestration.scene_chain.raw_scene import CODE_VERSION, RawSceneConfig, keep_raw_scene
 
@@ -46,7 +45,7 @@ def fetch_and_record(
     scene = scenes.scene(family, scene_id)
     kept = keep_raw_scene(family, scene, config, raw=raw, needed=needed, log=context.log.info)
     if kept.fetched or (raw.enabled and scene_id not in recorded):
-        tags = version_tags(kept.data_version, CODE_VERSION)
+        tags = data_version_tags(kept.data_version, CODE_VERSION)
         said = as_metadata({**kept.metadata, "config": config.model_dump(), "versions": versions(), **meter.costs()})
         context.log_event(
             dg.AssetMaterialization(family.key("raw_scene"), partition=scene_id, metadata=said, tags=tags)

@@ -13,8 +13,8 @@ from pydantic import Field
 from darts_assets.errors import SettingsError
 from darts_assets.geo.aoi import read_aoi
 from darts_assets.orchestration.core.partitions import PLANET
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
-from darts_assets.orchestration.core.source_resources import SourceAccess
+from darts_assets.orchestration.core.resources import SourceAccess
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.discovery import FoundScenes, items_of_ids, kept_item, wanted_ids
 from darts_assets.orchestration.scene_discovery.registration import register_found
 from darts_assets.orchestration.scene_discovery.selection import day

@@ -15,7 +15,7 @@ import dagster as dg
 from darts_assets.errors import SceneError
 from darts_assets.orchestration.core.dynamic_partitions import register, registered
 from darts_assets.orchestration.core.partitions import FAMILIES, PLANET, SENTINEL2, SceneFamily
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 
 if TYPE_CHECKING:
     from darts_assets.scene import Scene

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from darts_assets.errors import DartsError, SceneError, SettingsError, SourceUnavailableError
 from darts_assets.geo.aoi import read_aoi
-from darts_assets.orchestration.core.source_resources import Provider, SceneCatalogs, SourceAccess
+from darts_assets.orchestration.core.resources import Provider, SceneCatalogs, SourceAccess
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry

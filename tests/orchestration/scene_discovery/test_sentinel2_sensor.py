@@ -12,14 +12,14 @@ import dagster as dg
 import geopandas as gpd
 import pytest
 import shapely
-from proxy import proxy_of
-from scene_feed import SceneFeed, scene
-from stac_api import StacApi
 
 from darts_assets.definitions import build_defs
 from darts_assets.orchestration.core.partitions import SENTINEL2
 from darts_assets.orchestration.scene_discovery.watched_areas import Position, Watch
 from darts_assets.settings import Settings
+from tests.servers.network.http_proxy import proxy_of
+from tests.servers.stac_api.scene_feed import SceneFeed, scene
+from tests.servers.stac_api.server import StacApi
 
 NOW = dt.datetime.now(dt.UTC)
 FIRST = NOW - dt.timedelta(days=5)
