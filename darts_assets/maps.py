@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from pyproj import Transformer
 
-Points = npt.NDArray[np.float64]
+Points = npt.NDArray[np.floating[Any]]
 """Coordinates, shape (n, 2)."""
 
 _SIDE = 256  # pixels of a map
@@ -89,13 +89,9 @@ def site_map(sites: "gpd.GeoDataFrame", scenes: "gpd.GeoDataFrame") -> "Image | 
         x, y, c=sites["seen"] / sites["observable"], cmap="YlOrRd", vmin=-0.15, vmax=1,
         s=20 if len(sites) <= 500 else 3, edgecolors="white", linewidths=0.4, zorder=4,
     )  # fmt: skip
-    colours = figure.colorbar(
-        dots, cax=figure.add_axes((0.06, 22 / height, 0.88, 6 / height)), orientation="horizontal"
-    )
-    colours.ax.set(xlim=(0, 1), xticks=(0.02, 0.5, 0.98), xticklabels=("seen rarely", "by half of", "all scenes"))
-    colours.ax.tick_params(labelsize=7, length=0, pad=2, labelcolor=_TEXT)
-    for label, side in zip(colours.ax.get_xticklabels(), ("left", "center", "right"), strict=True):
-        label.set_horizontalalignment(side)
+    bar = figure.colorbar(dots, cax=figure.add_axes((0.06, 22 / height, 0.88, 6 / height)), orientation="horizontal")
+    bar.ax.set(xlim=(0, 1), xticks=(0.04, 0.5, 0.94), xticklabels=("0 %", "of scenes detect the site", "100 %"))
+    bar.ax.tick_params(labelsize=7, length=0, pad=2, labelcolor=_TEXT)
     return render(figure)
 
 
@@ -131,20 +127,23 @@ def _draw_footprints(
     largest = max(count for _, count in footprints)
     rings, colours = [], []
     for shape, count in sorted(footprints, key=lambda pair: pair[1]):
-        share = math.log(count) / math.log(largest) if largest > 1 else 0.1
+        share = math.log(count) / math.log(largest) if largest > 1 else 0.2
         parts = list(_rings(shape, to_map))
         rings += parts
-        colours += [colormaps["BuGn"](0.15 if pale else 0.3 + 0.65 * share)] * len(parts)
+        colours += [colormaps["Greens"](0.15 + 0.15 * share if pale else 0.3 + 0.65 * share)] * len(parts)
     points = np.concatenate([*rings, *outline])
     centre = (points.min(axis=0) + points.max(axis=0)) / 2
     extent = max(float(np.ptp(points, axis=0).max()) * 1.16, smallest)
     _frame(axes, centre, extent)
+    labelled: list[Points] = []
     for line, label in _graticule(to_map, centre, extent):
         axes.plot(*line.T, color=_LINES, linewidth=0.7)
         inside = line[(np.abs(line - centre - extent * np.array([-0.07, 0.06])) < extent * 0.42).all(axis=1)]
-        if len(inside):
-            x, y = inside[len(inside) // 12] + extent * np.array([0.008, -0.008])
-            axes.text(x, y, label, va="top", zorder=5, **_LABEL)
+        for point in inside[len(inside) // 12 :: 4]:
+            if all((np.abs(point - other) > extent * np.array([0.18, 0.06])).any() for other in labelled):
+                labelled.append(point)
+                axes.annotate(label, point, (2, -2), textcoords="offset pixels", va="top", zorder=5, **_LABEL)
+                break
     axes.add_collection(
         PolyCollection(rings, facecolors=colours, edgecolors="#b4cdc1" if pale else "#46786a", linewidths=0.7, zorder=2)
     )

@@ -238,7 +238,7 @@ def coverage_map(shape: tuple[int, int], chunks: Mapping[str, npt.NDArray[np.int
     Args:
         shape: rows and columns of chunks in the cube.
         chunks: state (`COVERAGE_COLORS`) -> (n, 2) rows and columns of its chunks. Missing chunks are drawn last and
-            at least 2 pixels wide, so that one among many thousands is visible.
+            at least 4 pixels wide, so that one among many thousands is visible.
 
     Returns:
         RGB, 300 x 280; with the numbers of rows and columns and the counts of each state.
@@ -246,18 +246,22 @@ def coverage_map(shape: tuple[int, int], chunks: Mapping[str, npt.NDArray[np.int
     from matplotlib.ticker import MaxNLocator
 
     figure = new_figure(300, 280)
-    axes = figure.add_axes((0.13, 0.16, 0.84, 0.82), facecolor="#eeeee8")
+    axes = figure.add_axes((0.13, 0.2, 0.84, 0.78), facecolor="#eeeee8")
     states = {name: np.reshape(chunks[name], (-1, 2)) for name in COVERAGE_COLORS}
     known = np.concatenate([*states.values()]) if any(map(len, states.values())) else np.zeros((1, 2), np.int64)
     first, last = np.maximum(known.min(axis=0) - 1, 0), np.minimum(known.max(axis=0) + 1, np.subtract(shape, 1))
     side = int((last - first).max()) + 1
-    pixels = 0.82 * 280 / side  # of a chunk
-    size = max(2.0, pixels - (1 if pixels >= 6 else 0)) * 72 / _DPI
+    pixels = 0.78 * 280 / side  # of a chunk
     for name, cells in states.items():
-        axes.plot(
-            cells[:, 1], cells[:, 0], "s", color=COVERAGE_COLORS[name], markersize=size, markeredgewidth=0,
-            label=f"{len(cells):,} {name}",
-        )  # fmt: skip
+        size = max(4.0 if name == "missing" else 1.0, pixels - (1 if pixels >= 10 else 0)) * 72 / _DPI
+        markers: dict[str, Any] = {
+            "marker": "s",
+            "linestyle": "none",
+            "color": COVERAGE_COLORS[name],
+            "markeredgewidth": 0,
+        }
+        axes.plot(cells[:, 1], cells[:, 0], markersize=size, **markers)
+        axes.plot([], [], markersize=6, label=f"{len(cells):,} {name}", **markers)
     middle = (first + last) / 2
     axes.set(
         xlim=(middle[1] - side / 2, middle[1] + side / 2), ylim=(middle[0] + side / 2, middle[0] - side / 2),
@@ -267,7 +271,7 @@ def coverage_map(shape: tuple[int, int], chunks: Mapping[str, npt.NDArray[np.int
         axis.set_major_locator(MaxNLocator(5, integer=True))
         axis.set_label_text(label, fontsize=_TEXT)
     axes.tick_params(labelsize=_TEXT, length=2)
-    figure.legend(loc="lower center", ncols=3, fontsize=_TEXT, frameon=False, markerscale=min(1, 6 / size))
+    figure.legend(loc="lower center", ncols=3, fontsize=_TEXT, frameon=False, borderaxespad=0.1, handletextpad=0.2)
     return render(figure)
 
 
@@ -319,7 +323,7 @@ def captioned(picture: "Image", metres: float, objects: int) -> "Image":
     figure.figimage(np.asarray(picture), 0, strip, origin="upper")
     axes = figure.add_axes((0, 0, 1, strip / (height + strip)), xlim=(0, width), ylim=(0, strip))
     axes.set_axis_off()
-    text = {"va": "center_baseline", "fontsize": _TEXT + 1, "color": _INK}
+    text: dict[str, Any] = {"va": "center_baseline", "fontsize": _TEXT + 1, "color": _INK}
     x = 8.0
     for color, label in ((DETECTION_COLOR, f"thaw slumps: {objects}"), (EXTENT_COLOR, "valid area")):
         axes.plot([x, x + 10], [12, 12], color=np.divide(color, 255), linewidth=2.5)

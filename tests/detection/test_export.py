@@ -9,7 +9,6 @@ import rasterio
 import shapely
 import xarray as xr
 from affine import Affine
-from darts_assets.detection.quicklook import DETECTION_COLOR, EXTENT_COLOR
 from geopandas.testing import assert_geodataframe_equal
 from odc.geo.geobox import GeoBox
 from PIL import Image
@@ -29,6 +28,7 @@ from darts_assets.detection import (
 from darts_assets.detection.export import describe, footprint
 from darts_assets.errors import SettingsError
 from darts_assets.geo.antimeridian import lonlat_area
+from darts_assets.plots import DETECTION_COLOR, EXTENT_COLOR
 from darts_assets.tiles import geobox_of, on_grid
 
 from .conftest import detections_of
