@@ -86,13 +86,13 @@ def find_images(roots: Sequence[str], footprints: gpd.GeoDataFrame, layout: Layo
     seen = 0
     for root in roots:
         below = find_deliveries(root, s3)
-        _log.info("%s: %d Planet images", root, len(below.found))
-        seen += len(below.found)
+        _log.info("%s: %d Planet images", root, len(below.images))
+        seen += len(below.images)
         problems += below.problems
         home = absolute(root) if layout == "archive" else None
         wanted += [
             delivery
-            for delivery in below.found
+            for delivery in below.images
             if delivery.id.id in iterations and (home is None or _is_home(home, delivery, iterations[delivery.id.id]))
         ]
     found = {delivery.id.id: delivery for delivery in without_twins(wanted, problems)}
@@ -106,7 +106,7 @@ def find_images(roots: Sequence[str], footprints: gpd.GeoDataFrame, layout: Layo
     return FoundImages(found, sorted(set(iterations) - set(found)), problems)
 
 
-def keep_found(place: StoreLocation, layout: Layout, folders: Mapping[str, str]) -> None:
+def store_image_folders(place: StoreLocation, layout: Layout, folders: Mapping[str, str]) -> None:
     """Keep how and where images were found, beside what earlier searches have found.
 
     Args:

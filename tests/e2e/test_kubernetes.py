@@ -2,7 +2,7 @@
 calls of the real client, Jobs are processes here, and pods are lost in every way that there is.
 
 The overlay for GPUs with a pod per run, PostgreSQL, and a store on S3. `DARTS_ASSETS_TEST_CLUSTER_SCENES=30` makes the
-backfill larger; see the README.
+backfill larger; see CONTRIBUTING.md.
 """
 
 import json

@@ -168,13 +168,13 @@ def test_what_cannot_be_used_is_named_and_the_others_go_on(tmp_path: Path) -> No
     named = "; ".join(warnings(workshop.instance, result))
     assert f"{planet.ORTHOTILE} is in 2 folders" in named
     assert planet.EARLIER in named
-    assert "2 of 4 labelled images are not there" in named
+    assert "2 of 4 labelled images are missing" in named
 
 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"layout": "anywhere"}, "name some in folders, or in DARTS_PLANET"),
+        ({"layout": "anywhere"}, "No folders to search: set folders or DARTS_PLANET."),
         ({}, "none of the 4 images of the label archive is in the folder of its iteration"),
         ({"folders": ["nowhere"]}, "there is no such folder"),
     ],
