@@ -31,7 +31,8 @@ NEIGHBOURS_MAY_MEET = {0, 1, 6}
 
 RUNS_MODELS = {"model", "training", "demo"}
 MODEL_LIBRARIES = {"torch", "torchvision", "segmentation_models_pytorch", "pytorch_lightning", "torchmetrics", "timm"}
-REPEATED_NAMES = {"__init__", "assets"}
+REPEATED_NAMES = {"__init__", "assets", "tiles", "regions"}
+"""`tiles` is the tile of all rooms (floor 0) and its storage (`stores/`)."""
 
 
 @cache
