@@ -21,6 +21,12 @@ VISIBLE_NIR = ("blue", "green", "red", "nir")
 OPTICAL = (*VISIBLE_NIR, "coastal", "rededge071", "rededge075", "rededge078", "nir08", "nir09", "swir16", "swir22")
 """All optical bands, in the order in which they are stored."""
 
+SCL = "s2_scl"
+OBSERVATIONS = "observations"
+UDM = "planet_udm"
+MASKS = (SCL, OBSERVATIONS, UDM)
+"""Bands that classify pixels or tell their quality."""
+
 TERRAIN = ("relative_elevation", "slope", "aspect", "hillshade", "curvature")
 TCVIS = ("tc_brightness", "tc_greenness", "tc_wetness")
 

@@ -20,6 +20,7 @@ class SceneBand:
         asset: key of the STAC asset.
         href: where the file is: a path, `https://...` or `s3://...`.
         index: 1-based band of the file.
+        dtype: dtype of the digital numbers in the file.
         scale: reflectance of one digital number; 1 for classes.
         offset: reflectance of digital number 0; 0 for classes.
         nodata: digital number that means "no data".
@@ -32,6 +33,7 @@ class SceneBand:
     asset: str
     href: str
     index: int = 1
+    dtype: str = "uint16"
     scale: float = 1.0
     offset: float = 0.0
     nodata: float | None = 0

@@ -127,7 +127,9 @@ def _weights(header: CheckpointHeader) -> dict[str, torch.Tensor]:
         with torch.serialization.safe_globals(allowed):
             content = torch.load(header.path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"checkpoint {header.path} is refused: it holds more than weights and numbers") from error
+        raise CheckpointError(
+            f"checkpoint {header.path} is rejected: it holds more than weights and numbers"
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"checkpoint {header.path} is damaged: {_brief(error)}") from error
     if header.format == "legacy":

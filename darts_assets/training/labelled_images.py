@@ -86,13 +86,13 @@ def find_images(roots: Sequence[str], footprints: gpd.GeoDataFrame, layout: Layo
     count = 0
     for root in roots:
         below = find_deliveries(root, s3)
-        _log.info("%s: %d Planet images", root, len(below.found))
-        count += len(below.found)
+        _log.info("%s: %d Planet images", root, len(below.images))
+        count += len(below.images)
         problems += below.problems
         home = absolute(root) if layout == "archive" else None
         candidates += [
             delivery
-            for delivery in below.found
+            for delivery in below.images
             if delivery.id.id in iterations and (home is None or _is_home(home, delivery, iterations[delivery.id.id]))
         ]
     deliveries = {delivery.id.id: delivery for delivery in without_twins(candidates, problems)}

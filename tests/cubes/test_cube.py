@@ -314,7 +314,7 @@ def test_a_cube_of_another_layout_is_refused(cube: Cube, read_surface: Read) -> 
     write(cube, KEY, read_surface)
     other = Cube(cube.location, arcticdem_spec(32))
     for use in (other.create, other.snapshot, lambda: other.missing(["32m-r0000-c0000"])):
-        with pytest.raises(CubeError, match=r"arcticdem_32m: what is at .* has another layout"):
+        with pytest.raises(CubeError, match=r"arcticdem_32m: the cube at .* has another layout"):
             use()
 
 

@@ -119,7 +119,7 @@ def test_every_wrong_folder_is_named_at_the_end_and_the_rest_is_registered(
         "20230101_000003_0003": "has 5 band(s); 4 were expected",
         "20230101_000004_0004": "has no CRS; a UTM zone was expected",
         "20230101_000005_0005": "is truncated",
-        "20230101_000006_0006": "is not complete, by its manifest.json",
+        "20230101_000006_0006": "is not complete according to its manifest.json",
         "august": "neither its name nor those of its files",
     }
     ids = list(damaged)

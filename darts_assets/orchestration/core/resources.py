@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from functools import cached_property
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +16,8 @@ from darts_assets.stores.publish import Place
 
 if TYPE_CHECKING:
     from darts_assets.earth_engine import EarthEngineOptions
-    from darts_assets.model import CheckpointHeader
+    from darts_assets.model import CheckpointHeader, ModelDescription
+    from darts_assets.model.header import Terrain
     from darts_assets.sources import S3Options, SourceOptions
     from darts_assets.sources.stac.scene_selection import SceneCatalog
 
@@ -152,10 +154,10 @@ def earth_engine_options(project: str | None, url: str | None, key_file: str | N
 
 
 class Models(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The segmentation ensemble; what its checkpoints say of themselves is read without torch.
+    """The segmentation ensemble, read without torch.
 
     Attributes:
-        checkpoints: `NAME=CHECKPOINT`, or the latter alone, as `model.local_checkpoint` takes it; none: the demo's.
+        checkpoints: `NAME=CHECKPOINT` or `CHECKPOINT`, as `model.local_checkpoint` takes it; empty for the demo's.
     """
 
     store: ResourceDependency[Store]
@@ -163,36 +165,49 @@ class Models(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @cached_property
     def headers(self) -> "list[CheckpointHeader]":
-        """The checkpoints' headers.
+        """Headers of the checkpoints, with their digests; checkpoints on S3 are downloaded.
 
         Raises:
             CheckpointError: if a checkpoint cannot be used.
-            SourceUnavailableError: if it is on S3, which does not answer.
+            SourceUnavailableError: if a checkpoint is on S3, which does not answer.
         """
-        from darts_assets.demo import DEMO_CHECKPOINT
         from darts_assets.model import local_checkpoint, read_header
 
-        if not self.checkpoints:
-            return [read_header(DEMO_CHECKPOINT, "demo")]
-        named = [_named(text) for text in self.checkpoints]
-        return [read_header(local_checkpoint(checkpoint, self.store.root), name) for name, checkpoint in named]
+        return [read_header(local_checkpoint(checkpoint, self.store.root), name) for name, checkpoint in self._named()]
+
+    @cached_property
+    def descriptions(self) -> "list[ModelDescription]":
+        """Descriptions of the models; reads the pickles of the checkpoints only, and raises as `headers` does."""
+        from darts_assets.model import open_checkpoint, read_description
+
+        descriptions = []
+        for name, checkpoint in self._named():
+            with open_checkpoint(checkpoint, self.store.root) as (file, label):
+                descriptions.append(read_description(file, label, PurePath(label).stem if name is None else name))
+        return descriptions
 
     @property
     def bands(self) -> tuple[str, ...]:
         """The bands that the ensemble needs."""
         from darts_assets.model import required_bands
 
-        return required_bands(self.headers)
+        return required_bands(self.descriptions)
 
     @property
-    def terrain(self) -> str:
+    def terrain(self) -> "Terrain":
         """The terrain convention that the ensemble was trained on."""
         from darts_assets.model import terrain_convention
 
-        return terrain_convention(self.headers)
+        return terrain_convention(self.descriptions)
+
+    def _named(self) -> list[tuple[str | None, str]]:
+        """Name (None for the file's stem) and location of each checkpoint."""
+        from darts_assets.demo import DEMO_CHECKPOINT
+
+        return [_split_name(text) for text in self.checkpoints] or [("demo", str(DEMO_CHECKPOINT))]
 
 
-def _named(text: str) -> tuple[str | None, str]:
+def _split_name(text: str) -> tuple[str | None, str]:
     name, separator, checkpoint = text.partition("=")
-    # A name is no path; `s3://bucket/epoch=3.ckpt` is not a checkpoint of that name.
+    # A name has no slash: `s3://bucket/epoch=3.ckpt` is a checkpoint without a name.
     return (name, checkpoint) if separator and "/" not in name else (None, text)

@@ -12,7 +12,7 @@ from odc.geo.geobox import GeoBox
 from darts_assets.bands import OPTICAL, VISIBLE_NIR
 from darts_assets.errors import SceneError
 from darts_assets.sources import parse_item
-from darts_assets.sources.sentinel2.asset_layouts import asset_keys
+from darts_assets.sources.sentinel2.parse_item import asset_keys
 
 
 def items_in(value: Any) -> Iterator[dict[str, Any]]:
@@ -186,7 +186,7 @@ def test_reflectance_must_be_told(item):
     item["id"] = "some_scene"
     assert parse_item(item).bands["blue"].offset == -0.1
     del item["assets"]["B03_10m"]["raster:scale"]
-    with pytest.raises(SceneError, match=r"some_scene, band green \(asset B03_10m\): neither raster:scale"):
+    with pytest.raises(SceneError, match=r"some_scene, band green \(asset B03_10m\): reflectance needs raster:scale"):
         parse_item(item)
 
 
