@@ -55,8 +55,8 @@ def test_the_seed_deals_groups_of_equal_size() -> None:
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"by": "region", "folds": 6}, "6 folds by region need as many different ones, but .* has 5"),
-        ({"by": "region", "folds": 5, "test": ("Peel",)}, "outside the test part the set has 4"),
+        ({"by": "region", "folds": 6}, "6 folds by region need at least as many groups; .* has 5"),
+        ({"by": "region", "folds": 5, "test": ("Peel",)}, "without the test part the dataset has 4"),
         ({"by": "sample", "test": ("Peel-9",)}, "no sample Peel-9; it has Banks-0"),
         ({"by": "random", "test": ("3",)}, "split by one of them"),
         ({"fold": 5}, "fold 5 of 5"),
