@@ -22,7 +22,7 @@ from darts_assets.tiles import TileStream
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How to reach the services of all sources; without secrets.
+    """Connection options of the services of all sources; without secrets.
 
     Attributes:
         s3: for files on S3.
@@ -40,7 +40,7 @@ Options = TypeVar("Options", contravariant=True)
 
 
 class ScenesOf(Protocol[Options]):
-    """A source of scenes: first a record parsed from the item, then pixels. `Options` tell how to reach its service."""
+    """A source of scenes: first a record parsed from the item, then pixels. `Options` are those of its service."""
 
     def parse(self, item: Mapping[str, Any], /) -> Scene:
         """The scene that a registered STAC item describes; raises SceneError."""
@@ -68,7 +68,7 @@ class SceneSource(ScenesOf[SourceOptions], Protocol):
         """The STAC items of the scenes at a path or URL, for registration.
 
         Raises:
-            SceneError: if something there is not a scene.
+            SceneError: if it has anything but valid scenes.
             SettingsError, SourceUnavailableError: if the location cannot be read.
         """
 
@@ -131,7 +131,7 @@ class MosaicScenes(StacScenes):
 
         Raises:
             SettingsError: if `quality` is not empty.
-            ValueError: if there is no optical band, no `observations`, or a band lacks its attributes.
+            ValueError: if optical bands, `observations`, or attributes of a band are missing.
         """
         if quality:
             raise SettingsError(
