@@ -15,7 +15,7 @@ FLOORS = {
     **dict.fromkeys(("settings", "training", "demo"), 3),
     **dict.fromkeys(("sources", "cubes", "features", "model", "detection", "catalog", "inventory", "timings"), 2),
     **dict.fromkeys(("maps", "stores", "earth_engine", "geo", "remote"), 1),
-    **dict.fromkeys(("bands", "scene", "tiles", "errors"), 0),
+    **dict.fromkeys(("bands", "scene", "tiles", "errors", "parameters"), 0),
 }
 USES_TORCH = {"model", "training", "demo"}
 

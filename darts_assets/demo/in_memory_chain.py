@@ -9,9 +9,11 @@ from darts_assets.bands import VISIBLE_NIR, band
 from darts_assets.cubes.arcticdem import ArcticDemTiles, arcticdem_spec
 from darts_assets.cubes.tcvis import TcvisRasters, tcvis_spec, vintage_for
 from darts_assets.demo.world import World
-from darts_assets.detection.postprocess import PostprocessParameters, postprocess
+from darts_assets.detection import PostprocessParameters
+from darts_assets.detection.postprocess import postprocess
 from darts_assets.detection.vectorize import extent_polygons, segments
-from darts_assets.features import Convention, PreprocessParameters, dem_buffer, preprocess
+from darts_assets.features import Convention, PreprocessParameters, dem_buffer
+from darts_assets.features.preprocess import preprocess
 from darts_assets.model import CheckpointHeader, SegmentParameters
 from darts_assets.model.segment import segment
 from darts_assets.sources import calibrate, open_raw, parse_item, read_item
