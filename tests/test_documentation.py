@@ -14,6 +14,8 @@ import yaml
 
 from darts_assets.cli import cli
 from darts_assets.definitions import build_defs
+from darts_assets.orchestration.scene_discovery.watched_areas import Watch
+from darts_assets.remote.byte_source import S3Options
 from darts_assets.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -100,6 +102,12 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert anchor in {slug(heading) for heading in headings}, f"{link}: no such heading"
 
 
+@of_each_document
+def test_functions_are_in_the_files_that_are_linked(document: Path) -> None:
+    for name, path in re.findall(r"`(\w+)` in \[[^]]+\]\(([^)#]+\.py)\)", document.read_text()):
+        assert f"def {name}(" in (document.parent / path).read_text(), f"{name} is not in {path}"
+
+
 def slug(heading: str) -> str:
     """The anchor that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
@@ -149,6 +157,24 @@ def test_asset_keys_exist(document: Path) -> None:
     for code in INLINE.findall(prose(document)):
         if re.fullmatch(rf"({'|'.join(rooms)})/[a-z_0-9]+", code):
             assert code in keys, f"there is no asset {code}"
+
+
+@of_each_document
+def test_paths_of_the_repository_exist(document: Path) -> None:
+    for path in re.findall(r"(?<![\w./-])(?:k8s|tests|darts_assets)/[\w./-]*\w", document.read_text()):
+        assert (ROOT / path).exists(), f"{path} does not exist"
+
+
+def test_the_example_of_watched_areas_is_valid(tmp_path: Path) -> None:
+    (example,) = [
+        block
+        for language, block in FENCE.findall((ROOT / "darts_assets/orchestration/README.md").read_text())
+        if language == "toml"
+    ]
+    (tmp_path / "areas.toml").write_text(example)
+    watched = Watch(path=str(tmp_path / "areas.toml")).read(S3Options())
+    assert [area.name for area in watched.areas] == ["Peel Plateau"]
+    assert watched.wrong == {}
 
 
 @of_each_document

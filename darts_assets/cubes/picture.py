@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from darts_assets.bands import TCVIS
 from darts_assets.cubes.grid import CHUNK, CubeGrid
-from darts_assets.cubes.spec import CubeSpec
+from darts_assets.cubes.variables import CubeSpec
 
 Picture = npt.NDArray[np.uint8]
 """RGB, shape (height, width, 3)."""

@@ -11,8 +11,7 @@ import pytest
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from darts_assets.catalog.catalog_store import Tree
-from darts_assets.catalog.published_products import read_products
+from darts_assets.catalog.catalog_store import Tree, read_products
 from darts_assets.detection import PostprocessParameters
 from darts_assets.detection.export import describe, export
 from darts_assets.detection.postprocess import postprocess

@@ -398,7 +398,7 @@ def test_places_that_settings_name(doctor: Doctor, home: Path) -> None:
     assert not findings["ok"]
     here, nowhere = findings["Planet"].split(" | ")
     assert here == f"ok: {home / 'inbox'}: 1 files"
-    assert nowhere.startswith(f"fail: {home / 'nowhere'}: there is no such folder")
+    assert nowhere.startswith(f"fail: {home / 'nowhere'}: the folder does not exist")
     assert "areas.toml, bad: " in findings["watched areas"]
     assert "absent.gpkg" in findings["watched areas"]
     assert "areas.toml, odd: " in findings["watched areas"]

@@ -110,7 +110,7 @@ def test_regions_of_another_crs_are_the_same(shared, archive, countries, tmp_pat
     assert regions_of(footprints, read_regions(tmp_path / "polar.gpkg", archive.footprints, "NAME")).equals(
         regions_of(footprints, countries)
     )
-    with pytest.raises(TrainingError, match="no column 'shapeName'; it has NAME"):
+    with pytest.raises(TrainingError, match="no column 'shapeName'; columns are NAME"):
         read_regions(tmp_path / "polar.gpkg", archive.footprints)
     with pytest.raises(TrainingError, match="regions cannot be read"):
         read_regions(tmp_path / "nothing.gpkg", archive.footprints)

@@ -129,7 +129,7 @@ def test_alignment_can_be_switched_off(tile, image, archive, store) -> None:
 
 def test_what_is_missing_is_named(tile, image, archive, store) -> None:
     builder = builder_of(archive, store, alignment=AlignmentParameters(band="swir16"))
-    with pytest.raises(RasterError, match="no band swir16, which labels are aligned by"):
+    with pytest.raises(RasterError, match="no band swir16, which the alignment needs"):
         builder.add_matched(IMAGE, SCENE, tile, image)
     with pytest.raises(TrainingError, match="no footprint of image 'other'"):
         builder_of(archive, store).add_matched("other", SCENE, tile, image)

@@ -131,7 +131,7 @@ class _Tick:
             except DartsError as error:
                 problems.append(f"{error}; it is tried again in the next tick")
                 continue
-            found += below.found
+            found += below.images
             problems += below.problems
         return found, problems
 
@@ -168,7 +168,7 @@ class _Tick:
         # A time in the future says nothing: another machine's clock.
         just_written = dt.timedelta(0) <= age < dt.timedelta(seconds=self.deliveries.quiet_seconds)
         same = self._before.seen.get(delivery.id.id) == delivery.signature
-        return same and not just_written and not delivery.wanting
+        return same and not just_written and not delivery.missing
 
     def _take(self, delivery: "Delivery", call: Call) -> None:
         from darts_assets.sources.planet.delivery_catalog import item_of

@@ -1,8 +1,8 @@
 """Sentinel-2 quarterly mosaics of CDSE (collection `sentinel-2-global-mosaics`) as scenes.
 
-Each is the first quartile of the cloudless pixels of three months, per band, in the UTM zone of an MGRS tile: COGs of
-int16 (-32768 where there was no valid observation), and the number of observations. They have no scene classification,
-no sun, and no one time of sensing: `datetime` is the first day of the quarter.
+A mosaic has the first quartile of the cloudless pixels of three months, per band, in the UTM zone of an MGRS tile: COGs
+of int16 (-32768 where there was no valid observation), and the number of observations. It has no scene classification,
+no sun angles, and no single sensing time: `datetime` is the first day of the quarter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,30 +12,29 @@ import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from darts_assets.bands import VISIBLE_NIR
+from darts_assets.bands import OBSERVATIONS, VISIBLE_NIR
 from darts_assets.errors import SceneError, SettingsError
 from darts_assets.remote.s3_auth import S3Options
 from darts_assets.scene import Scene
 from darts_assets.sources.rasters.reader import fetch, open_raw, scene_grid
-from darts_assets.sources.scene_source import ScenesOf
-from darts_assets.sources.sentinel2.asset_layouts import MOSAIC, OBSERVATIONS
 from darts_assets.sources.sentinel2.calibrate import calibrated, data_mask
-from darts_assets.sources.sentinel2.parse_item import parse_item
+from darts_assets.sources.sentinel2.parse_item import MOSAIC, parse_item
 from darts_assets.tiles import TileStream
 
 FEW_OBSERVATIONS = 3
-"""Pixels with so many observations or fewer are of low quality: clouds may be left in them."""
+"""Pixels with at most this many observations are of low quality: clouds may remain in them."""
 
 
 class MosaicScenes:
-    """Quarterly mosaics from STAC items; a `SceneSource`."""
+    """Quarterly mosaics from STAC items; a `ScenesOf[S3Options]`."""
 
     def parse(self, item: Mapping[str, Any]) -> Scene:
-        """What the registered item says; raises SceneError."""
+        """The mosaic that a registered STAC item describes; raises SceneError."""
         scene = parse_item(item)
         if scene.source != MOSAIC:
             raise SceneError(
-                f"scene {scene.id} is no quarterly mosaic: the assets B02, B03, B04, B08 and observations were expected"
+                f"scene {scene.id} is not a quarterly mosaic: the assets B02, B03, B04, B08 and observations were "
+                "expected"
             )
         return scene
 
@@ -52,29 +51,29 @@ class MosaicScenes:
         return fetch(scene, bands, s3=s3)
 
     def calibrate(self, raw: xr.Dataset, quality: Mapping[int, int]) -> xr.Dataset:
-        """Reflectance and quality of digital numbers, lazily where they are lazy.
+        """Reflectance and quality from digital numbers; lazy input gives lazy output.
 
-        A pixel is invalid (quality 0, NaN in every band) where there was no observation or a band has no data, of low
-        quality (1) with up to `FEW_OBSERVATIONS`, and of high quality (2) with more.
+        A pixel is invalid (quality 0, NaN in every band) without observations or without data in a band, of low quality
+        (1) with up to `FEW_OBSERVATIONS`, and of high quality (2) with more.
 
         Args:
-            raw: what `open_raw` gives, `observations` included; see `calibrate.calibrate`.
-            quality: must be empty: there are no classes.
+            raw: result of `open_raw` with `observations`; see `calibrate.calibrate`.
+            quality: must be empty: mosaics have no classes.
 
         Raises:
-            SettingsError: if `quality` gives classes.
+            SettingsError: if `quality` is not empty.
             ValueError: if there is no optical band, no `observations`, or a band lacks its attributes.
         """
         if quality:
             raise SettingsError(
-                f"quality {dict(quality)}: quarterly mosaics have no classes, their observations are counted"
+                f"quality {dict(quality)}: quarterly mosaics have no classes, quality depends on the observations"
             )
         if OBSERVATIONS not in raw:
             raise ValueError(f"no band {OBSERVATIONS} in {', '.join(map(str, raw.data_vars))}")
-        seen = raw[OBSERVATIONS]
-        valid = data_mask(raw) & (seen > 0)
-        graded = valid.astype(np.uint8) + (valid & (seen > FEW_OBSERVATIONS)).astype(np.uint8)
+        count = raw[OBSERVATIONS]
+        valid = data_mask(raw) & (count > 0)
+        graded = valid.astype(np.uint8) + (valid & (count > FEW_OBSERVATIONS)).astype(np.uint8)
         return calibrated(raw, valid, graded)
 
 
-MOSAIC_SCENES: ScenesOf[S3Options] = MosaicScenes()
+MOSAIC_SCENES = MosaicScenes()

@@ -139,7 +139,7 @@ def test_what_calibration_needs(item: dict[str, Any]) -> None:
 
 
 def test_scenes_are_no_mosaics(made) -> None:
-    with pytest.raises(SceneError, match="is no quarterly mosaic: the assets B02, B03, B04, B08 and observations"):
+    with pytest.raises(SceneError, match="is not a quarterly mosaic: the assets B02, B03, B04, B08 and observations"):
         MOSAIC_SCENES.parse(made.item)
 
 

@@ -115,7 +115,7 @@ def test_pictures_are_small_and_show_something(
 
 
 def test_a_model_of_other_features_is_refused(fitted: FitResult, data: TrainingSet) -> None:
-    with pytest.raises(CheckpointError, match="terrain darts-2025, the set has physical"):
+    with pytest.raises(CheckpointError, match="terrain darts-2025, the dataset has physical"):
         Predictor(fitted.header, replace(data, terrain="physical"), "cpu")
     with pytest.raises(CheckpointError, match=r"needs the band.* tc_wetness"):
         Predictor(fitted.header, replace(data, bands=data.bands[:-1]), "cpu")

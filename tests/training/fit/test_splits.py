@@ -56,8 +56,8 @@ def test_the_seed_deals_groups_of_equal_size() -> None:
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"split_by": "region", "folds": 6}, "6 folds by region need as many different ones, but .* has 5"),
-        ({"split_by": "region", "folds": 5, "test": ("Peel",)}, "but the set has 4 outside the test part"),
+        ({"split_by": "region", "folds": 6}, "6 folds by region need at least as many groups; .* has 5"),
+        ({"split_by": "region", "folds": 5, "test": ("Peel",)}, "without the test part the dataset has 4"),
         ({"split_by": "sample", "test": ("Peel-9",)}, "no sample Peel-9; it has Banks-0"),
         ({"split_by": "random", "test": ("3",)}, "split_by is random: set it to region or sample"),
         ({"fold": 5}, "fold 5 of 5"),

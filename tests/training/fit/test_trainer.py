@@ -121,9 +121,9 @@ def test_it_stops_where_nothing_gets_better(data: TrainingSet, quick: FitParamet
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"losses": {"dise": 1}}, "unknown loss dise; known are bce, dice"),
+        ({"losses": {"dise": 1}}, "unknown loss dise; expected bce, dice"),
         ({"augmentations": ("shear",)}, "unknown augmentation shear"),
-        ({"folds": 4}, "4 folds by region need as many different ones"),
+        ({"folds": 4}, "4 folds by region need at least as many groups"),
         ({"test": ["Atlantis"], "folds": 2}, "no region Atlantis; it has region 0"),
         ({"precision": "fp16"}, "precision fp16 needs a GPU"),
         ({"architecture": {"arch": "unet", "encoder_depth": 5, "encoder_name": "nonsense"}}, "nonsense"),

@@ -3,8 +3,7 @@
 import pytest
 import shapely
 
-from darts_assets.catalog.extents import box_of, covering
-from darts_assets.catalog.region import region_of
+from darts_assets.catalog.regions import box_of, covering, region_of
 
 
 @pytest.mark.parametrize(
