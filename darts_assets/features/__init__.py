@@ -1,7 +1,6 @@
-"""Preprocessing: the 13 features of a scene, on its own grid, window by window.
+"""Preprocessing: compute the 13 features of a scene on its own grid, window by window.
 
-The parameters are exported here, because they import neither rasterio nor OpenCV; `preprocess.preprocess` streams the
-features.
+The parameters are exported here, because they import neither rasterio nor OpenCV.
 """
 
 from darts_assets.features.preprocess_parameters import (

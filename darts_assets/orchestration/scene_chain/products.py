@@ -135,7 +135,7 @@ def _preview(written: dict[str, list[Path]], tile: xr.Dataset, vectors: dict[str
     """The thumbnail: the exported one if selected, so that pixels are read once."""
     from PIL import Image
 
-    from darts_assets.detection.quicklook import thumbnail
+    from darts_assets.plots import thumbnail
 
     if "thumbnail" not in written:
         return thumbnail(tile, vectors)
