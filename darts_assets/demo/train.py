@@ -23,7 +23,7 @@ from darts_assets.demo import DEMO_CHECKPOINT, build_world, score
 from darts_assets.demo.in_memory_chain import detect, scene_features
 from darts_assets.features import Convention
 from darts_assets.model import CheckpointHeader, SegmentParameters
-from darts_assets.model.checkpoint import save_checkpoint
+from darts_assets.model.networks import save_checkpoint
 from darts_assets.tiles import geobox_of
 
 _log = logging.getLogger(__name__)

@@ -5,7 +5,6 @@ Only the polygons are stored. They follow pixel edges, so masks are derived from
 
 from darts_assets.detection.export import DEFAULT_PRODUCTS, check_products, describe, export
 from darts_assets.detection.postprocess import PostprocessParameters, postprocess
-from darts_assets.detection.quicklook import thumbnail
 from darts_assets.detection.vectorize import extent_polygons, mask_from, segments
 
 __all__ = [
@@ -18,5 +17,4 @@ __all__ = [
     "mask_from",
     "postprocess",
     "segments",
-    "thumbnail",
 ]

@@ -26,9 +26,9 @@ from darts_assets.detection import (
     thumbnail,
 )
 from darts_assets.detection.export import describe, footprint
-from darts_assets.detection.quicklook import DETECTION_COLOR, EXTENT_COLOR
 from darts_assets.errors import SettingsError
 from darts_assets.geo.antimeridian import lonlat_area
+from darts_assets.plots import DETECTION_COLOR, EXTENT_COLOR
 from darts_assets.tiles import geobox_of, on_grid
 
 from .conftest import detections_of

@@ -381,7 +381,7 @@ def test_earth_engine(
 def test_a_gpu_that_is_not_there(doctor: Doctor) -> None:
     findings = doctor("--device", "cuda")
     assert not findings["ok"]
-    assert findings["device"].startswith("fail: device 'cuda' was asked for, but this machine has 0 GPU(s)")
+    assert findings["device"].startswith("fail: device 'cuda' does not exist: PyTorch can use 0 GPU(s)")
     assert "use --device cpu" in findings["device"]
     assert "device must be cpu, cuda, cuda:N, N or auto, not 'gpu'" in doctor("--device", "gpu")["device"]
     assert doctor("--device", "cpu")["device"] == "ok: no GPU: models run on the CPU"

@@ -12,8 +12,7 @@ import xarray as xr
 from darts_assets.bands import FEATURES, band
 from darts_assets.errors import CheckpointError, SettingsError
 from darts_assets.model import CheckpointHeader, SegmentParameters
-from darts_assets.model.checkpoint import load_model, save_checkpoint
-from darts_assets.model.networks import load_networks
+from darts_assets.model.networks import load_model, load_networks, save_checkpoint
 from darts_assets.model.segment import precision_of, segment
 from darts_assets.tiles import geobox_of
 

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
 
 from darts_assets.errors import TrainingError
-from darts_assets.features.indices import ndvi
+from darts_assets.features.preprocess import ndvi
 from darts_assets.tiles import on_grid
 from darts_assets.training.labels import LabelArchive, read_archive
 from darts_assets.training.patches import PatchParameters

@@ -198,7 +198,7 @@ def _is_compatible(place: Place, facts: dict[str, Any]) -> bool:
 
 
 def _summary(inventory: "Inventory") -> dict[str, Any]:
-    from darts_assets.maps.site_map import site_map
+    from darts_assets.maps import site_map
 
     sites, scenes = inventory.sites, inventory.scenes
     figure = site_map(sites, scenes)

@@ -140,7 +140,7 @@ def _preview(written: dict[str, list[Path]], tile: xr.Dataset, vectors: dict[str
     """The thumbnail; the product itself where there is one, so that the colours are read once."""
     from PIL import Image
 
-    from darts_assets.detection import thumbnail
+    from darts_assets.plots import thumbnail
 
     if "thumbnail" not in written:
         return thumbnail(tile, vectors)

@@ -19,8 +19,8 @@ import torch
 
 from darts_assets.errors import SettingsError
 from darts_assets.model import CheckpointHeader
-from darts_assets.model.checkpoint import save_checkpoint
 from darts_assets.model.device import pick_device
+from darts_assets.model.networks import save_checkpoint
 from darts_assets.stores.location import StoreLocation
 from darts_assets.training.fit.fit_parameters import FitParameters
 from darts_assets.training.fit.lightning_module import SegmentationModule

@@ -16,7 +16,7 @@ import rasterio.features
 import shapely
 from odc.geo.geobox import GeoBox
 
-from darts_assets.features.indices import ndvi
+from darts_assets.features.preprocess import ndvi
 from darts_assets.stores.location import StoreLocation
 from darts_assets.tiles import on_grid
 from darts_assets.training.fit.fit_parameters import FitParameters

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from darts_assets.errors import CheckpointError
-from darts_assets.model.checkpoint import load_model
+from darts_assets.model.networks import load_model
 from darts_assets.training.fit.fit_parameters import FitParameters
 from darts_assets.training.fit.trainer import FitResult, fit
 from darts_assets.training.fit.training_set import TrainingSet

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from darts_assets.errors import SettingsError
-from darts_assets.model.checkpoint import load_model
+from darts_assets.model.networks import load_model
 from darts_assets.stores.location import StoreLocation
 from darts_assets.training.fit.fit_parameters import FitParameters
 from darts_assets.training.fit.splits import SplitParameters
