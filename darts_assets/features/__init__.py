@@ -1,6 +1,13 @@
-"""Preprocessing: compute the 13 features of a scene on its own grid, window by window."""
+"""Preprocessing: compute the 13 features of a scene on its own grid, window by window.
 
-from darts_assets.features.preprocess import preprocess
-from darts_assets.features.preprocess_parameters import Convention, PreprocessParameters, dem_buffer
+The parameters are exported here, because they import neither rasterio nor OpenCV.
+"""
 
-__all__ = ["Convention", "PreprocessParameters", "dem_buffer", "preprocess"]
+from darts_assets.features.preprocess_parameters import (
+    AuxiliaryParameters,
+    Convention,
+    PreprocessParameters,
+    dem_buffer,
+)
+
+__all__ = ["AuxiliaryParameters", "Convention", "PreprocessParameters", "dem_buffer"]

@@ -218,7 +218,7 @@ def known_architectures() -> frozenset[str]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[io.BufferedReader]:
     """A checkpoint file, opened for reading; errors of the file system within become CheckpointError."""
     try:
         with path.open("rb") as file:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -23,13 +22,14 @@ from pystac.utils import str_to_datetime
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
-from darts_assets.errors import SettingsError, TrainingError
+from darts_assets.errors import TrainingError
 from darts_assets.geo.antimeridian import footprint, lonlat_area
 from darts_assets.sources.planet.names import EXPECTED, image_id
 from darts_assets.sources.stac.acquisitions import sensing_time
 from darts_assets.sources.stac.scene_selection import SceneCatalog, SceneFilter, Selection
 from darts_assets.stores.location import StoreLocation
 from darts_assets.training.regions import EQUAL_AREA
+from darts_assets.training.sample_parameters import MatchParameters
 
 _log = logging.getLogger(__name__)
 
@@ -39,31 +39,6 @@ Progress = Callable[[int, int], None]
 _DAY = dt.timedelta(days=1)
 _ANY = 100.0
 COLUMNS = ("image_id", "scene_id", "datetime", "cloud_cover", "overlap", "days", "score", "verdict", "best")
-
-
-@dataclass(frozen=True, slots=True)
-class MatchParameters:
-    """Which scenes may stand for an image.
-
-    Attributes:
-        days: between image and scene, at most.
-        max_cloud_cover: percent.
-        min_overlap: share of the footprint that the scene covers.
-
-    Raises:
-        SettingsError: for a value outside its range.
-    """
-
-    days: float = 7.0
-    max_cloud_cover: float = 10.0
-    min_overlap: float = 0.7
-
-    def __post_init__(self) -> None:
-        if not (self.days >= 0 and 0 <= self.max_cloud_cover <= _ANY and 0 < self.min_overlap <= 1):
-            raise SettingsError(
-                f"days {self.days}, max_cloud_cover {self.max_cloud_cover}, min_overlap {self.min_overlap}: at least 0 "
-                "days, a percentage and a share above 0 were expected"
-            )
 
 
 def match(

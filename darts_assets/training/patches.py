@@ -13,53 +13,15 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
-from darts_assets.bands import FEATURES, band
-from darts_assets.errors import RasterError, SettingsError
+from darts_assets.bands import band
+from darts_assets.errors import RasterError
 from darts_assets.model.patch_grid import PatchAxis
 from darts_assets.tiles import geobox_of
 from darts_assets.training.labels import BACKGROUND, IGNORED, SLUMP
+from darts_assets.training.sample_parameters import PatchParameters
 
 _HIGH_QUALITY = 2
 _INVALID = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PatchParameters:
-    """How tiles are cut, and which patches are kept.
-
-    Attributes:
-        bands: of `x`, in this order.
-        patch_size: pixels of a patch's side.
-        overlap: pixels that neighbouring patches share.
-        min_visible: share of pixels that must not be ignored.
-        exclude_nan: drop patches in which a band lacks a value somewhere.
-        exclude_nopositive: drop patches without a slump.
-
-    Raises:
-        SettingsError: if something makes no sense.
-    """
-
-    bands: tuple[str, ...] = FEATURES
-    patch_size: int = 1024
-    overlap: int = 16
-    min_visible: float = 0.1
-    exclude_nan: bool = True
-    exclude_nopositive: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.bands or len(set(self.bands)) < len(self.bands):
-            raise SettingsError(f"bands are {self.bands}; at least one was expected, and each once")
-        for name in self.bands:
-            try:
-                band(name)
-            except KeyError as error:
-                raise SettingsError(f"bands: {error.args[0]}") from None
-        if self.patch_size < 1 or not 0 <= self.overlap < self.patch_size:
-            raise SettingsError(
-                f"patch_size is {self.patch_size} and overlap {self.overlap}; 0 <= overlap < patch_size was expected"
-            )
-        if not 0 <= self.min_visible <= 1:
-            raise SettingsError(f"min_visible is {self.min_visible}, a share from 0 to 1 was expected")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

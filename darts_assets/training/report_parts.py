@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from darts_assets.model.header import read_pickle
-from darts_assets.training.fit.splits import SplitParameters, split
+from darts_assets.training.fit.fit_parameters import SplitParameters
+from darts_assets.training.fit.splits import split
 from darts_assets.training.fit.training_set import TrainingSet
 
 Part = Literal["validation", "test", "training", "all"]
@@ -30,8 +31,8 @@ def part_of(data: TrainingSet, checkpoint: Path, part: Part) -> tuple[list[int],
         return list(range(len(data))), False
     if part == "all":
         return list(range(len(data))), True
-    recorded = training["parameters"]["split"]
-    parts = split(data.samples, SplitParameters(**{**recorded, "test": tuple(recorded["test"])}))
+    recorded = dict(training["parameters"]["split"])
+    parts = split(data.samples, SplitParameters(split_by=recorded.pop("by"), **recorded))
     return list(getattr(parts, part)), True
 
 

@@ -25,7 +25,8 @@ from darts_assets.stores.layout import FreshStore
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
 from darts_assets.training.labels import CRS
-from darts_assets.training.patches import Patch, PatchCounts, PatchParameters, cut
+from darts_assets.training.patches import Patch, PatchCounts, cut
+from darts_assets.training.sample_parameters import PatchParameters
 
 Flavour = Literal["planet-archive", "planet-pingo", "sentinel2"]
 """Planet images in the archive layout or located anywhere, or Sentinel-2 scenes matched to their footprints."""
@@ -192,7 +193,7 @@ def _write_arrays(
     """Write patches one at a time; returns the hash of their content, and a row for each."""
     axes = [PatchAxis(tile.sizes[axis], 0, parameters.patch_size, parameters.overlap) for axis in ("y", "x")]
     most = len(axes[0].starts) * len(axes[1].starts)
-    x, y = create_arrays(location, most, asdict(parameters))
+    x, y = create_arrays(location, most, parameters.model_dump())
     content = hashlib.sha256()
     rows: list[dict[str, Any]] = []
     for patch in cut(tile, labels, footprint, parameters, counts):
@@ -221,8 +222,7 @@ def _row(patch: Patch, number: int) -> dict[str, Any]:
 
 def _config(tile: xr.Dataset, parameters: PatchParameters, flavour: Flavour) -> dict[str, Any]:
     """Parameters that all samples of a dataset must share."""
-    values = asdict(parameters)
-    filters = {name: values[name] for name in ("min_visible", "exclude_nan", "exclude_nopositive")}
+    filters = parameters.model_dump(include={"min_visible", "exclude_nan", "exclude_nopositive"})
     radii = {name: tile.attrs[name] for name in ("tpi_outer_radius", "tpi_inner_radius") if name in tile.attrs}
     return {
         "format": _FORMAT,

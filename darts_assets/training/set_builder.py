@@ -21,8 +21,8 @@ from darts_assets.errors import RasterError, TrainingError
 from darts_assets.tiles import geobox_of
 from darts_assets.training.alignment import AlignmentParameters, align_labels, unaligned
 from darts_assets.training.labels import CRS, LabelArchive
-from darts_assets.training.patches import PatchParameters
 from darts_assets.training.regions import NO_REGION
+from darts_assets.training.sample_parameters import PatchParameters
 from darts_assets.training.sample_store import Flavour, Origin, Placement, SampleRecord, write_sample
 from darts_assets.training.set_store import TrainingSetStore
 

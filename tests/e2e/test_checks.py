@@ -291,7 +291,7 @@ def test_polygons_that_are_not_sound(finished: Finished, damaged: Site, change: 
 def test_a_scene_that_was_hardly_seen(finished: Finished, damaged: Site) -> None:
     assert check(damaged, "polygons", finished.clear).success
     result = check(damaged, "polygons", finished.clear, least_extent=0.95)
-    fails(result, "scene_was_seen", "% of the scene could be looked at")
+    fails(result, "scene_was_seen", "% of the scene is valid")
 
 
 # --- what a check that fails holds back -------------------------------------------------------------------------------

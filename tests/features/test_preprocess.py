@@ -12,8 +12,8 @@ from pyproj import Transformer
 
 from darts_assets.bands import FEATURES, TCVIS, TERRAIN
 from darts_assets.errors import RasterError, SettingsError
-from darts_assets.features import PreprocessParameters, preprocess
-from darts_assets.features.preprocess import ndvi
+from darts_assets.features import PreprocessParameters
+from darts_assets.features.preprocess import ndvi, preprocess
 
 PARAMETERS = PreprocessParameters()
 NO_RIM = np.s_[12:-12, 12:-12]

@@ -18,7 +18,7 @@ from darts_assets.errors import RasterError, TrainingError
 from darts_assets.tiles import geobox_of, on_grid
 from darts_assets.training.alignment import AlignmentParameters
 from darts_assets.training.labels import LabelArchive
-from darts_assets.training.patches import PatchParameters
+from darts_assets.training.sample_parameters import PatchParameters
 from darts_assets.training.set_builder import SetBuilder
 
 IMAGE, SCENE = "20200814_044132_1026", "S2A_MSIL2A_20200814T204021_N0500_R014_T08WMB_20230101T000000"

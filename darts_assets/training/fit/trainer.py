@@ -71,9 +71,9 @@ def fit(data: TrainingSet, parameters: FitParameters, path: Path, state: StoreLo
     device = pick_device(parameters.device)
     if parameters.precision != "fp32" and device.type != "cuda":
         raise SettingsError(f"precision {parameters.precision} needs a GPU")
-    architecture = {**parameters.architecture, "in_channels": len(data.bands), "classes": 1}
+    architecture = {**parameters.network, "in_channels": len(data.bands), "classes": 1}
     check_patch_size(data, model_stride(architecture))
-    parts = split(data.samples, parameters.split)
+    parts = split(data.samples, parameters)
     if not parts.training or not parts.validation:
         raise SettingsError(f"training set {data.location}: no patches for training or for validation")
     logger.info(
@@ -160,6 +160,8 @@ def _record(data: TrainingSet, parameters: FitParameters, progress: Progress) ->
 
 
 def _plain(parameters: FitParameters) -> dict[str, Any]:
-    """Parameters that determine the result, as JSON types."""
-    values = dict(json.loads(json.dumps(asdict(parameters))))
-    return {name: value for name, value in values.items() if name not in ("device", "readers")}
+    """The parameters that affect the result, JSON types, as checkpoints record them."""
+    named = parameters.model_dump(exclude={"device", "readers", "arch", "encoder_name", "encoder_weights"})
+    split = {"by": named.pop("split_by"), **{name: named.pop(name) for name in ("folds", "fold", "test")}}
+    plain = {**named, "architecture": parameters.network, "split": {**split, "seed": parameters.seed}}
+    return dict(json.loads(json.dumps(plain)))

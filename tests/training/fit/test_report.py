@@ -26,7 +26,7 @@ from darts_assets.training.report_pictures import (
 
 @pytest.fixture(scope="module")
 def fitted(data: TrainingSet, quick: FitParameters, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
-    chosen = replace(quick, epochs=4, learning_rate=6e-3)
+    chosen = quick.replace(epochs=4, learning_rate=6e-3)
     return fit(data, chosen, tmp_path_factory.mktemp("fitted") / "model.ckpt")
 
 
