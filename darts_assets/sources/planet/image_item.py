@@ -60,8 +60,8 @@ class _Header:
 def make_item(delivery: Delivery, metadata: Metadata, s3: S3Options) -> dict[str, Any]:
     """The STAC item of an image, with assets `sr` (or `toa`), `udm2` (or `udm`) and those of its metadata.
 
-    Top-of-atmosphere digital numbers are used if there is no surface reflectance, and the older `udm`, which flags only
-    clouds and bad pixels, if there is no `udm2`.
+    Without surface reflectance, top-of-atmosphere digital numbers are used; without `udm2`, the older `udm`, which
+    flags only clouds and bad pixels.
 
     Args:
         delivery: a complete delivery.

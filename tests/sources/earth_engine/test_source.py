@@ -124,7 +124,7 @@ def test_pixels_that_are_masked_in_a_band_are_invalid_in_all(options: EarthEngin
     classes = AFTER.expected(HARMONIZED, "SCL")
     quality = np.vectorize(S2_QUALITY.get)(classes)
     np.testing.assert_array_equal(calibrated["quality_data_mask"].values, np.where(masked, 0, quality))
-    with pytest.raises(SettingsError, match="expected SCL classes"):
+    with pytest.raises(SettingsError, match="expected classes of 0, 1, 2"):
         SCENES.calibrate(raw, {12: 1})
 
 
