@@ -106,7 +106,7 @@ COPY --from=package /opt/darts/bin /opt/venv/bin
 COPY . /src
 ENV PYTHONPATH=/src:/opt/darts HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
 WORKDIR /src
-CMD ["pytest", "-p", "no:cacheprovider", "-n", "3", "--dist", "loadfile"]
+CMD ["pytest", "-p", "no:cacheprovider", "-n", "3", "-m", "slow or not slow"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"

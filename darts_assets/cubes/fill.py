@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from odc.geo.geobox import GeoBox
 
 from darts_assets.cubes.cube import Cube
-from darts_assets.cubes.picture import Picture, chunk_picture
 from darts_assets.cubes.variables import ChunkData
 from darts_assets.errors import ChunksFailedError, DartsError, MissingChunksError, SourceUnavailableError
+from darts_assets.plots import Pixels, chunk_picture
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class FilledChunk:
     bytes: int
     seconds: float
     snapshot: str
-    picture: Picture = field(repr=False, compare=False)
+    picture: Pixels = field(repr=False, compare=False)
 
 
 def ensure(
@@ -148,7 +148,7 @@ class _Work:
                 bytes=sizes[key],
                 seconds=round(seconds[key] + writing, 3),
                 snapshot=snapshot,
-                picture=chunk_picture(self.cube.spec, read[key].values),
+                picture=chunk_picture(read[key].values),
             )
             for key, snapshot in snapshots.items()
         ]

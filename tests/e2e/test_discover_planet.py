@@ -104,8 +104,8 @@ def test_wrong_ids_and_senseless_choices_are_named_and_others_go_on(planet: Call
         ({"folders": folders, "scene_ids": [SCENE], "years": [2023]}, "years: images that are named by their ids"),
         ({"folders": folders, "scene_ids": [SCENE], "ids_file": "x.json"}, "both name images"),
         ({"folders": folders, "start": "July"}, "a day such as 2023-07-01 was expected"),
-        ({"folders": [str(inbox / "nowhere")]}, "there is no such folder"),
-        ({"folders": ["https://planet.com/"]}, "are found in folders and below s3://"),
+        ({"folders": [str(inbox / "nowhere")]}, "the folder does not exist"),
+        ({"folders": ["https://planet.com/"]}, "can be read from folders and from s3://"),
     ):
         assert message in reason(discover(site, **config)), config
 
@@ -225,4 +225,4 @@ def test_a_bucket_is_searched_and_its_images_run(
     assert "s3://nobucket/orders: it cannot be listed (NoSuchBucket)" in reason(
         discover(site, folders=["s3://nobucket/orders"])
     )
-    assert "s3://planet/order: there is nothing below it" in reason(discover(site, folders=["s3://planet/order"]))
+    assert "s3://planet/order: there are no objects below it" in reason(discover(site, folders=["s3://planet/order"]))

@@ -56,7 +56,7 @@ class DeliveryFolders(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def check(self, folders: Sequence[str]) -> None:
         """Raise SettingsError offline, if a folder is not on a disk."""
-        from darts_assets.remote.byte_source import is_remote
+        from darts_assets.remote.byte_reader import is_remote
 
         if self.offline and (remote := [folder for folder in folders if is_remote(folder)]):
             raise SettingsError(f"offline (DARTS_OFFLINE), {', '.join(remote)} cannot be searched: name other folders")

@@ -82,7 +82,7 @@ class WatchedArea(BaseModel):
             DartsError: if `aoi` cannot be read, or `tiles` are none.
         """
         from darts_assets.geo.antimeridian import lonlat_area
-        from darts_assets.remote.byte_source import is_remote
+        from darts_assets.remote.byte_reader import is_remote
         from darts_assets.sources.stac.scene_selection import Selection
 
         if self.tiles:
@@ -135,7 +135,7 @@ class Watch(dg.ConfigurableResource):  # type: ignore[type-arg]
             SettingsError: if there is no such file, or it is no file of areas; one area that makes no sense is none.
             SourceUnavailableError: if a service does not answer after bounded retries.
         """
-        from darts_assets.remote.byte_source import read_bytes
+        from darts_assets.remote.byte_reader import read_bytes
 
         if self.path is None:
             raise SettingsError("nothing is watched: DARTS_WATCH names no file of areas")

@@ -10,13 +10,14 @@ from odc.geo.geobox import GeoBox
 from darts_assets.bands import UDM, VISIBLE_NIR
 from darts_assets.errors import RasterError, SceneError
 from darts_assets.geo.antimeridian import footprint
-from darts_assets.remote.byte_source import S3Options, shown
+from darts_assets.remote.byte_reader import S3Options, shown
+from darts_assets.remote.gdal_options import gdal_path
 from darts_assets.scene import Scene, SceneBand
 from darts_assets.sources.planet.deliveries import Delivery
 from darts_assets.sources.planet.folders import File
 from darts_assets.sources.planet.image_metadata import Metadata
 from darts_assets.sources.planet.names import image_id
-from darts_assets.sources.rasters.gdal import GdalFiles, gdal_path
+from darts_assets.sources.rasters.odc_driver import GdalFiles
 from darts_assets.sources.sentinel2.parse_item import parse_item
 
 SR_SCALE = 1e-4
@@ -59,8 +60,8 @@ class _Header:
 def make_item(delivery: Delivery, metadata: Metadata, s3: S3Options) -> dict[str, Any]:
     """The STAC item of an image, with assets `sr` (or `toa`), `udm2` (or `udm`) and those of its metadata.
 
-    Top-of-atmosphere digital numbers are used if there is no surface reflectance, and the older `udm`, which flags only
-    clouds and bad pixels, if there is no `udm2`.
+    Without surface reflectance, top-of-atmosphere digital numbers are used; without `udm2`, the older `udm`, which
+    flags only clouds and bad pixels.
 
     Args:
         delivery: a complete delivery.

@@ -13,7 +13,7 @@ from pystac.utils import str_to_datetime
 from shapely.geometry import shape
 
 from darts_assets.errors import SceneError
-from darts_assets.remote.byte_source import S3Options, read_bytes, shown
+from darts_assets.remote.byte_reader import S3Options, read_bytes, shown
 from darts_assets.sources.planet.deliveries import Delivery
 from darts_assets.sources.planet.folders import File
 

@@ -8,7 +8,8 @@ bands carry STAC's common names; several bands may then share one file. Parsing 
 import datetime as dt
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import shapely
 from affine import Affine
@@ -51,7 +52,8 @@ _TILE_IN_NAME = re.compile(r"_T?(\d{2})([C-HJ-NP-X][A-Z]{2})_")
 _UTM = re.compile(r"EPSG:(32[67](?:0[1-9]|[1-5]\d|60))")
 
 
-class Location(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Location:
     """Where an item keeps one band: the key of the asset, and the 1-based band of its file."""
 
     asset: str
