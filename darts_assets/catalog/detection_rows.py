@@ -69,7 +69,7 @@ def source_of(products: Products) -> Source | None:
 def _centre(grid: Mapping[str, Any]) -> tuple[float, float]:
     """Longitude and latitude of the centre of a grid; unlike that of the valid area it is constant."""
     height, width = grid["shape"]
-    x, y = Affine(*grid["transform"]) * (width / 2, height / 2)
+    x, y = Affine(*grid["transform"]) @ (width / 2, height / 2)
     lon, lat = Transformer.from_crs(grid["crs"], "EPSG:4326", always_xy=True).transform(x, y)
     return lon, lat
 
