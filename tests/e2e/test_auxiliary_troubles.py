@@ -269,17 +269,17 @@ def test_trends_come_from_earth_engine_by_settings_with_a_process_for_each_step(
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({}, "exactly one of aoi, scenes and chunks; none is given"),
+        ({}, "No chunks selected: set exactly one of aoi, scenes and chunks"),
         (
             {"aoi": "a.gpkg", "chunks": ["10m-r0400-c0300"]},
-            "exactly one of aoi, scenes and chunks; given are aoi and chunks",
+            "aoi and chunks are set: set exactly one of aoi, scenes and chunks",
         ),
         ({"aoi": "no-such-file.gpkg"}, "no-such-file.gpkg: there is no such file"),
         ({"aoi": "a.gpkg", "years": [2020], "vintages": [2020]}, "years and vintages"),
         ({"aoi": "a.gpkg", "layers": ["lidar"]}, "lidar; expected arcticdem, tcvis"),
         ({"scenes": ["S2A_unknown"]}, "S2A_unknown"),
-        ({"scenes": ["S2A_unknown"], "vintages": [2020]}, "vintages says nothing where chunks are chosen by scenes"),
-        ({"chunks": ["10m-r0400-c0300"], "layers": ["tcvis"]}, "layers says nothing where chunks are chosen by chunks"),
+        ({"scenes": ["S2A_unknown"], "vintages": [2020]}, "vintages has no effect if chunks are selected by scenes"),
+        ({"chunks": ["10m-r0400-c0300"], "layers": ["tcvis"]}, "layers has no effect if chunks are selected by chunks"),
         ({"chunks": ["5m-r0400-c0300"]}, "'5m-r0400-c0300' is not a chunk of arcticdem"),
         ({"chunks": ["10m-r0400-c0300...10m-r9999-c0300"]}, "10m-r9999-c0300"),
         ({"chunks": ["10m-r0400-c0300...2024-r0070-c0300"]}, "'2024-r0070-c0300' is not a chunk of this cube"),

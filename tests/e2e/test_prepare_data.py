@@ -54,7 +54,8 @@ def told(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
         e for e in result.all_events if e.step_key == "sum_up_data" and (e.is_successful_output or e.is_step_failure)
     ]
     data = event.step_output_data if event.is_successful_output else event.step_failure_data.user_failure_data
-    return {name: value.value for name, value in data.metadata.items()}
+    rows = {record.data["cube"]: dict(record.data) for record in data.metadata["chunks"].records}
+    return {name: value.value for name, value in data.metadata.items() if name != "chunks"} | rows
 
 
 # --- what is prepared -------------------------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ def test_one_bad_scene_is_named_and_the_others_are_prepared(
     assert bad.stem in why
     assert "green" in why
     assert good not in why
-    assert "the same command fetches what is missing" in why
+    assert "run the same command again to fetch what is missing" in why
     assert site.materialized("raw_scene") == {good}
     assert site.chunks("arcticdem")
     assert site.chunks("tcvis")
@@ -230,7 +231,7 @@ def test_chunks_that_cannot_be_had_are_named_after_everything_else(site: Site, w
     ("config", "words"),
     [
         ({}, "exactly one of scene_ids, ids_file, tiles, aoi, registered_tiles"),
-        ({"scene_ids": ["x"], "optical": False, "auxiliary": False}, "there is nothing to prepare"),
+        ({"scene_ids": ["x"], "optical": False, "auxiliary": False}, "optical and auxiliary are both off: nothing to prepare"),
         ({"scene_ids": ["x"], "scenes_per_step": 0}, "scenes_per_step: 0; expected at least 1"),
     ],
 )
