@@ -50,7 +50,7 @@ def register(items: tuple[str, ...]) -> None:
     import dagster as dg
 
     from darts_assets.definitions import build_defs
-    from darts_assets.orchestration.scene_discovery.registration import register_places
+    from darts_assets.orchestration.scene_discovery.registration import register_any
 
     if not os.environ.get("DAGSTER_HOME"):
         raise click.ClickException(
@@ -60,12 +60,11 @@ def register(items: tuple[str, ...]) -> None:
     try:
         scenes = build_defs().resources["scenes"]  # type: ignore[index]
         with dg.DagsterInstance.get() as instance:
-            registered = register_places(instance, scenes, list(items))
+            ids = register_any(instance, scenes, list(items))
     except DartsError as error:
         raise click.ClickException(str(error)) from error
-    for ids in registered.values():
-        for scene_id in ids:
-            click.echo(scene_id)
+    for scene_id in ids:
+        click.echo(scene_id)
 
 
 @cli.command()

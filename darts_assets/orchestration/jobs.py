@@ -14,7 +14,7 @@ from darts_assets.orchestration.data_preparation.prepare_data import (
 )
 from darts_assets.orchestration.inventory import assets
 from darts_assets.orchestration.scene_discovery.discover_scenes import discover_planet_images, discover_scenes
-from darts_assets.orchestration.scene_discovery.register_scenes import register_scenes
+from darts_assets.orchestration.scene_discovery.registration import register_scenes
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition

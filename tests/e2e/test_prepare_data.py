@@ -141,11 +141,11 @@ def test_a_dry_run_and_nothing_matched_fetch_nothing(site: Site, world: World) -
     for config in ({"registered_tiles": ["08WMB"]}, {"registered_tiles": ["33UUP"]}):
         result = prepare(site, **config)
         assert result.success
-        assert told(result)["scenes"] == "Nothing matched."
+        assert told(result)["scenes"] == "0 scenes match (0 already registered, 0 new)."
     scenes = site.register(world.items[0])
     result = prepare(site, scene_ids=scenes, dry_run=True)
     assert result.success
-    assert told(result)["scenes"] == "1 scenes matched: 1 were known, 0 are new."
+    assert told(result)["scenes"] == "1 scene matches (1 already registered, 0 new)."
     assert site.materialized("raw_scene") == set()
 
 
@@ -231,7 +231,10 @@ def test_chunks_that_cannot_be_had_are_named_after_everything_else(site: Site, w
     ("config", "words"),
     [
         ({}, "exactly one of scene_ids, ids_file, tiles, aoi, registered_tiles"),
-        ({"scene_ids": ["x"], "optical": False, "auxiliary": False}, "optical and auxiliary are both off: nothing to prepare"),
+        (
+            {"scene_ids": ["x"], "optical": False, "auxiliary": False},
+            "optical and auxiliary are both off: nothing to prepare",
+        ),
         ({"scene_ids": ["x"], "scenes_per_step": 0}, "scenes_per_step: 0; expected at least 1"),
     ],
 )

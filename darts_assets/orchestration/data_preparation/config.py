@@ -11,7 +11,7 @@ from darts_assets.orchestration.core.dynamic_partitions import registered_with
 from darts_assets.orchestration.core.partitions import SENTINEL2
 from darts_assets.orchestration.core.scene_registry import SceneRegistry
 from darts_assets.orchestration.core.source_resources import SceneCatalogs
-from darts_assets.orchestration.scene_discovery.discovery import FoundScenes, find_and_register
+from darts_assets.orchestration.scene_discovery.discovery import DiscoveredScenes, find_and_register
 from darts_assets.orchestration.scene_discovery.planet_selection import PlanetChoice
 from darts_assets.orchestration.scene_discovery.selection import SceneChoice
 
@@ -70,7 +70,7 @@ def find_scenes_for(
     scenes: SceneRegistry,
     catalogs: SceneCatalogs,
     **options: Any,
-) -> FoundScenes:
+) -> DiscoveredScenes:
     """The selected scenes; see `find_and_register` for `options` and errors."""
     choice: SceneChoice = config
     if config.check() == "registered_tiles":
@@ -81,6 +81,6 @@ def find_scenes_for(
         candidates = registered_with(instance, SENTINEL2.partitions, [tile.lstrip("0") for tile in tiles])
         ids = [scene_id for scene_id in candidates if tile_of_id(scene_id) in tiles]
         if not ids:
-            return FoundScenes()
+            return DiscoveredScenes()
         choice = SceneChoice(scene_ids=ids)
     return find_and_register(choice, instance=instance, scenes=scenes, catalogs=catalogs, **options)

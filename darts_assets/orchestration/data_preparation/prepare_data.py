@@ -32,7 +32,7 @@ from darts_assets.orchestration.data_preparation.ops import (
     fill_op,
     sum_up,
 )
-from darts_assets.orchestration.scene_discovery.discovery import FoundScenes
+from darts_assets.orchestration.scene_discovery.discovery import DiscoveredScenes
 from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders, find_images
 
 _OUTPUTS: dict[str, dg.Out] = {"batches": BATCHES, "plan": VALUE}
@@ -70,12 +70,12 @@ def _plan(
     config: DataConfig,
     scenes: SceneRegistry,
     models: Models,
-    find: Callable[..., FoundScenes],
+    find: Callable[..., DiscoveredScenes],
 ) -> Outputs:
     with domain_call(context.log):
         _ = models.bands  # an unusable checkpoint fails the job before any search
         discovered = find(instance=context.instance, scenes=scenes, dry_run=config.dry_run, log=context.log.info)
-        context.log.info(discovered.sentence)
+        context.log.info(discovered.summary)
     ids = [] if config.dry_run else discovered.registered.scene_ids
     size = config.scenes_per_step
     parts = [ids[start : start + size] for start in range(0, len(ids), size)]
@@ -85,7 +85,7 @@ def _plan(
     for number, part in enumerate(parts, 1):
         batch = {**options, "scenes": part, "number": number, "of": len(parts)}
         yield dg.DynamicOutput(batch, mapping_key=f"scenes_{number:05d}", output_name="batches")
-    plan = {**options, "result": discovered.sentence, "problems": discovered.problems}
+    plan = {**options, "result": discovered.summary, "problems": discovered.problems}
     yield dg.Output(plan, "plan", metadata={**discovered.metadata(), "dry_run": config.dry_run})
 
 

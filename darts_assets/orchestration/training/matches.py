@@ -15,7 +15,7 @@ from darts_assets.orchestration.core.provenance import provenance
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.source_resources import Provider, SceneCatalogs
 from darts_assets.orchestration.core.step_metrics import measured
-from darts_assets.orchestration.scene_discovery.scene_id_file import write_ids
+from darts_assets.orchestration.scene_discovery.selection import write_ids
 from darts_assets.orchestration.training.common import (
     MATCHES,
     SENTINEL2_SAMPLES,
