@@ -89,7 +89,7 @@ def doctor(offline: bool, device: str, as_json: bool) -> None:
         current = current.model_copy(update={"offline": current.offline or offline})
         report = examine(current, build_defs(current).resources or {}, device=device, offline=current.offline)
     except DartsError as error:  # settings that make no sense: nothing else can be looked at
-        report = Report((Finding("settings", "fail", str(error), "See the table of settings in the README."),))
+        report = Report((Finding("settings", "fail", str(error), "See the settings in darts_assets/README.md."),))
     if as_json:
         click.echo(report.as_json())
     else:

@@ -10,16 +10,13 @@ from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
 from darts_assets.orchestration.catalog.assets import build_catalog
 from darts_assets.orchestration.core.executors import executor
 from darts_assets.orchestration.core.io_managers import StepValueIOManager, TileIOManager, VectorIOManager
-from darts_assets.orchestration.core.models import Models
 from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2
-from darts_assets.orchestration.core.raw_scene_store import RawScenes
-from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
-from darts_assets.orchestration.core.source_resources import SceneCatalogs, SourceAccess
+from darts_assets.orchestration.core.resources import Models, SceneCatalogs, SourceAccess, Store
+from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.inventory.assets import build_inventory
 from darts_assets.orchestration.run_monitoring.failure_notifier import build_failure_sensor, build_notifier
 from darts_assets.orchestration.run_monitoring.timings_asset import run_timings
-from darts_assets.orchestration.scene_chain import build_chain, checks
+from darts_assets.orchestration.scene_chain import build_chain, build_checks
 from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders
 from darts_assets.orchestration.scene_discovery.planet_sensor import build_planet_sensors
 from darts_assets.orchestration.scene_discovery.sentinel2_sensor import build_sensors
@@ -92,7 +89,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
             *build_inventory(),
             run_timings,
         ],
-        asset_checks=[*checks.build_checks(SENTINEL2), *checks.build_checks(PLANET)],
+        asset_checks=[*build_checks(SENTINEL2), *build_checks(PLANET)],
         jobs=jobs.build_jobs([SENTINEL2, PLANET]),
         sensors=[
             *build_sensors(SENTINEL2),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["stac_api"]  # tests/servers
+pytest_plugins = ["tests.servers.stac_api.server"]
 
 # Ignored where a script runs the tests in the background: Dagster's runs in this process then have it, and all that is
 # started after them, ignore SIGTERM too.

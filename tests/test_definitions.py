@@ -8,9 +8,8 @@ import pytest
 from darts_assets.definitions import build_defs
 from darts_assets.errors import ChunksFailedError, CubeError, SettingsError, SourceUnavailableError
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.metadata import as_metadata, data_version
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, PLANET, SENTINEL2, STEPS
-from darts_assets.orchestration.core.provenance import data_version
 from darts_assets.settings import Settings, settings
 
 

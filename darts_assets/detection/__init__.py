@@ -1,25 +1,21 @@
-"""From probabilities to detections: postprocessing, vectors, and the files that users take away.
+"""From probabilities to detections: postprocessing, polygons and exported files.
 
-The vectors are the stored truth: polygons are pixel outlines, so every mask can be re-made from them exactly.
+Only the polygons are stored. They follow pixel edges, so masks are derived from them exactly.
 """
 
-from darts_assets.detection.export import export
+from darts_assets.detection.export import DEFAULT_PRODUCTS, check_products, describe, export
 from darts_assets.detection.postprocess import PostprocessParameters, postprocess
-from darts_assets.detection.product_description import describe
-from darts_assets.detection.product_selection import DEFAULT_PRODUCTS, check_products
 from darts_assets.detection.quicklook import thumbnail
-from darts_assets.detection.rasterize import binarized_from, extent_from
-from darts_assets.detection.vectorize import extent_polygons, segments
+from darts_assets.detection.vectorize import extent_polygons, mask_from, segments
 
 __all__ = [
     "DEFAULT_PRODUCTS",
     "PostprocessParameters",
-    "binarized_from",
     "check_products",
     "describe",
     "export",
-    "extent_from",
     "extent_polygons",
+    "mask_from",
     "postprocess",
     "segments",
     "thumbnail",

@@ -1,4 +1,4 @@
-"""Cloud-optimized GeoTIFFs, written in row windows: never a whole raster in memory."""
+"""Cloud-optimized GeoTIFFs, written in row windows."""
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,24 +17,24 @@ from darts_assets.bands import Band
 BLOCK = 512
 
 LEVEL = 4
-"""Of DEFLATE: probabilities become 0.7 % larger than at 6, the default, in half of the time."""
+"""DEFLATE level: half the time of the default level 6, with files of probabilities 0.7 % larger."""
 
 CACHE_MEGABYTES = 256
-"""GDAL's block cache; its own default is a share of the machine's memory, not of the container's."""
+"""GDAL block cache. GDAL's default is a share of the machine's memory, not of the container's."""
 
 
 @dataclass(frozen=True, slots=True)
 class RasterBand:
-    """How one band of a raster describes itself.
+    """Metadata of one raster band.
 
     Attributes:
-        name: shown by GIS programs as the band's name.
+        name: description, shown by GIS programs.
         dtype: of the stored values.
-        nodata: stored value that means "nothing here", None where there is no such value.
+        nodata: stored value of pixels without data, if any.
         scale: physical value of one stored unit.
         offset: physical value of stored 0.
         units: of physical values.
-        continuous: whether overviews may average.
+        continuous: whether overviews average values instead of picking one.
     """
 
     name: str
@@ -47,7 +47,7 @@ class RasterBand:
 
     @classmethod
     def of(cls, band: Band) -> "RasterBand":
-        """The raster band that stores a band in its codec: GIS programs then show physical values."""
+        """Metadata of a band stored in its codec, so that GIS programs show physical values."""
         dtype = "uint8" if band.stored == np.dtype(bool) else band.stored.name
         units = "" if band.units == "1" else band.units
         continuous = band.scale is not None or band.name.startswith("tc_")
@@ -65,23 +65,23 @@ def write_cog(
 
     Args:
         path: the file to write.
-        windows: stored values (bands, rows, width) from top to bottom, without gap or overlap.
+        windows: stored values (bands, rows, width), from top to bottom without gaps.
         geobox: grid of the raster.
-        bands: descriptions, all of one dtype and nodata value, as GeoTIFF demands.
+        bands: metadata per band; GeoTIFF requires a common dtype and nodata value.
         tags: metadata of the file.
 
     Returns:
         `path`.
 
     Raises:
-        ValueError: if the bands differ in dtype, nodata value or kind.
+        ValueError: if the bands differ in `dtype`, `nodata` or `continuous`.
     """
     if len({(band.dtype, band.nodata, band.continuous) for band in bands}) != 1:
-        raise ValueError(f"{path.name}: bands of one raster must share dtype and nodata value")
+        raise ValueError(f"{path.name}: bands differ in dtype or nodata value; one raster needs common ones")
     kind = bands[0]
     height, width = geobox.shape
-    # The COG driver only copies: its overviews have to stand before the full resolution in the file. Neither what it
-    # copies nor the overviews that it keeps aside are compressed twice.
+    # The COG driver can only copy, since a COG stores overviews before full resolution. The plain file and temporary
+    # overviews stay uncompressed.
     with (
         tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder,
         rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, COG_TMP_COMPRESSION="NONE"),

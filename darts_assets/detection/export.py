@@ -1,27 +1,92 @@
-"""The files that users take away: rasters, vectors, picture and metadata of one scene."""
+"""Exported products of a scene: selection, writing of rasters, tables, thumbnail and metadata, and description."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 import pyogrio
+import rasterio
+import shapely
 import xarray as xr
 from odc.geo.geobox import GeoBox
+from pyproj import CRS
+from shapely.geometry import mapping
 
-from darts_assets.bands import band
+from darts_assets.bands import OPTICAL, TCVIS, TERRAIN, band
 from darts_assets.detection.cog import RasterBand, write_cog
-from darts_assets.detection.product_selection import bands_of, check_products
 from darts_assets.detection.quicklook import thumbnail
-from darts_assets.detection.rasterize import binarized_from, extent_from
+from darts_assets.detection.vectorize import mask_from
+from darts_assets.errors import SettingsError
+from darts_assets.geo.antimeridian import lonlat_area
 from darts_assets.tiles import geobox_of, row_windows
+
+DEFAULT_PRODUCTS = ("probabilities", "binarized", "polygonized", "extent", "thumbnail", "metadata")
+
+RASTER_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"optical": ("red", "green", "blue", "nir"), "dem": ("slope", "relative_elevation"), "tcvis": TCVIS}
+)
+"""Products with several bands in one raster; `dem` is therefore not the elevation band."""
+
+SINGLE_BANDS = (
+    *OPTICAL,
+    "ndvi",
+    *TERRAIN,
+    *TCVIS,
+    "arcticdem_data_mask",
+    "quality_data_mask",
+    "s2_scl",
+    "planet_udm",
+)
+"""Products with a single band, of the same name."""
 
 PROBABILITY = RasterBand("probabilities", "uint8", nodata=255, units="percent")
 BINARIZED = RasterBand("binarized", "uint8", continuous=False)
+
+_FOOTPRINT_PRECISION = 1e-6  # degrees: a tenth of a metre
+
+
+def bands_of(product: str) -> tuple[str, ...]:
+    """Bands of the preprocessed tile that a product needs."""
+    if product == "thumbnail":
+        return ("red", "green", "blue")
+    if product in SINGLE_BANDS:
+        return (product,)
+    return RASTER_GROUPS.get(product, ())
+
+
+def check_products(products: Sequence[str], bands: Iterable[str] | None = None) -> None:
+    """Check the names of products, and that the tile has their bands.
+
+    Args:
+        products: names of products.
+        bands: bands of the tile; by default only names are checked.
+
+    Raises:
+        SettingsError: for an unknown product, or one whose bands the tile lacks.
+    """
+    known = (*DEFAULT_PRODUCTS, *RASTER_GROUPS)
+    unknown = [name for name in products if name not in known and name not in SINGLE_BANDS]
+    if unknown:
+        raise SettingsError(
+            f"unknown product(s) {', '.join(unknown)}; available: {', '.join(known)}, "
+            f"or a single band: {', '.join(SINGLE_BANDS)}"
+        )
+    if bands is None:
+        return
+    present = set(bands)
+    for product in products:
+        missing = [band for band in bands_of(product) if band not in present]
+        if missing:
+            raise SettingsError(
+                f"product {product} needs band(s) {', '.join(missing)}; the tile has {', '.join(sorted(present))}"
+            )
 
 
 def export(
@@ -36,26 +101,26 @@ def export(
 ) -> dict[str, list[Path]]:
     """Write the products of one scene.
 
-    Rasters are COGs. `probabilities` holds percent (0..100, 255 outside the valid area), `binarized` 0 and 1, both
-    consistent with the vectors, which they are re-made from. Bands and groups of bands hold the stored integers of
-    the bands' codecs, with scale, offset and nodata value set, so that GIS programs show physical values. Tables are
-    written as GeoPackage and as GeoParquet. Text and numbers of `metadata` go into every file.
+    Rasters are COGs. `probabilities` holds percent (0..100, 255 outside the valid area), `binarized` 0 and 1; both
+    agree with the polygons. Rasters of feature bands hold the integers of the band codecs, with scale, offset and
+    nodata value, so that GIS programs show physical values. Tables are written as GeoPackage and as GeoParquet. Each
+    file carries the texts and numbers of `metadata`.
 
     Args:
         folder: an existing, empty, local folder.
         products: names from `DEFAULT_PRODUCTS`, `optical`, `dem` (slope and relative elevation), `tcvis`, or bands.
-        probabilities: lazy tile with `probabilities` and maybe `probabilities-NAME`, fractions.
+        probabilities: lazy tile with `probabilities` and optionally `probabilities-NAME`, fractions.
         features: lazy preprocessed tile on the same grid, physical values.
         vectors: tables `segments`, `extent`, and `segments-NAME` per model.
-        metadata: provenance and parameters, JSON types; the content of `metadata.json`.
-        write_model_outputs: whether `probabilities`, `binarized` and `polygonized` are also written for each model
-            whose own probabilities the tile keeps.
+        metadata: provenance and parameters (JSON types), written as `metadata.json`.
+        write_model_outputs: write `probabilities`, `binarized` and `polygonized` also for each model of an ensemble
+            whose own probabilities are in the tile.
 
     Returns:
         The files of each product.
 
     Raises:
-        SettingsError: for unknown products, or bands that the tile does not have; nothing has been written then.
+        SettingsError: for unknown products or missing bands, before anything is written.
         ValueError: if probabilities and features are on different grids.
     """
     check_products(products, map(str, features.data_vars))
@@ -97,7 +162,7 @@ def export(
 
 @dataclass(frozen=True)
 class _Writer:
-    """What all products of a scene share."""
+    """Writes the products of one scene."""
 
     folder: Path
     geobox: GeoBox
@@ -108,7 +173,7 @@ class _Writer:
 
     def probability_raster(self, suffix: str) -> Path:
         codec = band("probabilities")
-        extent = extent_from(self.vectors["extent"], self.geobox)
+        extent = mask_from(self.vectors["extent"], self.geobox)
 
         def windows() -> Iterator[npt.NDArray[np.generic]]:
             for rows in row_windows(self.geobox.shape[0]):
@@ -119,7 +184,7 @@ class _Writer:
         return self._cog(f"probabilities{suffix}", windows(), [PROBABILITY])
 
     def binarized_raster(self, suffix: str) -> Path:
-        binarized = binarized_from(self.vectors[f"segments{suffix}"], self.geobox).view(np.uint8)
+        binarized = mask_from(self.vectors[f"segments{suffix}"], self.geobox).view(np.uint8)
         return self._cog(f"binarized{suffix}", iter([binarized[None]]), [BINARIZED])
 
     def feature_raster(self, product: str) -> Path:
@@ -136,7 +201,7 @@ class _Writer:
     def table(self, name: str, stem: str) -> list[Path]:
         table = self.vectors[name].copy(deep=False)
         geopackage, parquet = self.folder / f"{stem}.gpkg", self.folder / f"{stem}.parquet"
-        # A layer has one geometry type, also when it is empty.
+        # A GeoPackage layer declares one geometry type, even if it is empty.
         pyogrio.write_dataframe(
             table, geopackage, layer=stem, driver="GPKG", geometry_type="MultiPolygon", promote_to_multi=True,
             layer_metadata=dict(self.tags),
@@ -152,3 +217,80 @@ class _Writer:
 
     def _cog(self, stem: str, windows: Iterator[npt.NDArray[np.generic]], bands: Sequence[RasterBand]) -> Path:
         return write_cog(self.folder / f"{stem}.tif", windows, self.geobox, bands, self.tags)
+
+
+def describe(folder: Path, geobox: GeoBox, vectors: Mapping[str, gpd.GeoDataFrame]) -> dict[str, Any]:
+    """Describe exported products, so that a catalog need not open them.
+
+    Args:
+        folder: the folder written by `export`.
+        geobox: grid of the rasters.
+        vectors: tables `segments` and `extent`.
+
+    Returns:
+        JSON types: `grid` with `crs` (`EPSG:...`), `shape` (rows, columns) and affine `transform` (6 numbers, row by
+        row); `footprint`, see there; `summary` with `objects`, `area_ha` of the objects and `extent_km2` of the valid
+        area; `files` with `bytes`, and `bands` of rasters, `rows` of tables, `columns` of GeoParquet, `layer` of
+        GeoPackage.
+    """
+    objects, extent = vectors["segments"], vectors["extent"]
+    return {
+        "grid": {
+            "crs": f"EPSG:{CRS(str(geobox.crs)).to_epsg()}",
+            "shape": [int(side) for side in geobox.shape],
+            "transform": [float(number) for number in tuple(geobox.affine)[:6]],
+        },
+        "footprint": footprint(extent, geobox),
+        "summary": {
+            "objects": len(objects),
+            "area_ha": round(float(objects.area.sum()) / 1e4, 3),
+            "extent_km2": round(float(extent.area.sum()) / 1e6, 3),
+        },
+        "files": {path.name: _file(path) for path in sorted(folder.iterdir()) if path.is_file()},
+    }
+
+
+def footprint(extent: gpd.GeoDataFrame, geobox: GeoBox) -> dict[str, Any]:
+    """The convex hull of the valid area (of the grid, if that is empty) in EPSG:4326, cut at the antimeridian.
+
+    Returns:
+        A GeoJSON Polygon or MultiPolygon, outer rings counterclockwise, rounded to a tenth of a metre.
+    """
+    valid = shapely.geometrycollections(extent.geometry.to_numpy()) if len(extent) else geobox.extent.geom
+    parts = lonlat_area(shapely.convex_hull(valid), CRS(str(geobox.crs)))
+    rounded = shapely.orient_polygons(shapely.set_precision(parts, _FOOTPRINT_PRECISION))
+    pieces = shapely.get_parts(rounded)
+    return dict(mapping(pieces[0] if len(pieces) == 1 else rounded))
+
+
+def _file(path: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = {"bytes": path.stat().st_size}
+    if path.suffix == ".tif":
+        return facts | {"bands": _bands(path)}
+    if path.suffix == ".gpkg":
+        info = pyogrio.read_info(path)
+        return facts | {"layer": info["layer_name"], "rows": int(info["features"])}
+    if path.suffix == ".parquet":
+        table = pq.ParquetFile(path)
+        columns = [{"name": field.name, "type": str(field.type)} for field in table.schema_arrow]
+        return facts | {"rows": table.metadata.num_rows, "columns": columns}
+    return facts
+
+
+def _bands(path: Path) -> list[dict[str, Any]]:
+    with rasterio.open(path) as raster:
+        described = zip(
+            raster.descriptions, raster.dtypes, raster.nodatavals, raster.scales, raster.offsets, raster.units,
+            strict=True,
+        )  # fmt: skip
+        return [
+            {
+                "name": name,
+                "data_type": dtype,
+                **({} if nodata is None else {"nodata": int(nodata)}),
+                "scale": scale,
+                "offset": offset,
+                **({"unit": unit} if unit else {}),
+            }
+            for name, dtype, nodata, scale, offset, unit in described
+        ]

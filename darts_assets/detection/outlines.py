@@ -1,10 +1,13 @@
-"""Outlines of pixels as polygons, for all objects at once: no step is done object by object.
+"""Pixel outlines of all objects of a mask as polygons, computed with array operations.
 
-The boundary between the pixels of a mask and the others runs along grid lines and turns at *corners*, which are found
-by comparing the four pixels around each vertex of the grid. Along a grid line, in order, each two corners are the ends
-of one straight *run* of the boundary; so sorting the corners by row gives the horizontal runs, sorting them by column
-the vertical ones, and following both in turn the rings. Where only two diagonal neighbours among the four pixels are
-set, two boundaries meet: that vertex counts as two corners.
+The boundary of a mask runs along grid lines and turns at *corners*, grid vertices where the four surrounding pixels
+differ. On a grid line, every two consecutive corners are the ends of a straight *run*. Sorting the corners by row
+yields the horizontal runs, sorting by column the vertical runs, and following them alternately the rings. A vertex
+where only two diagonal pixels are set counts as two corners.
+
+`rasterio.features.shapes` with `connectivity=4` yields equal polygons. On two cores it takes 5 to 15 times as long:
+3.9 s against 0.56 s for 9,300 objects of a 10980 x 10980 mask, 8.6 s against 0.62 s for a valid area under clouds
+(`tests/benchmarks/bench_outlines.py`).
 """
 
 from dataclasses import dataclass
@@ -15,23 +18,23 @@ import shapely
 from odc.geo.geobox import GeoBox
 from scipy.sparse import csgraph, csr_array
 
-from darts_assets.detection.objects import Mask, label
+from darts_assets.detection.postprocess import Mask, label
 from darts_assets.tiles import row_windows
 
 Index = npt.NDArray[np.int64]
 
 BAND_ROWS = 64
-"""Rows of the mask compared at a time: few enough for the processor's cache."""
+"""Rows of the mask compared at a time, to stay within the processor cache."""
 
 
 @dataclass(frozen=True)
 class _Vertices:
-    """Vertices of the grid where a boundary turns, in row-major order.
+    """Grid vertices where a boundary turns, in row-major order.
 
     Attributes:
-        row: int64 (n,); the vertex lies above the pixels of this row.
-        column: int64 (n,); the vertex lies left of the pixels of this column.
-        upper_left: bool (n,), whether that pixel is set; so the other three.
+        row: int64 (n,); the row of pixels below the vertex.
+        column: int64 (n,); the column of pixels to the right of the vertex.
+        upper_left: bool (n,); whether the pixel to the upper left is set. The other three likewise.
     """
 
     row: Index
@@ -49,11 +52,11 @@ class _Vertices:
 
 @dataclass(frozen=True)
 class _Runs:
-    """Horizontal runs of the boundary, in row-major order, walked with the mask on the left.
+    """Horizontal runs of the boundary, in row-major order, directed with the mask on the left.
 
     Attributes:
-        row, column: int64 (runs, 2); the vertices where each run starts and ends.
-        next: int64 (runs,); the run that the boundary goes on with.
+        row, column: int64 (runs, 2); start and end vertex of each run.
+        next: int64 (runs,); the next horizontal run of the same ring.
         is_top: bool (runs,): whether the mask lies below.
     """
 
@@ -66,8 +69,8 @@ class _Runs:
 def outlines(labels: npt.NDArray[np.int32], mask: Mask, geobox: GeoBox) -> npt.NDArray[np.object_]:
     """One valid geometry per object of a mask.
 
-    A polygon outlines 4-connected pixels, which makes it valid; the parts of an 8-connected object meet at corners
-    only, so that together they are a valid MultiPolygon.
+    Each polygon outlines 4-connected pixels. The parts of an 8-connected object touch only at corners and form a valid
+    MultiPolygon.
 
     Args:
         labels: (height, width), 1..n for the 8-connected objects of `mask`.
@@ -83,7 +86,7 @@ def outlines(labels: npt.NDArray[np.int32], mask: Mask, geobox: GeoBox) -> npt.N
     parts = label(mask, connectivity=4)[0] if vertices.shared.any() else labels
     runs = _runs(vertices, parts)
     _, ring_of_run = csgraph.connected_components(_steps(runs.next), connection="strong")
-    # A ring starts with its first run: the one at its top. There an outer ring has the mask below, a hole above.
+    # The first run of a ring is at its top: an outer ring has the mask below it, a hole above.
     _, first, sizes = np.unique(ring_of_run, return_index=True, return_counts=True)
     is_hole = ~runs.is_top[first]
     pixel = runs.row[first, 0] - is_hole, runs.column[first].min(axis=1)
@@ -99,15 +102,15 @@ def _vertices(mask: Mask) -> _Vertices:
     """Where the boundary of a mask (height, width) turns."""
     height, width = mask.shape
     framed = np.pad(mask, 1)
-    found = []
+    indices = []
     for rows in row_windows(height + 1, BAND_ROWS):
         above, below = framed[rows], framed[rows.start + 1 : rows.stop + 1]
         edges = above ^ below
         left, right = edges[:, :-1], edges[:, 1:]
         turns = left & right & (above[:, :-1] ^ above[:, 1:])
         turns |= left ^ right
-        found.append(np.flatnonzero(turns) + rows.start * (width + 1))
-    row, column = np.divmod(np.concatenate(found), width + 1)
+        indices.append(np.flatnonzero(turns) + rows.start * (width + 1))
+    row, column = np.divmod(np.concatenate(indices), width + 1)
     around = (framed[row + down, column + right] for down in (0, 1) for right in (0, 1))
     return _Vertices(row, column, *around)
 
@@ -115,12 +118,12 @@ def _vertices(mask: Mask) -> _Vertices:
 def _runs(vertices: _Vertices, parts: npt.NDArray[np.int32]) -> _Runs:
     """The boundary's runs; `parts` (height, width) are the labels of the 4-connected components."""
     shared = vertices.shared
-    # In row-major order the corner that ends a run comes before the one that starts the next, also at a shared vertex.
+    # In row-major order the corner that ends a run precedes the one that starts the next, also at a shared vertex.
     vertex = np.repeat(np.arange(len(shared)), 1 + shared)
     row, column = vertices.row[vertex], vertices.column[vertex]
 
-    # Column by column, each two corners are the ends of a vertical run. At a shared vertex the run from above ends in
-    # the first corner or in the second one, as the boundary has to turn there.
+    # Column by column, every two corners are the ends of a vertical run. At a shared vertex the run from above ends in
+    # the first or the second corner, depending on the turn of the boundary.
     downwards = np.arange(len(vertex))
     swapped = np.flatnonzero(shared & _swapped(vertices, shared, parts))
     second = np.searchsorted(vertex, swapped, side="right") - 1
@@ -137,10 +140,10 @@ def _runs(vertices: _Vertices, parts: npt.NDArray[np.int32]) -> _Runs:
 
 
 def _swapped(vertices: _Vertices, shared: Mask, parts: npt.NDArray[np.int32]) -> Mask:
-    """Bool (n,): whether, at a shared vertex, the horizontal run that ends there turns down instead of up.
+    """Whether the horizontal run that ends at a shared vertex turns down instead of up: bool (n,).
 
-    The outlines of two parts touch there without crossing. One part's own outline must not touch itself: it goes round
-    the pixels that are not set, of which one is then inside a hole.
+    Outlines of two parts touch at the vertex without crossing. The outline of a single part must not touch itself
+    there, so one of the unset pixels becomes part of a hole.
     """
     row, column, falling = vertices.row[shared], vertices.column[shared], vertices.upper_left[shared]
     upper = parts[row - 1, column - falling]
@@ -151,14 +154,14 @@ def _swapped(vertices: _Vertices, shared: Mask, parts: npt.NDArray[np.int32]) ->
 
 
 def _steps(following: Index) -> csr_array:
-    """The graph in which each node points to one other."""
+    """The graph of one edge per node, to the node that follows it."""
     count = len(following)
     return csr_array((np.ones(count, dtype=np.int8), following, np.arange(count + 1)), shape=(count, count))
 
 
 def _ring_geometries(runs: _Runs, first: Index, sizes: Index, geobox: GeoBox) -> npt.NDArray[np.object_]:
     """LinearRings, in the order of their `first` runs (rings,); `sizes` (rings,) are their numbers of runs."""
-    # Each ring opened and tied to the next one: a single walk visits all runs in order.
+    # Link each ring to the next one, so that a single traversal visits all runs in order.
     before = np.empty_like(runs.next)
     before[runs.next] = np.arange(len(before))
     following = runs.next.copy()
@@ -170,7 +173,7 @@ def _ring_geometries(runs: _Runs, first: Index, sizes: Index, geobox: GeoBox) ->
 
 
 def _gathered(polygons: npt.NDArray[np.object_], groups: npt.NDArray[np.int32]) -> npt.NDArray[np.object_]:
-    """One geometry per group, from polygons and the ascending groups (polygons,) that they belong to."""
+    """One geometry per group; `groups` (polygons,) ascend."""
     _, first, group, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
     gathered = polygons[first]
     several = sizes > 1

@@ -1,4 +1,6 @@
-"""Detections and valid area as polygons: exact outlines of pixels, one feature per 8-connected object."""
+"""Masks to polygons and back: detections and valid area as exact pixel outlines, their statistics and validation."""
+
+from collections.abc import Collection
 
 import geopandas as gpd
 import numpy as np
@@ -6,13 +8,20 @@ import numpy.typing as npt
 import shapely
 import xarray as xr
 from odc.geo.geobox import GeoBox
+from pyproj import CRS
 
-from darts_assets.detection.objects import Mask, Objects, beside_edge, find_objects, label
 from darts_assets.detection.outlines import outlines
+from darts_assets.detection.postprocess import Mask, Objects, beside_edge, find_objects, label
 from darts_assets.tiles import geobox_of, row_windows
 
 BLOCK_PIXELS = 1 << 22
-"""Object pixels that are summed at a time: 150 MB of temporaries."""
+"""Object pixels summed at a time; 150 MB of temporaries."""
+
+TOLERANCE = 1e-3
+"""Largest distance, in pixels, of a polygon corner from its grid vertex."""
+
+_MAX_LISTED = 3
+_MAX_OVERHANG = 0.5  # pixels that a geometry may extend beyond the grid, for rounded coordinates
 
 
 def segments(detections: xr.Dataset, model: str | None = None) -> gpd.GeoDataFrame:
@@ -20,14 +29,14 @@ def segments(detections: xr.Dataset, model: str | None = None) -> gpd.GeoDataFra
 
     Args:
         detections: result of `postprocess`, in memory.
-        model: name of the model whose objects and probabilities are meant; None means the ensemble.
+        model: name of one model of an ensemble; by default the ensemble's own objects and probabilities.
 
     Returns:
         A table in the tile's CRS, one row per object in row-major order of the objects' first pixels: `Region_ID`
         (int64, 1..n), `touches_edge` (bool: a pixel has an 8-neighbour outside the valid area or outside the tile),
         `min max mean median std` of the object's probabilities (float64 fractions, population standard deviation),
-        `npixel` (int64) and a valid Polygon or, where parts meet only at a corner, MultiPolygon. Without objects, an
-        empty table with the same columns and dtypes.
+        `npixel` (int64) and a valid Polygon or, where parts meet only at a corner, MultiPolygon. Without objects the
+        table is empty, with the same columns and dtypes.
     """
     suffix = f"-{model}" if model else ""
     geobox = geobox_of(detections)
@@ -48,13 +57,12 @@ def extent_polygons(detections: xr.Dataset) -> gpd.GeoDataFrame:
 
     Returns:
         A table in the tile's CRS (projected, in metres), one row per 8-connected area, the largest first: `npixel`
-        (int64), `area_m2` (float64) and a valid Polygon or MultiPolygon. Empty, with the same columns, where nothing
-        is valid.
+        (int64), `area_m2` (float64) and a valid Polygon or MultiPolygon. Empty, with the same columns, if no pixel is
+        valid.
     """
     geobox = geobox_of(detections)
     extent: Mask = detections["extent"].values
     geometry = outlines(label(extent)[0], extent, geobox)
-    # Outlines of pixels: their area is that of their pixels.
     npixel = np.rint(shapely.area(geometry) / pixel_area(geobox)).astype(np.int64)
     table = gpd.GeoDataFrame(
         {"npixel": npixel, "area_m2": npixel * pixel_area(geobox)}, geometry=geometry, crs=geobox.crs
@@ -63,7 +71,7 @@ def extent_polygons(detections: xr.Dataset) -> gpd.GeoDataFrame:
 
 
 def object_statistics(objects: Objects, probabilities: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float64]]:
-    """`min max mean median std` of the probabilities (height, width) in each object, float64 (n,)."""
+    """`min max mean median std` of the probabilities (height, width) per object, float64 (n,) each."""
     sizes = objects.sizes[1:]
     if not objects.count:
         return {name: np.empty(0) for name in ("min", "max", "mean", "median", "std")}
@@ -96,17 +104,17 @@ def _sums(
 def _sorted_pairs(objects: Objects, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
     """(value bits, label) of every object pixel, sorted by label, then by value: uint32 (pixels, 2).
 
-    The bits of floats that are not negative sort as the floats do, so label and value together are one 64-bit integer
-    and one sort in place takes the place of a `lexsort` with its index.
+    Non-negative floats sort like their bits, so each pair is sorted as one 64-bit integer, in place and without the
+    index of a `lexsort`.
     """
     pairs = np.empty((int(objects.sizes[1:].sum()), 2), dtype="<u4")
     done = 0
     for rows in row_windows(probabilities.shape[0]):
         inside = objects.mask[rows]
-        found = slice(done, done + int(np.count_nonzero(inside)))
-        pairs[found, 0] = probabilities[rows][inside].view(np.uint32)
-        pairs[found, 1] = objects.labels[rows][inside]
-        done = found.stop
+        window = slice(done, done + int(np.count_nonzero(inside)))
+        pairs[window, 0] = probabilities[rows][inside].view(np.uint32)
+        pairs[window, 1] = objects.labels[rows][inside]
+        done = window.stop
     pairs.reshape(-1).view("<u8").sort()
     return pairs
 
@@ -114,3 +122,111 @@ def _sorted_pairs(objects: Objects, probabilities: npt.NDArray[np.float32]) -> n
 def pixel_area(geobox: GeoBox) -> float:
     """Area of a pixel in square units of the CRS."""
     return abs(float(geobox.affine.determinant))
+
+
+def mask_from(polygons: gpd.GeoDataFrame, geobox: GeoBox) -> Mask:
+    """Pixels inside the polygons, the exact inverse of `outlines`.
+
+    A pixel is inside if an odd number of horizontal edges lies above it.
+
+    Args:
+        polygons: detections or valid area.
+        geobox: the tile's grid or a part of it.
+
+    Returns:
+        bool, shape `geobox.shape`.
+
+    Raises:
+        ValueError: if the polygons are in another CRS than the grid, or not outlines of its pixels.
+    """
+    if geobox.crs != polygons.crs:
+        raise ValueError(f"CRS of the polygons is {polygons.crs}, expected that of the grid, {geobox.crs}")
+    height, width = geobox.shape
+    mask = np.zeros((height, width), dtype=bool)
+    row, left, right = _horizontal_edges(polygons, geobox)
+    # Edges above this part of the grid count in its first row.
+    row, left, right = np.maximum(row, 0), np.clip(left, 0, width), np.clip(right, 0, width)
+    # Sorted, every two ends of a row enclose pixels below an odd number of that row's edges.
+    ends = np.sort(np.concatenate([row * (width + 1) + left, row * (width + 1) + right]))
+    starts, stops = ends[0::2], ends[1::2]
+    for rows in row_windows(height):
+        here = slice(*np.searchsorted(starts, (rows.start * (width + 1), rows.stop * (width + 1))))
+        lengths = stops[here] - starts[here]
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        mask[np.divmod(np.repeat(starts[here], lengths) + within, width + 1)] = True
+        for y in range(max(rows.start, 1), rows.stop):
+            np.logical_xor(mask[y], mask[y - 1], out=mask[y])
+    return mask
+
+
+def _horizontal_edges(
+    polygons: gpd.GeoDataFrame, geobox: GeoBox
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Row, left and right column (int64) of the polygons' horizontal edges, as grid vertices."""
+    rings = shapely.get_rings(shapely.get_parts(polygons.geometry.to_numpy()))
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    exact = np.stack(geobox.wld2pix(points[:, 0], points[:, 1]), axis=-1)
+    corners = np.rint(exact).astype(np.int64)
+    same_ring = ring[1:] == ring[:-1]
+    start, stop = corners[:-1][same_ring], corners[1:][same_ring]
+    horizontal, vertical = (start[:, axis] == stop[:, axis] for axis in (1, 0))
+    if not (horizontal | vertical).all() or (np.abs(exact - corners) > TOLERANCE).any():
+        raise ValueError("the polygons do not follow the pixel edges of this grid")
+    columns = np.sort(np.stack([start[horizontal, 0], stop[horizontal, 0]]), axis=0)
+    return start[horizontal, 1], columns[0], columns[1]
+
+
+def segment_faults(
+    segments: gpd.GeoDataFrame, geobox: GeoBox, columns: Collection[str], min_object_size: int
+) -> list[str]:
+    """Faults of a table of detections, one sentence each; empty if it is valid.
+
+    Args:
+        segments: result of `segments`, possibly altered since.
+        geobox: grid of the scene.
+        columns: required columns.
+        min_object_size: size of the smallest allowed object, in pixels.
+    """
+    faults = geometry_faults(segments, geobox, columns)
+    if faults:
+        return faults
+    ids = segments["Region_ID"]
+    if ids.duplicated().any():
+        faults.append(f"Region_ID is not unique: {_listed(ids[ids.duplicated()].unique())}")
+    small = segments["npixel"] < min_object_size
+    if small.any():
+        faults.append(f"objects under {min_object_size} pixels: Region_ID {_listed(ids[small])}")
+    figures = segments[["min", "median", "mean", "max"]].to_numpy()
+    if not bool(((figures >= 0) & (figures <= 1)).all() and (figures[:, 0] <= figures[:, 3]).all()):
+        faults.append("object probabilities are not between 0 and 1, or min is above max")
+    return faults
+
+
+def geometry_faults(table: gpd.GeoDataFrame, geobox: GeoBox, columns: Collection[str]) -> list[str]:
+    """Faults of the columns, CRS and geometries of a table of polygons; arguments as for `segment_faults`."""
+    absent = [name for name in columns if name not in table.columns]
+    if absent:
+        return [f"columns are missing: {', '.join(absent)}"]
+    crs = CRS(str(geobox.crs))
+    if table.crs is None or not table.crs.equals(crs):
+        return [f"CRS is {table.crs and table.crs.to_string()}, expected {crs.to_string()}"]
+    geometry = table.geometry.to_numpy()
+    faults = []
+    no_area = ~np.isin(shapely.get_type_id(geometry), (3, 6)) | shapely.is_empty(geometry)  # (Multi)Polygon
+    if no_area.any():
+        faults.append(f"geometries are empty or no polygons: rows {_listed(np.flatnonzero(no_area))}")
+    invalid = ~shapely.is_valid(geometry) & ~no_area
+    if invalid.any():
+        first = int(np.flatnonzero(invalid)[0])
+        reason = shapely.is_valid_reason(geometry[first])
+        faults.append(f"invalid geometries: rows {_listed(np.flatnonzero(invalid))} ({reason})")
+    scene = geobox.extent.geom.buffer(_MAX_OVERHANG * abs(geobox.resolution.x))
+    outside = ~shapely.covers(scene, geometry) & ~no_area
+    if outside.any():
+        faults.append(f"geometries outside the scene: rows {_listed(np.flatnonzero(outside))}")
+    return faults
+
+
+def _listed(items: Collection[object]) -> str:
+    shown = ", ".join(str(item) for item in list(items)[:_MAX_LISTED])
+    return shown if len(items) <= _MAX_LISTED else f"{shown} and {len(items) - _MAX_LISTED} more"

@@ -1,6 +1,6 @@
-"""`darts-assets doctor`: whether a chain could run here, and what to do where it could not.
+"""`darts-assets doctor`: checks of a setup, with advice for each problem.
 
-Each check is a generator of findings with a time limit; what it raises becomes a finding as well.
+Each check is a generator of findings with a time limit; an exception becomes a failed finding.
 """
 
 import threading
@@ -14,18 +14,18 @@ from darts_assets.settings import Settings
 
 __all__ = ["Finding", "Report", "examine"]
 
-_SECONDS = 45.0
-"""That a check may take; clients of stores and services try for minutes."""
+_TIME_LIMIT = 45.0
+"""Seconds per check; clients of stores and services would retry for minutes."""
 
 
 def examine(current: Settings, resources: Mapping[str, Any], *, device: str, offline: bool) -> Report:
-    """Look at everything that the settings ask for.
+    """Check everything that the settings refer to.
 
     Args:
         current: settings.
-        resources: of the code location, made from the settings.
-        device: that models are to run on, as in `SegmentationConfig`.
-        offline: ask no service, but the store.
+        resources: resources of the code location for these settings.
+        device: device of the models, as in `SegmentationConfig`.
+        offline: contact no service except the store.
     """
     catalogs, models, cubes = resources["catalogs"], resources["models"], resources["cubes"]
     access = catalogs.access
@@ -41,52 +41,63 @@ def examine(current: Settings, resources: Mapping[str, Any], *, device: str, off
         "rasters": lambda: configuration.check_rasters(current),
         "keys to scenes": lambda: credentials.check_scene_keys(catalogs),
         "Earth Engine": lambda: credentials.check_earth_engine(
-            access.earth_engine, wanted=current.tcvis is None and "tcvis" in _layers(cubes, models), offline=offline
+            access.earth_engine, required=current.tcvis is None and "tcvis" in _layers(cubes, models), offline=offline
         ),
         "services": lambda: web.check_services(_services(current, catalogs, cubes, models), offline=offline),
         "Planet": lambda: configuration.check_deliveries(resources["deliveries"]),
         "watched areas": lambda: configuration.check_watch(resources["watch"], access),
         "failed runs": lambda: configuration.check_notifier(current),
     }
-    found = [finding for name, check in checks.items() for finding in _in_time(name, check)]
-    return Report(tuple(without_secrets(found)))
+    findings = [finding for name, check in checks.items() for finding in _limited(name, check)]
+    return Report(tuple(without_secrets(findings)))
 
 
 def _services(current: Settings, catalogs: Any, cubes: Any, models: Any) -> dict[str, str]:
-    """The services that a chain with these settings asks."""
+    """URLs of the services that a chain with these settings uses."""
     from darts_assets.sources.stac.services import SERVICES
 
     provider, _ = catalogs.default()
-    named = current.cdse_url if provider == "cdse" else current.earth_search_url
-    services = {f"catalog ({provider})": named or SERVICES[provider].url}
+    url = current.cdse_url if provider == "cdse" else current.earth_search_url
+    services = {f"catalog ({provider})": url or SERVICES[provider].url}
     if current.arcticdem.startswith(("http://", "https://")) and "arcticdem" in _layers(cubes, models):
         services["arcticdem"] = current.arcticdem
     return services
 
 
 def _layers(cubes: Any, models: Any) -> list[str]:
-    """The auxiliary layers that are fetched; all in use if the models cannot be read."""
+    """The auxiliary layers that the models need; all layers if the models cannot be read."""
     try:
         return list(cubes.layers_for(models.bands))
     except DartsError:
         return list(cubes.layers)
 
 
-def _in_time(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """What a check finds before its time is up, in a thread that may be left behind."""
-    found: list[Finding] = []
+def _limited(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """Findings of a check within the time limit. Its thread is abandoned after that."""
+    findings: list[Finding] = []
 
     def work() -> None:
         try:
-            found.extend(check())
+            findings.extend(check())
         except DartsError as error:
-            found.append(Finding(name, "fail", str(error)))
+            findings.append(Finding(name, "fail", str(error)))
         except Exception as error:
-            said = str(error).strip().partition("\n")[0]
-            found.append(Finding(name, "fail", f"{type(error).__name__}: {said}", "This check itself has failed."))
+            message = str(error).strip().partition("\n")[0]
+            findings.append(
+                Finding(
+                    name,
+                    "fail",
+                    f"{type(error).__name__}: {message}",
+                    "Unexpected error of this check (please report it).",
+                )
+            )
 
     thread = threading.Thread(target=work, name=name, daemon=True)
     thread.start()
-    thread.join(_SECONDS)
-    late = [Finding(name, "fail", f"no answer in {_SECONDS:g} s", "See the network, and the service's own status.")]
-    return [*found, *late] if thread.is_alive() else found
+    thread.join(_TIME_LIMIT)
+    late = [
+        Finding(
+            name, "fail", f"no response within {_TIME_LIMIT:g} s", "Check the network and the status of the service."
+        )
+    ]
+    return [*findings, *late] if thread.is_alive() else findings

@@ -1,4 +1,4 @@
-"""Keys to scenes and to Earth Engine: whether there are any, where they come from, whether services take them."""
+"""Checks of credentials for scenes and for Earth Engine: whether they exist, their origin, whether they are valid."""
 
 import datetime as dt
 import os
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from darts_assets.doctor.findings import Finding
 from darts_assets.doctor.web import TIMEOUT, error_code
 from darts_assets.errors import DartsError, SettingsError
-from darts_assets.orchestration.core.source_resources import SceneCatalogs
+from darts_assets.orchestration.core.resources import SceneCatalogs
 
 if TYPE_CHECKING:
     from darts_assets.earth_engine import EarthEngineOptions
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 _WRONG = {
     "ExpiredToken": "have expired",
     "TokenRefreshRequired": "have expired",
-    "InvalidAccessKeyId": "are not known there",
+    "InvalidAccessKeyId": "are unknown to the service",
     "SignatureDoesNotMatch": "have a wrong secret",
     "InvalidToken": "have a wrong session token",
-    "RequestTimeTooSkewed": "are refused, because this machine's clock is wrong",
+    "RequestTimeTooSkewed": "are refused, because the clock of this machine is wrong",
 }
 _NO_KEYS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or DARTS_SOURCE_PROFILE"
 
 
 def check_scene_keys(catalogs: SceneCatalogs) -> Iterator[Finding]:
-    """Keys to the files of CDSE, or to the service that `DARTS_SOURCE_ENDPOINT` names."""
+    """Check the S3 keys of CDSE or of the service in `DARTS_SOURCE_ENDPOINT`."""
     provider, why = catalogs.default()
     access = catalogs.access
     if provider != "cdse":
-        yield Finding("keys to scenes", "ok", f"scenes come from Earth Search, without keys: {why}")
+        yield Finding("keys to scenes", "ok", f"not needed: the catalog is Earth Search, because {why}")
         return
     from darts_assets.remote.s3_auth import S3Keys
 
@@ -41,15 +41,15 @@ def check_scene_keys(catalogs: SceneCatalogs) -> Iterator[Finding]:
     except SettingsError as error:
         yield Finding("keys to scenes", "fail", str(error), f"{_NO_KEYS}.")
         return
-    said = f"{keys.origin}, to {s3.service}"
+    message = f"{keys.origin}, to {s3.service}"
     if catalogs.offline:
-        yield Finding("keys to scenes", "ok", f"{said} (offline: not tried)")
+        yield Finding("keys to scenes", "ok", f"{message} (not tested: offline)")
         return
-    yield _tried(s3, keys, said)
+    yield _test_keys(s3, keys, message)
 
 
-def _tried(s3: "S3Options", keys: Any, said: str) -> Finding:
-    """Ask for the list of buckets: keys that are good may be denied it, others are told why they are not."""
+def _test_keys(s3: "S3Options", keys: Any, message: str) -> Finding:
+    """Request the list of buckets. Valid keys may be denied it; invalid ones get a specific error code."""
     import requests
 
     from darts_assets.remote.s3_auth import object_url
@@ -59,33 +59,35 @@ def _tried(s3: "S3Options", keys: Any, said: str) -> Finding:
         with requests.get(url, auth=keys, timeout=TIMEOUT) as answer:
             status, body = answer.status_code, answer.text[:2000]
     except requests.RequestException:
-        advice = "See the network and HTTPS_PROXY; offline: DARTS_OFFLINE=true."
-        return Finding("keys to scenes", "fail", f"{s3.service} is not reached", advice)
-    except DartsError as error:  # keys that are renewed, and cannot be
+        advice = "Check the network and HTTPS_PROXY, or set DARTS_OFFLINE=true."
+        return Finding("keys to scenes", "fail", f"{s3.service} cannot be reached", advice)
+    except DartsError as error:  # temporary keys that cannot be renewed
         return Finding("keys to scenes", "fail", str(error), f"{_NO_KEYS}.")
     code = error_code(body)
     if code in _WRONG:
-        advice = f"{_NO_KEYS}, to new keys of {s3.service}."
-        return Finding("keys to scenes", "fail", f"{said} {_WRONG[code]} (HTTP {status} {code})", advice)
+        advice = f"{_NO_KEYS}, with new keys of {s3.service}."
+        return Finding("keys to scenes", "fail", f"{message} {_WRONG[code]} (HTTP {status} {code})", advice)
     if status >= 500:
-        return Finding("keys to scenes", "warn", f"{said}: HTTP {status}", "The service has troubles of its own.")
-    return Finding("keys to scenes", "ok", f"{said}, are taken")
+        return Finding(
+            "keys to scenes", "warn", f"{message}: HTTP {status}", "The service has a problem; try again later."
+        )
+    return Finding("keys to scenes", "ok", f"{message}, are valid")
 
 
-def check_earth_engine(options: "EarthEngineOptions", *, wanted: bool, offline: bool) -> Iterator[Finding]:
-    """Credentials for Earth Engine, where trends come from it; not offline, since what is filled needs none."""
-    if not wanted:
-        yield Finding("Earth Engine", "skipped", "not used: trends come from rasters, or no model needs them")
+def check_earth_engine(options: "EarthEngineOptions", *, required: bool, offline: bool) -> Iterator[Finding]:
+    """Check Earth Engine credentials if TCVIS comes from there. Offline, filled chunks need none."""
+    if not required:
+        yield Finding("Earth Engine", "skipped", "not used: TCVIS comes from rasters, or no model needs it")
         return
     from darts_assets.earth_engine.auth import find_credentials
 
-    advice = "Without an account, leave the trends out: DARTS_AUXILIARY=arcticdem."
+    advice = "Without an account, leave TCVIS out: DARTS_AUXILIARY=arcticdem."
     try:
         with _no_metadata_server(offline):
             credentials, project = find_credentials(options)
-        said = f"{_kind(credentials)} for project {project}"
+        message = f"{_kind(credentials)} for project {project}"
         if offline:
-            yield Finding("Earth Engine", "ok", f"{said} (offline: not tried)")
+            yield Finding("Earth Engine", "ok", f"{message} (not tested: offline)")
             return
         from darts_assets.earth_engine.session import opened
 
@@ -93,19 +95,19 @@ def check_earth_engine(options: "EarthEngineOptions", *, wanted: bool, offline: 
     except SettingsError as error:
         needed = "warn" if offline else "fail"
         yield Finding("Earth Engine", needed, str(error), advice)  # type: ignore[arg-type]
-    except Exception as error:  # whatever the client raises for a service that does not answer, or tokens that expired
+    except Exception as error:  # service unavailable or token expired: the client raises many types
         from google.auth.exceptions import RefreshError
 
         expired = isinstance(error, RefreshError)
-        words = "the credentials have expired or were withdrawn" if expired else "the service does not answer"
-        renew = "Run `earthengine authenticate --force`, or make a new key of the service account. "
-        yield Finding("Earth Engine", "fail", f"{said}: {words}", (renew if expired else "") + advice)
+        words = "the credentials have expired or were revoked" if expired else "the service does not respond"
+        renew = "Run `earthengine authenticate --force`, or create a new key of the service account. "
+        yield Finding("Earth Engine", "fail", f"{message}: {words}", (renew if expired else "") + advice)
     else:
-        yield Finding("Earth Engine", "ok", f"{said}, at {options.url}")
+        yield Finding("Earth Engine", "ok", f"{message}, at {options.url}")
 
 
 def _kind(credentials: Any) -> str:
-    """What credentials are, and for how long they hold if they say so; never who or what they name."""
+    """Type and expiry of credentials, without the identity."""
     from google.oauth2 import credentials as user
     from google.oauth2 import service_account
 
@@ -118,7 +120,7 @@ def _kind(credentials: Any) -> str:
 
 @contextmanager
 def _no_metadata_server(offline: bool) -> Iterator[None]:
-    """Offline, Google's library must not look for its metadata server."""
+    """Offline, keep the Google library from contacting its metadata server."""
     before = os.environ.get("NO_GCE_CHECK")
     if offline:
         os.environ["NO_GCE_CHECK"] = "true"

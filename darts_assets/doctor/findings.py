@@ -1,4 +1,4 @@
-"""What a check has found, and the report of all of them."""
+"""Findings of checks, and the report of all findings."""
 
 import json
 import os
@@ -21,61 +21,61 @@ _MARKS: dict[Status, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check has found.
+    """Result of a check.
 
     Attributes:
-        name: what was looked at.
-        status: `fail` where something that the settings ask for cannot work, `warn` where it may not.
-        said: what there is, or what is wrong.
-        advice: what to do about it.
+        name: subject of the check.
+        status: `fail` if the setup cannot work, `warn` if it may not.
+        message: state or problem.
+        advice: how to solve the problem.
     """
 
     name: str
     status: Status
-    said: str
+    message: str
     advice: str = ""
 
 
 @dataclass(frozen=True)
 class Report:
-    """All findings, with nothing secret in them."""
+    """All findings, without secrets."""
 
     findings: tuple[Finding, ...]
 
     @property
     def failed(self) -> bool:
-        """Whether something cannot work."""
+        """Whether any check failed."""
         return any(finding.status == "fail" for finding in self.findings)
 
     def as_json(self) -> str:
-        """A document with `ok` and `findings`."""
+        """JSON document with `ok` and `findings`."""
         document = {"ok": not self.failed, "findings": [asdict(finding) for finding in self.findings]}
         return json.dumps(document, indent=1)
 
     def show(self) -> None:
-        """Print a table, and in how many cases there is something to do."""
+        """Print the findings as a table, and the number of failures and warnings."""
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
         table = Table(show_lines=False, box=None, pad_edge=False)
-        for column in ("", "what", "found"):
+        for column in ("", "check", "result"):
             table.add_column(column, overflow="fold")
         for finding in self.findings:
             mark, style = _MARKS[finding.status]
-            said = Text(finding.said)
+            message = Text(finding.message)
             if finding.advice:
-                said.append(f"\n{finding.advice}", style="italic")
-            table.add_row(Text(mark, style=style), Text(finding.name), said)
+                message.append(f"\n{finding.advice}", style="italic")
+            table.add_row(Text(mark, style=style), Text(finding.name), message)
         failing = sum(finding.status == "fail" for finding in self.findings)
         warnings = sum(finding.status == "warn" for finding in self.findings)
         console = Console(highlight=False)
         console.print(table)
-        console.print(f"{failing} failing, {warnings} to look at, of {len(self.findings)}")
+        console.print(f"{failing} failed, {warnings} warnings, {len(self.findings)} checks")
 
 
 def without_secrets(findings: Sequence[Finding]) -> Iterator[Finding]:
-    """The same findings; keys, and users in URLs, that some message has repeated are struck out."""
+    """Replace secrets of the environment, and user names in URLs, by `***`."""
     secrets = [value for name in _SECRETS if len(value := os.environ.get(name, "")) > 3]
 
     def clean(text: str) -> str:
@@ -84,4 +84,4 @@ def without_secrets(findings: Sequence[Finding]) -> Iterator[Finding]:
         return _USER_OF_URL.sub("***@", text)
 
     for finding in findings:
-        yield replace(finding, said=clean(finding.said), advice=clean(finding.advice))
+        yield replace(finding, message=clean(finding.message), advice=clean(finding.advice))

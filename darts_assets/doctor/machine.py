@@ -1,4 +1,4 @@
-"""The machine: versions, drivers, memory, processors, GPUs, room for temporary files."""
+"""Checks of the machine: versions, drivers, memory, processors, GPUs, temporary space."""
 
 import os
 import platform
@@ -13,73 +13,77 @@ from darts_assets.doctor.findings import Finding
 from darts_assets.errors import SettingsError
 
 _GIB = 2**30
-_MEMORY = 5 * _GIB  # a full scene through all steps in one process has taken 3.9
-_TEMPORARY = 3 * _GIB  # a scene of JPEG 2000 files takes 1
+_MEMORY = 5 * _GIB  # measured: 3.9 GiB for a full scene through all steps in one process
+_TEMPORARY = 3 * _GIB  # the JPEG 2000 files of a scene take 1 GiB
 _SHOWN = ("dagster", "torch", "rasterio", "icechunk", "zarr", "obstore")
 _DRIVERS = {"JP2OpenJPEG": "scenes of CDSE", "COG": "products", "GTiff": "rasters"}
 _CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def check_versions() -> Iterator[Finding]:
-    """Python, packages, and whether they are those that are asked for."""
+    """Check the versions of Python and of the required packages."""
     shown = [f"{name} {version(name)}" for name in _SHOWN if _is_installed(name)]
-    said = f"darts_assets {version('darts_assets')}, Python {platform.python_version()}, {', '.join(shown)}"
-    wrong = list(_wrong_packages())
-    if wrong:
-        yield Finding("versions", "fail", f"{said}; {'; '.join(wrong)}", "pip install -c constraints.txt -e .")
+    message = f"darts_assets {version('darts_assets')}, Python {platform.python_version()}, {', '.join(shown)}"
+    problems = list(_package_problems())
+    if problems:
+        yield Finding("versions", "fail", f"{message}; {'; '.join(problems)}", "pip install -c constraints.txt -e .")
     else:
-        yield Finding("versions", "ok", said)
+        yield Finding("versions", "ok", message)
 
 
 def check_geography() -> Iterator[Finding]:
-    """GDAL with the drivers that are needed, and PROJ with its database."""
+    """Check the drivers of GDAL and the database of PROJ."""
     import pyproj
     import rasterio
     from rasterio.crs import CRS
     from rasterio.env import Env
 
-    said = f"GDAL {rasterio.__gdal_version__}, PROJ {pyproj.proj_version_str}"
+    message = f"GDAL {rasterio.__gdal_version__}, PROJ {pyproj.proj_version_str}"
     with Env() as env:
         drivers = env.drivers()
     if missing := [f"{name} ({purpose})" for name, purpose in _DRIVERS.items() if name not in drivers]:
-        yield Finding("GDAL", "fail", f"{said}: no driver {', '.join(missing)}", "Install rasterio from PyPI's wheels.")
+        yield Finding(
+            "GDAL", "fail", f"{message}: missing drivers: {', '.join(missing)}", "Install the binary wheel of rasterio."
+        )
         return
     try:
-        same = CRS.from_epsg(3413).to_epsg() == 3413 and pyproj.CRS(3413).to_epsg() == 3413
+        valid = CRS.from_epsg(3413).to_epsg() == 3413 and pyproj.CRS(3413).to_epsg() == 3413
     except Exception as error:
-        same, said = False, f"{said}: {error}"
-    if not same:
+        valid, message = False, f"{message}: {error}"
+    if not valid:
         set_by = [name for name in ("PROJ_DATA", "PROJ_LIB", "GDAL_DATA") if name in os.environ]
-        advice = f"unset {' '.join(set_by)}" if set_by else "Install rasterio and pyproj from PyPI's wheels."
-        yield Finding("GDAL", "fail", f"{said}: EPSG:3413 is not found in PROJ's database", advice)
+        advice = f"unset {' '.join(set_by)}" if set_by else "Install the binary wheels of rasterio and pyproj."
+        yield Finding("GDAL", "fail", f"{message}: EPSG:3413 is missing from the PROJ database", advice)
         return
-    yield Finding("GDAL", "ok", said)
+    yield Finding("GDAL", "ok", message)
 
 
 def check_memory() -> Iterator[Finding]:
-    """Processors and memory, of the container if there is one."""
+    """Check processors and memory of the container or machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = _memory()
-    said = f"{cores} processors, {memory / _GIB:.1f} GiB of memory"
+    message = f"{cores} processors, {memory / _GIB:.1f} GiB of memory"
     if memory < _MEMORY:
-        yield Finding("machine", "warn", said, "A full Sentinel-2 scene takes up to 4 GiB.")
+        yield Finding("machine", "warn", message, "A full Sentinel-2 scene needs up to 4 GiB.")
     else:
-        yield Finding("machine", "ok", said)
+        yield Finding("machine", "ok", message)
 
 
 def check_temporary() -> Iterator[Finding]:
-    """Room for files that are copied before they are read."""
+    """Check the space for temporary copies of scene files."""
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
-    said = f"{folder}: {free / _GIB:.1f} GiB free"
+    message = f"{folder}: {free / _GIB:.1f} GiB free"
     if free < _TEMPORARY:
-        yield Finding("temporary files", "warn", said, "Each running scene of CDSE takes 1 GB; set TMPDIR elsewhere.")
+        yield Finding(
+            "temporary files", "warn", message, "Each running CDSE scene needs 1 GB. Set TMPDIR to another folder."
+        )
     else:
-        yield Finding("temporary files", "ok", said)
+        yield Finding("temporary files", "ok", message)
 
 
 def check_device(device: str) -> Iterator[Finding]:
-    """The GPU that is asked for, or those that there are; PyTorch is loaded only where there may be one."""
+    """Check the requested device; load PyTorch only if the machine may have a GPU."""
     present = _has_nvidia()
     if device in ("auto", "cpu") and not present:
         yield Finding("device", "ok", "no GPU: models run on the CPU")
@@ -89,30 +93,30 @@ def check_device(device: str) -> Iterator[Finding]:
     try:
         chosen = pick_device(device)
     except SettingsError as error:
-        gpu = "this machine has a GPU" if present else "this machine has no GPU of NVIDIA's"
-        advice = f"torch {version('torch')}, and {gpu}: see its driver, install PyTorch for CUDA, or take device: cpu."
+        gpu = "an NVIDIA GPU is present" if present else "no NVIDIA GPU is present"
+        advice = f"torch {version('torch')}; {gpu}. Check its driver, install PyTorch for CUDA, or use --device cpu."
         yield Finding("device", "fail", str(error), advice)
         return
     gpus = describe_gpus()
     if not gpus:
-        advice = "" if device == "cpu" else "Install a build of PyTorch for CUDA; models run on the CPU otherwise."
-        said = f"this machine has a GPU that torch {version('torch')} cannot use"
-        yield Finding("device", "warn" if advice else "ok", said, advice)
+        advice = "" if device == "cpu" else "Install PyTorch for CUDA; otherwise models run on the CPU."
+        message = f"torch {version('torch')} cannot use the GPU of this machine"
+        yield Finding("device", "warn" if advice else "ok", message, advice)
         return
     yield Finding("device", "ok", f"{', '.join(gpus)}; models run on {chosen}")
 
 
-def _wrong_packages() -> Iterator[str]:
+def _package_problems() -> Iterator[str]:
     from packaging.requirements import Requirement
 
     for text in requires("darts_assets") or []:
-        wanted = Requirement(text)
-        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+        requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
-        if not _is_installed(wanted.name):
-            yield f"{wanted.name} is not installed"
-        elif not wanted.specifier.contains(found := version(wanted.name), prereleases=True):
-            yield f"{wanted.name} {found} is installed, {wanted.specifier} was expected"
+        if not _is_installed(requirement.name):
+            yield f"{requirement.name} is not installed"
+        elif not requirement.specifier.contains(installed := version(requirement.name), prereleases=True):
+            yield f"{requirement.name} {installed} is installed, expected {requirement.specifier}"
 
 
 def _is_installed(name: str) -> bool:
@@ -124,7 +128,7 @@ def _is_installed(name: str) -> bool:
 
 
 def _memory() -> int:
-    """Bytes: of the machine, or what the container may have of it."""
+    """Memory of the machine, or the limit of the container, in bytes."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in map(Path, _CGROUP):
         try:

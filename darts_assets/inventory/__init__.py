@@ -1,4 +1,1 @@
-"""The inventory: detections of many scenes merged to sites, year by year, and followed from year to year.
-
-This module imports nothing, so that its columns and parameters can be had without geopandas.
-"""
+"""The inventory: detections of many scenes merged to sites per year, and sites followed over the years as slumps."""

@@ -1,4 +1,4 @@
-"""The one map that all sites are on: equal-area around the north pole, so that nothing is cut at the antimeridian."""
+"""The projection of the inventory: equal-area around the north pole, without a cut at the antimeridian."""
 
 from functools import lru_cache
 
@@ -10,22 +10,22 @@ from pyproj import CRS, Transformer
 from shapely.geometry.base import BaseGeometry
 
 EQUAL_AREA = "EPSG:6931"
-"""NSIDC EASE-Grid 2.0 North: Lambert's azimuthal equal-area projection, metres. Lengths are off by 2 % at 67 degrees
-north, 3.5 % at 60; areas are true."""
+"""NSIDC EASE-Grid 2.0 North, a Lambert azimuthal equal-area projection in metres. Lengths are distorted by 2 % at 67
+degrees north and 3.5 % at 60."""
 
 CENTIMETRES = 2
-"""Decimals of coordinates: what lies on one line in two scenes then meets, and files are smaller."""
+"""Decimals of coordinates. Rounding joins coinciding edges of two scenes, and files are smaller."""
 
 LEAST_AREA = 1.0
-"""m2; smaller parts and holes come from edges that nearly coincide."""
+"""m2; smaller parts and holes are artefacts of nearly coinciding edges."""
 
-_STEP = 1000.0  # metres between the points of an edge: between two it sags by some centimetres
+_STEP = 1000.0  # largest distance between points of an edge, metres; deviates by centimetres between them
 
 Geometries = npt.NDArray[np.object_]
 
 
 def to_equal_area(table: gpd.GeoDataFrame) -> Geometries:
-    """The polygons of a table in `EQUAL_AREA`, valid, in centimetres.
+    """Polygons of a table as valid geometries in `EQUAL_AREA`, rounded to centimetres.
 
     Args:
         table: polygons in a projected CRS in metres.
@@ -42,7 +42,7 @@ def to_equal_area(table: gpd.GeoDataFrame) -> Geometries:
 
 
 def hull_of(*tables: gpd.GeoDataFrame) -> BaseGeometry:
-    """A convex shape around what is in some tables of one CRS, in `EQUAL_AREA`; empty if there is nothing."""
+    """Convex hull of the geometries of tables with a common CRS, in `EQUAL_AREA`; empty for empty tables."""
     shapes = np.concatenate([table.geometry.to_numpy() for table in tables])
     if not len(shapes):
         return shapely.Polygon()
@@ -60,7 +60,7 @@ def to_lonlat(points: Geometries) -> npt.NDArray[np.float64]:
 
 
 def polygonal(geometry: BaseGeometry) -> BaseGeometry:
-    """The polygons of a geometry; lines and points that come out of overlays are left away."""
+    """The polygons of a geometry, without the lines and points that overlays produce."""
     if geometry.geom_type in ("Polygon", "MultiPolygon"):
         return geometry
     parts = shapely.get_parts(shapely.get_parts(geometry))
@@ -69,7 +69,7 @@ def polygonal(geometry: BaseGeometry) -> BaseGeometry:
 
 
 def tidy(geometry: BaseGeometry) -> BaseGeometry:
-    """A polygon without parts and holes below `LEAST_AREA`, in normal form: one shape has one sequence of points."""
+    """A geometry in normal form, without parts and holes below `LEAST_AREA`."""
     parts = []
     for part in shapely.get_parts(polygonal(geometry)):
         holes = [ring for ring in part.interiors if shapely.area(shapely.Polygon(ring)) >= LEAST_AREA]
@@ -78,6 +78,6 @@ def tidy(geometry: BaseGeometry) -> BaseGeometry:
     return shapely.normalize(parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts))
 
 
-@lru_cache(maxsize=128)  # making one takes 20 ms, and there are 60 zones of UTM
+@lru_cache(maxsize=128)  # creation takes 20 ms; 60 UTM zones
 def _transformer(crs: CRS) -> Transformer:
     return Transformer.from_crs(crs, EQUAL_AREA, always_xy=True)

@@ -1,4 +1,4 @@
-"""Inventories in a store: tables for people, as GeoParquet and GeoPackage, and what the next update needs."""
+"""Inventories in a store, as GeoParquet and GeoPackage, with the state for the next update."""
 
 import tempfile
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ from darts_assets.stores.publish import Manifest, Place
 from darts_assets.stores.vectors import read_table
 
 STATE_FORMAT = 1
-"""Goes up when the tables of an inventory mean something else: it is then built from scratch."""
+"""Increased when the meaning of the tables changes; the inventory is then built from scratch."""
 
 
 def write_inventory(place: Place, inventory: Inventory, metadata: Mapping[str, Any]) -> Manifest:
-    """Publish the inventory of a year: `rts_<year>.parquet`, the same as `.gpkg`, `detections` and `scenes`."""
+    """Publish the inventory of a year: `rts_<year>` as `.parquet` and `.gpkg`, `detections` and `scenes`."""
     name = f"rts_{inventory.year}"
     tables = {name: inventory.sites, "detections": inventory.detections, "scenes": inventory.scenes}
     return _write(place, tables, [name], {**metadata, "state_format": STATE_FORMAT})
 
 
 def read_inventory(place: Place, year: int, parameters: InventoryParameters) -> Inventory:
-    """What is published of a year; an empty inventory if that is nothing, or of another format."""
+    """The published inventory of a year; empty if there is none, or if it has another `STATE_FORMAT`."""
     manifest = place.manifest()
     if manifest is None or manifest.metadata.get("state_format") != STATE_FORMAT:
         return empty_inventory(year, parameters)
@@ -47,15 +47,15 @@ def read_sites(place: Place, year: int) -> gpd.GeoDataFrame:
 
 
 def write_followed(place: Place, followed: Followed, metadata: Mapping[str, Any]) -> Manifest:
-    """Publish slumps through the years: `rts_slumps` and `rts_sites`, each as `.parquet` and as `.gpkg`."""
+    """Publish slumps over the years: `rts_slumps` and `rts_sites`, each as `.parquet` and `.gpkg`."""
     tables = {"rts_slumps": followed.slumps, "rts_sites": followed.sites}
     return _write(place, tables, list(tables), metadata)
 
 
 def years_of(location: StoreLocation) -> list[int]:
-    """The years of which there is a place, ascending."""
+    """Years with a published inventory, ascending."""
     if location.is_local and not location.path.exists():
-        return []  # asking must not create the folder
+        return []  # listing would create the folder
     return sorted(int(name) for name in obstore.list_with_delimiter(location.objects())["common_prefixes"])
 
 

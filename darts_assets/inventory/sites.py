@@ -1,24 +1,38 @@
-"""What is told of a site: a pure function of its detections and of the scenes that look at it."""
+"""The table of sites: outlines, observing scenes and statistics, computed from detections and valid areas."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from darts_assets.inventory.coverage import Looks, looks_at
-from darts_assets.inventory.equal_area import EQUAL_AREA, Geometries, to_lonlat
+from darts_assets.inventory.equal_area import (
+    CENTIMETRES,
+    EQUAL_AREA,
+    LEAST_AREA,
+    Geometries,
+    polygonal,
+    tidy,
+    to_equal_area,
+    to_lonlat,
+)
 from darts_assets.inventory.links import Indices
-from darts_assets.inventory.site_outline import majority, union
 from darts_assets.inventory.site_parameters import InventoryParameters
 from darts_assets.inventory.table_schemas import SITE_COLUMNS
 
-_OF_TABLE = ("site_id", "year", "lon", "lat", "area_ha")
+_DERIVED = ("site_id", "year", "lon", "lat", "area_ha")
+
+_COMPLETE = 0.999
+"""Share of an area above which it counts as covered: coinciding edges of two scenes differ by up to a centimetre."""
+
+Looks = dict[str, BaseGeometry | None]
+"""Scene -> part of the convex hull of a site that its valid area covers, None for all of it."""
 
 
 def describe(
@@ -29,18 +43,18 @@ def describe(
     parameters: InventoryParameters,
     year: int,
 ) -> pd.DataFrame:
-    """The table of sites, without their names.
+    """The table of sites, with `site_id` left empty.
 
     Args:
         detections: in the order of the inventory, `geometry` in `EQUAL_AREA`.
-        sites: number of each detection's site, 0 to the number of sites - 1.
-        scenes: all scenes of the year: `scene_id`, `datetime`, `family`, and their hulls.
-        extent_of: the valid area of a scene.
-        parameters: what observing means, and where outlines run.
-        year: of the scenes.
+        sites: site number of each detection, 0 to n - 1.
+        scenes: all scenes of the year: `scene_id`, `datetime`, `family` and convex hulls.
+        extent_of: returns the valid area of a scene.
+        parameters: `outline` and `min_coverage`.
+        year: year of the scenes.
 
     Returns:
-        Columns as `SITE_COLUMNS` (`site_id` empty) and the outline, one row per site in the order of their numbers.
+        Columns `SITE_COLUMNS` and the outline, one row per site number.
     """
     order = np.argsort(sites, kind="stable")
     starts = np.flatnonzero(np.diff(sites[order], prepend=-1))
@@ -69,7 +83,7 @@ def describe(
                 "days_observable": len({times[scene].date() for scene in observing}),
                 "first_date": times[seeing[0]],
                 "last_date": times[seeing[-1]],
-                # Exact sums do not depend on an order.
+                # Exact sums do not depend on the order.
                 "mean_probability": math.fsum(means[group] * areas[group]) / math.fsum(areas[group]),
                 "seen_whole": not cut[group].all(),
                 "families": ",".join(sorted({families[scene] for scene in seen})),
@@ -81,11 +95,11 @@ def describe(
 
 
 def reaches(shapes: Geometries, sites: Indices) -> Geometries:
-    """The convex shape around the detections of each site.
+    """The convex hull of each site's detections.
 
     Args:
-        shapes: of the detections.
-        sites: number of each one's site, from 0 without gaps.
+        shapes: detections (n,).
+        sites: site number of each detection, 0 to the number of sites - 1.
     """
     order = np.argsort(sites, kind="stable")
     together = shapely.geometrycollections(shapes[order], indices=sites[order])
@@ -93,14 +107,14 @@ def reaches(shapes: Geometries, sites: Indices) -> Geometries:
 
 
 def no_sites(year: int) -> gpd.GeoDataFrame:
-    """The table of sites, empty."""
+    """An empty table of sites."""
     return gpd.GeoDataFrame(_table([], [], year), geometry="geometry", crs=EQUAL_AREA)
 
 
 def _table(rows: list[dict[str, Any]], outlines: list[BaseGeometry], year: int) -> pd.DataFrame:
     shapes = np.array(outlines, dtype=object)
     lonlat = np.round(to_lonlat(shapely.point_on_surface(shapes)), 6)
-    table = pd.DataFrame(rows, columns=[name for name in SITE_COLUMNS if name not in _OF_TABLE])
+    table = pd.DataFrame(rows, columns=[name for name in SITE_COLUMNS if name not in _DERIVED])
     table = table.assign(site_id="", year=year, lon=lonlat[:, 0], lat=lonlat[:, 1], area_ha=shapely.area(shapes) / 1e4)
     return table[list(SITE_COLUMNS)].astype(SITE_COLUMNS).assign(geometry=shapes)
 
@@ -118,8 +132,84 @@ def _outline(seen: Mapping[str, BaseGeometry], looks: Looks, parameters: Invento
 def _observing(
     outline: BaseGeometry, seen: Mapping[str, BaseGeometry], looks: Looks, parameters: InventoryParameters
 ) -> set[str]:
-    """The scenes that see the site or cover enough of its outline."""
+    """Scenes with a detection of the site or with at least `min_coverage` of its outline in their valid area."""
     least = parameters.min_coverage * outline.area
     return set(seen) | {
         scene for scene, part in looks.items() if part is None or shapely.intersection(part, outline).area >= least
     }
+
+
+def looks_at(
+    reaches: Geometries, hulls: Mapping[str, BaseGeometry], extent_of: Callable[[str], gpd.GeoDataFrame]
+) -> list[Looks]:
+    """The scenes whose valid areas cover each site at least in part; one valid area is in memory at a time.
+
+    Args:
+        reaches: convex hulls of the sites (n,), in `EQUAL_AREA`.
+        hulls: scene -> convex hull of its valid area, in `EQUAL_AREA`; may be empty.
+        extent_of: returns the valid area of a scene as disjoint polygons; called if its hull intersects a site.
+
+    Returns:
+        The scenes of each site, by id.
+    """
+    looks: list[Looks] = [{} for _ in reaches]
+    tree = shapely.STRtree(reaches)
+    for scene in sorted(hulls):
+        near = np.sort(tree.query(hulls[scene], predicate="intersects"))
+        if not len(near):
+            continue
+        extent = shapely.MultiPolygon(shapely.get_parts(to_equal_area(extent_of(scene))).tolist())
+        shapely.prepare(extent)
+        seen = near[shapely.intersects(extent, reaches[near])]
+        for site, whole in zip(seen, shapely.covers(extent, reaches[seen]), strict=True):
+            part = None if whole else _part(extent, reaches[site])
+            if part is None or not part.is_empty:
+                looks[site][scene] = part
+    return looks
+
+
+def _part(extent: BaseGeometry, reach: BaseGeometry) -> BaseGeometry | None:
+    """The part of `reach` within the extent, None for all of it."""
+    # Clipping is linear in the points of the extent (100,000 for a cloudy scene); its result may be invalid.
+    around = shapely.clip_by_rect(extent, *(np.array(reach.bounds) + np.array([-1, -1, 1, 1])))
+    part = polygonal(shapely.intersection(around if around.is_valid else extent, reach))
+    return None if part.area >= _COMPLETE * reach.area else part
+
+
+def union(shapes: Sequence[BaseGeometry]) -> BaseGeometry:
+    """The union of shapes, in normal form."""
+    return tidy(shapes[0] if len(shapes) == 1 else shapely.union_all(shapes))
+
+
+def majority(seen: Sequence[BaseGeometry], looked: Sequence[BaseGeometry | None]) -> BaseGeometry:
+    """The area in which at least half of the observing scenes detect the site; the union if there is none.
+
+    Args:
+        seen: detections of the site per scene, in `EQUAL_AREA`.
+        looked: in the same order, the part of the site within the scene's valid area, None for all of it. A scene
+            has no vote outside its valid area.
+
+    Returns:
+        A valid Polygon or MultiPolygon in normal form.
+    """
+    if len(seen) == 1:
+        return union(seen)
+    partial = [part for part in looked if part is not None]
+    lines = shapely.union_all(shapely.boundary([*seen, *partial]), grid_size=10.0**-CENTIMETRES)
+    faces = shapely.get_parts(shapely.polygonize(shapely.get_parts(lines)))
+    faces = faces[shapely.area(faces) > 0]
+    points = shapely.point_on_surface(faces)
+    votes, voters = np.zeros(len(faces), dtype=int), np.full(len(faces), len(seen) - len(partial))
+    for shape in seen:
+        votes += _within(shape, points)
+    for shape in partial:
+        voters += _within(shape, points)
+    chosen = faces[(votes > 0) & (2 * votes >= voters)]
+    outline = tidy(shapely.coverage_union_all(chosen)) if len(chosen) else shapely.Polygon()
+    return outline if outline.area >= LEAST_AREA else union(seen)
+
+
+def _within(shape: BaseGeometry, points: Geometries) -> npt.NDArray[np.bool_]:
+    shapely.prepare(shape)
+    inside: npt.NDArray[np.bool_] = shapely.contains_xy(shape, shapely.get_x(points), shapely.get_y(points))
+    return inside

@@ -1,4 +1,4 @@
-"""Sites followed from year to year: a slump keeps the name of the site as which it was seen first."""
+"""Sites followed over the years: a slump is named by its site in the first year."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ from darts_assets.inventory.table_schemas import FOLLOWED_COLUMNS, SITE_COLUMNS,
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """Slumps through the years, in EPSG:6931.
+    """Slumps over the years, in EPSG:6931.
 
     Attributes:
-        sites: the sites of all years, with `slump_id`, `event` and `predecessors` before their own columns.
-        slumps: one row per slump, with its last outline; columns as `SLUMP_COLUMNS`.
+        sites: sites of all years: columns `FOLLOWED_COLUMNS`, `SITE_COLUMNS` and the outline.
+        slumps: one row per slump: columns `SLUMP_COLUMNS` and the last outline.
     """
 
     sites: gpd.GeoDataFrame
@@ -32,22 +32,22 @@ class Followed:
 
 @dataclass
 class _Known:
-    """The slumps that may still go on, with their last outlines; and what became of the others."""
+    """Last outlines of slumps that may continue, and the slumps that others merged into."""
 
     outlines: dict[str, BaseGeometry] = field(default_factory=dict)
     merged_into: dict[str, str] = field(default_factory=dict)
 
 
 def follow(sites: Mapping[int, gpd.GeoDataFrame], parameters: FollowParameters) -> Followed:
-    """Name the sites of all years.
+    """Assign the sites of all years to slumps.
 
-    Year after year, each site is compared with the last outline of every slump, however long ago that was. Of the
-    pairs that overlap enough, those that share most go on, one site for a slump: of the parts of one that has split,
-    the others are new slumps; of those that have merged into one, the others end.
+    Year by year, sites are compared with the last outline of every slump, of any earlier year. Of the pairs with
+    sufficient overlap, the one with the largest shared area continues the slump. If a slump splits, its other parts
+    become new slumps; if slumps merge, the others end.
 
     Args:
-        sites: year -> its sites, as of `Inventory.sites`.
-        parameters: what overlapping enough is.
+        sites: year -> sites, as in `Inventory.sites`.
+        parameters: `min_overlap`.
     """
     known = _Known()
     years = [_followed(sites[year], known, parameters) for year in sorted(sites)]
@@ -58,7 +58,7 @@ def follow(sites: Mapping[int, gpd.GeoDataFrame], parameters: FollowParameters) 
 
 
 def _followed(sites: gpd.GeoDataFrame, known: _Known, parameters: FollowParameters) -> gpd.GeoDataFrame:
-    """The sites of one year with the names of their slumps; `known` is brought up to date."""
+    """The sites of one year with their slumps; updates `known`."""
     sites = sites.sort_values("site_id", ignore_index=True)
     names, shapes = np.array(list(known.outlines), dtype=object), np.array(list(known.outlines.values()), dtype=object)
     outlines, ids = sites.geometry.to_numpy(), sites["site_id"].to_numpy(dtype=object)
@@ -69,16 +69,16 @@ def _followed(sites: gpd.GeoDataFrame, known: _Known, parameters: FollowParamete
     pairs = pairs.sort_values(["shared", "site", "slump"])
 
     slump_of: dict[str, str] = {}
-    goes_on: set[str] = set()
+    continued: set[str] = set()
     for one, earlier in zip(pairs["site"], pairs["slump"], strict=True):
-        if one not in slump_of and earlier not in goes_on:
+        if one not in slump_of and earlier not in continued:
             slump_of[one] = earlier
-            goes_on.add(earlier)
+            continued.add(earlier)
     before = pairs.groupby("site")["slump"].agg(sorted).to_dict()
     parts = Counter(pairs["slump"])
     slump_ids = [slump_of.get(one, one) for one in ids]
     for one, earlier in zip(pairs["site"], pairs["slump"], strict=True):
-        if earlier not in goes_on and earlier not in known.merged_into:
+        if earlier not in continued and earlier not in known.merged_into:
             known.merged_into[earlier] = slump_of.get(one, one)
             del known.outlines[earlier]
     known.outlines.update(zip(slump_ids, outlines, strict=True))
@@ -111,7 +111,7 @@ def _slumps(sites: gpd.GeoDataFrame, merged_into: Mapping[str, str]) -> gpd.GeoD
             "observable": groups["observable"].sum(),
             "first_area_ha": first["area_ha"],
             "last_area_ha": last["area_ha"],
-            "split_from": first["predecessors"],  # a slump that is new has some if it is a part of others
+            "split_from": first["predecessors"],
             "merged_into": [merged_into.get(name, "") for name in first.index],
         }
     )

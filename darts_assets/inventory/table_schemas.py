@@ -1,4 +1,7 @@
-"""The columns of the inventory's tables: name -> type, and what they say; all tables have `geometry` beside."""
+"""Columns of the inventory's tables (each table also has `geometry`), and the record of a scene."""
+
+import datetime as dt
+from dataclasses import dataclass
 
 TIME = "datetime64[ms, UTC]"
 
@@ -37,32 +40,49 @@ SLUMP_COLUMNS = {
     "merged_into": "str",
 }
 
-MEANINGS = {
-    "site_id": "where and in which year the first scene saw it; unique",
-    "year": "of the scenes",
-    "lon": "degrees east of a point inside",
-    "lat": "degrees north of a point inside",
-    "area_ha": "hectares within the outline, in an equal-area projection (EPSG:6931)",
-    "seen": "k: scenes that have a detection of it",
-    "observable": "n: scenes whose valid area covers it, or that have a detection of it",
-    "days_seen": "different days (UTC) of the scenes that have seen it",
-    "days_observable": "different days (UTC) of the scenes that could see it",
-    "first_date": "of the first scene that has seen it, UTC",
-    "last_date": "of the last scene that has seen it, UTC",
-    "mean_probability": "mean over its detections, each with the weight of its area",
-    "seen_whole": "at least one detection is not cut by the border of its scene's valid area",
-    "families": "of the scenes that have seen it",
-    "scenes": "ids of the scenes that have seen it, by time",
-    "scenes_without": "ids of the scenes that could have seen it and did not, by time",
-    "slump_id": "the same in all years: the site_id of the first year",
-    "event": "new, continued, split, merged, or split and merged, compared with earlier years",
+DESCRIPTIONS = {
+    "site_id": "year and location of the first detection; unique",
+    "year": "year of the scenes",
+    "lon": "longitude of a point inside the outline, degrees east",
+    "lat": "latitude of a point inside the outline, degrees north",
+    "area_ha": "area of the outline in hectares, in an equal-area projection (EPSG:6931)",
+    "seen": "k: number of scenes with a detection of the site",
+    "observable": "n: number of scenes whose valid area covers the site, or that have a detection of it",
+    "days_seen": "number of days (UTC) with a detection",
+    "days_observable": "number of days (UTC) with an observing scene",
+    "first_date": "time of the first scene with a detection, UTC",
+    "last_date": "time of the last scene with a detection, UTC",
+    "mean_probability": "mean probability of the detections, weighted by area",
+    "seen_whole": "whether at least one detection is not cut by the edge of its scene's valid area",
+    "families": "families of the scenes with a detection",
+    "scenes": "ids of the scenes with a detection, by time",
+    "scenes_without": "ids of the observing scenes without a detection, by time",
+    "slump_id": "site_id in the slump's first year; constant over the years",
+    "event": "change against earlier years: new, continued, split, merged, or split and merged",
     "predecessors": "slumps of earlier years that the site overlaps",
-    "first_year": "in which it was seen",
-    "last_year": "in which it was seen",
-    "years_seen": "how many years have seen it",
-    "first_area_ha": "hectares in the first year",
-    "last_area_ha": "hectares in the last year",
-    "split_from": "slumps of earlier years that it overlapped when it was new",
-    "merged_into": "the slump that goes on where this one was",
+    "first_year": "first year with a detection",
+    "last_year": "last year with a detection",
+    "years_seen": "number of years with a detection",
+    "first_area_ha": "area in the first year, hectares",
+    "last_area_ha": "area in the last year, hectares",
+    "split_from": "slumps of earlier years that the slump overlapped in its first year",
+    "merged_into": "slump that this one merged into",
 }
-"""Column -> what it says."""
+"""Column -> description."""
+
+
+@dataclass(frozen=True, slots=True)
+class SceneRecord:
+    """A scene and the version of its polygons.
+
+    Attributes:
+        scene_id: unique id.
+        family: such as `sentinel2`.
+        datetime: sensing time, UTC.
+        data_version: version of its polygons; changes with them.
+    """
+
+    scene_id: str
+    family: str
+    datetime: dt.datetime
+    data_version: str

@@ -1,7 +1,7 @@
-"""The inventory of a year, and how it changes when scenes come, go or change.
+"""The inventory of a year and its incremental update.
 
-A site is a pure function of its detections and of the valid areas around it, so only sites near a scene that changes
-are worked out anew, and the result is what all scenes at once, in any order, would have given.
+A site depends only on its detections and the valid areas around it. So an update recomputes only sites near added,
+changed or removed scenes, and equals an inventory of all scenes from scratch, in any order.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,9 @@ from shapely.geometry.base import BaseGeometry
 
 from darts_assets.inventory.equal_area import EQUAL_AREA, Geometries, hull_of, to_equal_area, to_lonlat
 from darts_assets.inventory.links import sites_of
-from darts_assets.inventory.records import SceneRecord
 from darts_assets.inventory.site_parameters import InventoryParameters
 from darts_assets.inventory.sites import describe, no_sites, reaches
-from darts_assets.inventory.table_schemas import TIME
+from darts_assets.inventory.table_schemas import TIME, SceneRecord
 
 _SCENE_COLUMNS = {
     "scene_id": "str",
@@ -41,26 +40,25 @@ _ORDER = ["datetime", "scene_id", "region_id"]
 
 
 class SceneTables(Protocol):
-    """Where the polygons of scenes are read, each table when it is needed."""
+    """Reads the polygons of scenes on demand."""
 
     def segments(self, scene_id: str) -> gpd.GeoDataFrame:
-        """Detections: `Region_ID`, `touches_edge`, `mean` and polygons, as of `detection.segments`."""
+        """Detections, as returned by `detection.segments`: `Region_ID`, `touches_edge`, `mean` and polygons."""
 
     def extent(self, scene_id: str) -> gpd.GeoDataFrame:
-        """The valid area, as of `detection.extent_polygons`."""
+        """The valid area, as returned by `detection.extent_polygons`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All that is known of a year; everything in EPSG:6931.
+    """The inventory of a year; all geometries in EPSG:6931.
 
     Attributes:
-        year: of the scenes.
-        parameters: how detections became sites.
-        scenes: the scenes that are in it, by id: `scene_id family datetime data_version`, and convex shapes around
-            their valid areas.
-        detections: their detections, by time, with the `site_id` of each.
-        sites: columns as `SITE_COLUMNS`, and the outline; by id.
+        year: year of the scenes.
+        parameters: how detections are merged to sites.
+        scenes: `scene_id family datetime data_version` and convex hulls of detections and valid areas, by id.
+        detections: detections of all scenes, by time, with their `site_id`.
+        sites: columns `SITE_COLUMNS` and the outline, by id.
     """
 
     year: int
@@ -72,14 +70,14 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What an update did.
+    """Result of an update.
 
     Attributes:
-        added: scenes that came.
-        changed: scenes whose polygons are others than before.
-        removed: scenes that went.
-        worked_out: sites that were made or worked out anew.
-        kept: sites that were left as they were.
+        added: new scenes.
+        changed: scenes with new polygons.
+        removed: scenes no longer in the inventory.
+        worked_out: number of new or recomputed sites.
+        kept: number of unchanged sites.
     """
 
     added: list[str]
@@ -97,30 +95,29 @@ def empty_inventory(year: int, parameters: InventoryParameters) -> Inventory:
 
 
 def update(inventory: Inventory, scenes: Sequence[SceneRecord], tables: SceneTables) -> tuple[Inventory, Changes]:
-    """Bring an inventory to a set of scenes.
+    """Update an inventory to a set of scenes.
 
     Args:
-        inventory: of the year; `empty_inventory` for one from scratch.
-        scenes: all scenes that are to be in it, in any order.
-        tables: their polygons. Segments are read of scenes that are new or have changed; extents also of their
-            neighbours.
+        inventory: the year's inventory; `empty_inventory` to start from scratch.
+        scenes: all scenes of the updated inventory, in any order.
+        tables: their polygons. Segments are read for new and changed scenes, extents also for their neighbours.
 
     Returns:
-        An inventory that is equal, value for value, to one from scratch; and what was done.
+        The inventory, equal in all values to one from scratch, and the changes.
     """
-    wanted, before = _scene_table(scenes), pd.DataFrame(inventory.scenes)
-    same = before.merge(wanted[["scene_id", *_FACTS]], on=["scene_id", *_FACTS])["scene_id"]
-    coming, going = wanted[~wanted["scene_id"].isin(same)], before[~before["scene_id"].isin(same)]
+    selection, before = _scene_table(scenes), pd.DataFrame(inventory.scenes)
+    same = before.merge(selection[["scene_id", *_FACTS]], on=["scene_id", *_FACTS])["scene_id"]
+    coming, going = selection[~selection["scene_id"].isin(same)], before[~before["scene_id"].isin(same)]
     known, arrived, gone = (set(table["scene_id"]) for table in (before, coming, going))
-    found = [_detections_of(scene, tables) for scene in scenes if scene.scene_id in arrived]
-    coming = coming.assign(geometry=np.array([hull for _, hull in found], dtype=object))
+    new = [_detections_of(scene, tables) for scene in scenes if scene.scene_id in arrived]
+    coming = coming.assign(geometry=np.array([hull for _, hull in new], dtype=object))
     now = _mapped(_stacked([before[before["scene_id"].isin(same)], coming], _SCENE_COLUMNS, ["scene_id"]))
 
     near = _sites_near(inventory, np.concatenate([going["geometry"], coming["geometry"]]))
     kept = pd.DataFrame(inventory.sites[~inventory.sites["site_id"].isin(near)])
     remaining = pd.DataFrame(inventory.detections[inventory.detections["scene_id"].isin(same)])
     again = remaining["site_id"].isin(near)
-    work = _stacked([remaining[again], *(rows for rows, _ in found)], _DETECTION_COLUMNS, _ORDER)
+    work = _stacked([remaining[again], *(rows for rows, _ in new)], _DETECTION_COLUMNS, _ORDER)
     numbers = sites_of(
         work["geometry"].to_numpy(),
         pd.factorize(work["scene_id"])[0].astype(np.int64),
@@ -128,7 +125,7 @@ def update(inventory: Inventory, scenes: Sequence[SceneRecord], tables: SceneTab
         inventory.parameters,
     )
     made = describe(work, numbers, now, tables.extent, inventory.parameters, inventory.year)
-    # From here on the sites that are kept have the first numbers.
+    # From here on, unchanged sites have the first numbers.
     untouched = remaining[~again].assign(site=pd.Index(kept["site_id"]).get_indexer(remaining["site_id"][~again]))
     detections = _stacked([untouched, work.assign(site=len(kept) + numbers)], _DETECTION_COLUMNS, _ORDER)
     names = _names(detections, inventory.year)
@@ -147,7 +144,7 @@ def _scene_table(scenes: Sequence[SceneRecord]) -> pd.DataFrame:
 
 
 def _detections_of(scene: SceneRecord, tables: SceneTables) -> tuple[pd.DataFrame, BaseGeometry]:
-    """The detections of a scene, and a convex shape around all of it, in `EQUAL_AREA`."""
+    """The detections of a scene and the convex hull of its polygons, in `EQUAL_AREA`."""
     segments = tables.segments(scene.scene_id)
     shapes = to_equal_area(segments)
     detections = pd.DataFrame(
@@ -166,18 +163,18 @@ def _detections_of(scene: SceneRecord, tables: SceneTables) -> tuple[pd.DataFram
 
 
 def _sites_near(inventory: Inventory, hulls: Geometries) -> set[str]:
-    """The sites that any of some scenes looks at, or that a detection of it may touch."""
+    """Ids of sites that a changed scene (hull) may observe or detect."""
     if not len(inventory.sites) or not len(hulls):
         return set()
     numbers, names = pd.factorize(inventory.detections["site_id"])
     around = reaches(inventory.detections.geometry.to_numpy(), numbers.astype(np.int64))
-    # A metre more than can matter: hulls are exact to centimetres.
+    # One metre of margin: hulls are exact to centimetres.
     reach = inventory.parameters.tolerance + 1
     return set(names[np.unique(shapely.STRtree(around).query(hulls, predicate="dwithin", distance=reach)[1])])
 
 
 def _names(detections: pd.DataFrame, year: int) -> "pd.Series[str]":
-    """Names of sites by their number: year and place of the first detection; if that is not unique, counted on."""
+    """Site ids by number: year and location of the first detection, with a counter where that is not unique."""
     first = detections.drop_duplicates("site")
     places = pd.Series(
         [

@@ -12,8 +12,16 @@ import segmentation_models_pytorch as smp
 import torch
 
 from darts_assets.errors import CheckpointError
-from darts_assets.model._pickle import INERT_GLOBALS, PLAIN_GLOBALS, Inert, read_pickle
-from darts_assets.model.header import CheckpointHeader, Terrain, file_digest, read_header
+from darts_assets.model.header import (
+    INERT_GLOBALS,
+    PLAIN_GLOBALS,
+    CheckpointHeader,
+    Inert,
+    Terrain,
+    file_digest,
+    read_header,
+    read_pickle,
+)
 
 _PREFIX = "model."
 """What Lightning puts before the names of the weights."""
@@ -119,7 +127,9 @@ def _weights(header: CheckpointHeader) -> dict[str, torch.Tensor]:
         with torch.serialization.safe_globals(allowed):
             content = torch.load(header.path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"checkpoint {header.path} is refused: it holds more than weights and numbers") from error
+        raise CheckpointError(
+            f"checkpoint {header.path} is rejected: it holds more than weights and numbers"
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"checkpoint {header.path} is damaged: {_brief(error)}") from error
     if header.format == "legacy":

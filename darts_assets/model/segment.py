@@ -22,8 +22,7 @@ from odc.geo.geobox import GeoBox
 from darts_assets.errors import CheckpointError, SettingsError
 from darts_assets.model.batch_size import BatchSize
 from darts_assets.model.device import pick_device
-from darts_assets.model.ensemble import check_ensemble, required_bands
-from darts_assets.model.header import CheckpointHeader
+from darts_assets.model.header import CheckpointHeader, check_ensemble, required_bands
 from darts_assets.model.networks import Network, load_networks
 from darts_assets.model.patch_grid import PatchAxis
 from darts_assets.model.row_blocks import Block, read_blocks

@@ -17,7 +17,7 @@ from darts_assets.orchestration.scene_discovery.discover_scenes import discover_
 from darts_assets.orchestration.scene_discovery.registration import register_scenes
 
 if TYPE_CHECKING:
-    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+    from darts_assets.orchestration.core.dagster_compat import UnresolvedAssetJobDefinition
 
 
 def build_jobs(families: Iterable[SceneFamily]) -> "list[dg.JobDefinition | UnresolvedAssetJobDefinition]":

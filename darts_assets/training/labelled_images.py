@@ -106,7 +106,7 @@ def find_images(roots: Sequence[str], footprints: gpd.GeoDataFrame, layout: Layo
     return FoundImages(found, sorted(set(iterations) - set(found)), problems)
 
 
-def keep_found(place: StoreLocation, layout: Layout, folders: Mapping[str, str]) -> None:
+def store_image_folders(place: StoreLocation, layout: Layout, folders: Mapping[str, str]) -> None:
     """Keep how and where images were found, beside what earlier searches have found.
 
     Args:

@@ -16,7 +16,7 @@ from darts_assets.errors import CheckpointError
 from darts_assets.model import CheckpointHeader
 from darts_assets.model.checkpoint import load_model
 from darts_assets.model.device import pick_device
-from darts_assets.model.ensemble import terrain_convention
+from darts_assets.model.header import terrain_convention
 from darts_assets.training.fit import metrics
 from darts_assets.training.fit.batches import Batches
 from darts_assets.training.fit.training_set import TrainingSet, check_patch_size, model_stride

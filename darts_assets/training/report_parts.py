@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from darts_assets.model._pickle import read_pickle
+from darts_assets.model.header import read_pickle
 from darts_assets.training.fit.splits import SplitParameters, split
 from darts_assets.training.fit.training_set import TrainingSet
 

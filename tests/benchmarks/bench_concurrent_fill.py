@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from s3_server import CREDENTIALS, S3Server
-from storm import (
+
+from darts_assets.stores.location import StoreLocation
+from tests.e2e.storm import (
     SPEC,
     check_every_chunk,
     check_expiry_leaves_what_is_needed,
@@ -16,8 +17,7 @@ from storm import (
     fill_with_kills,
     sizes,
 )
-
-from darts_assets.stores.location import StoreLocation
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 PROCESSES, VICTIMS = 16, 4
 KEYS = [SPEC.grid.key(100 + row, 200 + col) for row in range(10) for col in range(20)]

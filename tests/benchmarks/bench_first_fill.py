@@ -13,11 +13,11 @@ from typing import Any
 import cv2
 import numpy as np
 from affine import Affine
-from file_server import serve_folder
 from odc.geo.geobox import GeoBox
 from rasterio.shutil import copy
 
 from darts_assets.cubes import arcticdem_spec
+from tests.servers.network.file_server import serve_folder
 
 WINDOW = 5000
 TILE = 6600

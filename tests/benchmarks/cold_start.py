@@ -21,12 +21,12 @@ from pathlib import Path
 
 import click
 import dagster as dg
-from measuring import machine, seconds_of
 from rich.console import Console
 from rich.table import Table
-from stage_site import Site
 
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
+from tests.benchmarks.measuring import machine, seconds_of
+from tests.benchmarks.stage_site import Site
 
 WORK = dict(
     zip(("raw scene", "auxiliary", "preprocess", "segmentation", "postprocess", "products"), STEPS, strict=True)
@@ -115,9 +115,8 @@ def imports_of(said: str) -> dict[str, float]:
 
 def work_of(folder: Path, size: int) -> dict[str, float]:
     """Seconds of the domain calls of each step, the second time that a process makes them."""
-    script = Path(__file__).with_name("stage_work.py")
-    command = [sys.executable, str(script), str(folder), str(size), "work", *WORK, *WORK]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "tests.benchmarks.stage_work", str(folder), str(size), "work", *WORK, *WORK]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     return {WORK[row["stage"]]: row["seconds"] for row in rows}  # later rows win
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from measuring import machine
 from rich.table import Table
+
+from tests.benchmarks.measuring import machine
 
 Figures = dict[str, dict[str, float | None]]
 """Stage -> name of a figure -> its value."""

@@ -23,18 +23,18 @@ import pandas as pd
 import rasterio
 import shapely.geometry
 import xarray as xr
-from measuring import cost_of
 from odc.geo.geobox import GeoBox
 from rasterio.features import shapes, sieve
 from skimage.measure import label, regionprops
 from skimage.morphology import binary_erosion, disk, remove_small_objects
-from stage_site import TPI_RADIUS, Site
 from xrspatial import aspect, curvature, hillshade, slope
 from xrspatial.convolution import calc_cellsize, circle_kernel, convolution_2d
 
 from darts_assets.detection import PostprocessParameters
 from darts_assets.features.conventions import Sun
 from darts_assets.tiles import geobox_of
+from tests.benchmarks.measuring import cost_of
+from tests.benchmarks.stage_site import TPI_RADIUS, Site
 
 DEFAULTS = PostprocessParameters()
 

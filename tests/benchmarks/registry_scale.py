@@ -1,6 +1,6 @@
 """How long the registry takes with many scenes, in PostgreSQL.
 
-`PYTHONPATH=tests/e2e:tests/servers python tests/benchmarks/registry_scale.py`
+`python -m tests.benchmarks.registry_scale`
 
 For each size a database is made anew, in which all scenes are registered and all but the last 100 processed: each has a
 run of its chain and materializations, multiplied within the database from those of one scene. Then this is measured:
@@ -36,19 +36,19 @@ import click
 import dagster as dg
 import psutil
 import sqlalchemy as sa
-from backfills import Backfills
-from measuring import machine
-from postgres import postgres
 from rich.console import Console
 from rich.table import Table
-from scene_feed import SceneFeed, scene
-from stac_api import StacApi, running
 
 from darts_assets.definitions import build_defs
 from darts_assets.orchestration.core.dynamic_partitions import register
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 from darts_assets.orchestration.scene_discovery.watched_areas import Watch
 from darts_assets.settings import Settings
+from tests.benchmarks.measuring import machine
+from tests.e2e.backfills import Backfills
+from tests.servers.postgres.cluster import postgres
+from tests.servers.stac_api.scene_feed import SceneFeed, scene
+from tests.servers.stac_api.server import StacApi, running
 
 SIZES = (1000, 10_000, 100_000)
 NEW = 100

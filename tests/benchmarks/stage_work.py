@@ -20,8 +20,6 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from measuring import cost_of, seconds_of
-from stage_site import Site, consume, write_again
 
 from darts_assets.bands import VISIBLE_NIR
 from darts_assets.cubes import ArcticDemTiles, ChunkData, Cube, TcvisRasters, ensure
@@ -38,11 +36,13 @@ from darts_assets.detection import (
 from darts_assets.features import PreprocessParameters, preprocess
 from darts_assets.model import SegmentParameters
 from darts_assets.orchestration.core.partitions import SENTINEL2
-from darts_assets.orchestration.core.raw_scene_store import quality_bands
+from darts_assets.orchestration.core.scene_store import quality_bands
 from darts_assets.orchestration.scene_chain.raw_scene import RawSceneConfig, keep_raw_scene
 from darts_assets.stores.tiles import read_tile, write_tile
 from darts_assets.stores.vectors import read_vectors, write_vectors
 from darts_assets.tiles import geobox_of
+from tests.benchmarks.measuring import cost_of, seconds_of
+from tests.benchmarks.stage_site import Site, consume, write_again
 
 FACTS: dict[str, Any] = {"provenance": {"data_version": "benchmark"}}
 

@@ -24,22 +24,27 @@ from pathlib import Path
 from typing import Any
 
 import click
-from figures import Figures, beside_peer, compared, keep, load, medians, size, table
-from measuring import machine
 from rich.console import Console
 
-HERE = Path(__file__).parent
+from tests.benchmarks.figures import Figures, beside_peer, compared, keep, load, medians, size, table
+from tests.benchmarks.measuring import machine
+
+ROOT = Path(__file__).parents[2]
 
 STAGES = ("raw scene", "auxiliary", "preprocess", "segmentation", "postprocess", "products")
 
 
-def in_a_process(script: str, *arguments: object) -> list[dict[str, Any]]:
+def in_a_process(module: str, *arguments: object) -> list[dict[str, Any]]:
     """The lines of JSON that one of our scripts prints."""
     done = subprocess.run(
-        [sys.executable, str(HERE / script), *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=False
+        [sys.executable, "-m", f"tests.benchmarks.{module}", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        cwd=ROOT,
     )
     if done.returncode:
-        raise click.ClickException(f"{script} {' '.join(map(str, arguments))} failed; its words are above")
+        raise click.ClickException(f"{module} {' '.join(map(str, arguments))} failed; its words are above")
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
@@ -74,17 +79,17 @@ def main(
         where = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         console.print(" ".join(f"{name}: {value};" for name, value in machine().items()))
         console.print(f"Building a world of one scene of {pixels} x {pixels} pixels, or finding it.")
-        in_a_process("stage_work.py", where, pixels, "make")  # else its making would count as memory of a stage
+        in_a_process("stage_work", where, pixels, "make")  # else its making would count as memory of a stage
         names = [name for name in STAGES if not chosen or name in chosen]
         measured: dict[str, Figures] = {"stages": measure(where, pixels, names, runs)}
         console.print(table("Each stage in a process of its own", measured["stages"]))
         if together:
-            rows = {row.pop("stage"): row for row in in_a_process("stage_work.py", where, pixels, "work", *STAGES)}
+            rows = {row.pop("stage"): row for row in in_a_process("stage_work", where, pixels, "work", *STAGES)}
             measured["together"] = rows
             console.print(table("All stages in one process, its peak so far", rows))
         if peer:
-            measured["memory"] = measured_together("stage_work.py", where, pixels, "memory", runs=runs)
-            measured["peer"] = measured_together("peer.py", where, pixels, runs=runs)
+            measured["memory"] = measured_together("stage_work", where, pixels, "memory", runs=runs)
+            measured["peer"] = measured_together("peer", where, pixels, runs=runs)
             console.print(table("From memory to memory", measured["memory"]))
             console.print(table("The peer on one core, from memory to memory", measured["peer"]))
             console.print(beside_peer(measured["memory"], measured["peer"]))
@@ -109,11 +114,11 @@ def measure(folder: Path, pixels: int, names: Sequence[str], runs: int) -> Figur
         if name not in names:
             continue
         if number and STAGES[number - 1] not in names:
-            in_a_process("stage_work.py", folder, pixels, "make", *STAGES[:number])
+            in_a_process("stage_work", folder, pixels, "make", *STAGES[:number])
         rows = []
         for _ in range(runs):
-            (work,) = in_a_process("stage_work.py", folder, pixels, "work", name)
-            (moving,) = in_a_process("stage_work.py", folder, pixels, "io", name)
+            (work,) = in_a_process("stage_work", folder, pixels, "work", name)
+            (moving,) = in_a_process("stage_work", folder, pixels, "io", name)
             rows.append(work | moving)
         figures[name] = medians(rows)
     return figures

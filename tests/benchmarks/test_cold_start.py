@@ -1,5 +1,6 @@
 import pytest
-from cold_start import Run, gaps, imports_of
+
+from tests.benchmarks.cold_start import Run, gaps, imports_of
 
 SAID = """
 import time:       700 |        700 |   zipimport

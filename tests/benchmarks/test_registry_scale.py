@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
-from registry_scale import NEW, Measured, growth, measure, table
 from rich.console import Console
-from stac_api import StacApi
+
+from tests.benchmarks.registry_scale import NEW, Measured, growth, measure, table
+from tests.servers.stac_api.server import StacApi
 
 
 @pytest.mark.slow

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from figures import Figures, compared
 
-COMMAND = [sys.executable, str(Path(__file__).with_name("stages.py")), "--size", "256", "--stage", "raw scene"]
+from tests.benchmarks.figures import Figures, compared
+
+COMMAND = [sys.executable, "-m", "tests.benchmarks.stages", "--size", "256", "--stage", "raw scene"]
 BEFORE: Figures = {"raw scene": {"seconds": 10.0, "cpu_seconds": 20.0, "peak_rss": 1e9}}
 
 

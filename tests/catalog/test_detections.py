@@ -22,9 +22,9 @@ from darts_assets.catalog import rows
 from darts_assets.catalog.detection_columns import COLUMNS
 from darts_assets.catalog.detections import DetectionsUpdate, update_detections
 from darts_assets.stores.location import StoreLocation
+from tests.catalog.stac_schemas import offline_validator
 
 from .conftest import ANTIMERIDIAN, MACKENZIE, PEEL, YAMAL, clone, publish, written
-from .stac_schemas import offline_validator
 
 FAMILIES = ["sentinel2", "planet"]
 PEEL_2023 = "year=2023/region=08W/part.parquet"

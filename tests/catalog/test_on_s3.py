@@ -6,11 +6,11 @@ from io import BytesIO
 import geopandas as gpd
 import obstore
 import pytest
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.catalog.detections import update_detections
 from darts_assets.catalog.stac_tree import update_stac
 from darts_assets.stores.location import StoreLocation
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 from .conftest import YAMAL, clone
 

@@ -23,9 +23,9 @@ from darts_assets.catalog.catalog_store import Tree, Turn
 from darts_assets.catalog.stac_tree import StacUpdate, update_stac
 from darts_assets.errors import StoreError
 from darts_assets.stores.location import StoreLocation
+from tests.catalog.stac_schemas import offline_validator
 
 from .conftest import ANTIMERIDIAN, MODELS, YAMAL, clone, publish, written
-from .stac_schemas import offline_validator
 
 FAMILIES = ["sentinel2", "planet"]
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import rasterio
 import tenacity
-from file_server import serve_folder
 from odc.geo.geobox import GeoBox
-from proxy import proxy_of
 
 from darts_assets.cubes import ArcticDemTiles, Cube, _stac_io, ensure, stac_search
 from darts_assets.cubes import _raster as raster_module
 from darts_assets.demo import World, build_world
+from tests.servers.network.file_server import serve_folder
+from tests.servers.network.http_proxy import proxy_of
 
 
 @pytest.fixture(scope="module")

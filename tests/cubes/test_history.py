@@ -12,13 +12,13 @@ import pytest
 import zarr
 from filelock import FileLock
 from odc.geo.geobox import GeoBox
-from s3_server import CREDENTIALS, S3Server
-from storm import sizes as sizes_below
 
 from darts_assets.cubes import CHUNK, ChunkData, ChunkStatus, Cube, arcticdem_spec, ensure
 from darts_assets.cubes.history import MINIMUM_AGE, ExpiredHistory
 from darts_assets.errors import CubeError, StoreError
 from darts_assets.stores.location import StoreLocation
+from tests.e2e.storm import sizes as sizes_below
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 Read = Callable[[GeoBox], ChunkData]
 SPEC = arcticdem_spec(10)

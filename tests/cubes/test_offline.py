@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from no_sockets import NO_SOCKETS
 from odc.geo.geobox import GeoBox
 
 from darts_assets.cubes import ChunkData, Cube, ensure
+from tests.servers.network.no_sockets import NO_SOCKETS
 
 FILLING = """
 import json

@@ -15,16 +15,16 @@ import pytest
 import rasterio
 import rasterio.shutil
 import tenacity
-from file_server import running, serve_folder
 from moto.server import ThreadedMotoServer
 from odc.geo.geobox import GeoBox
-from proxy import Proxy, proxy_of
 from rasterio.io import MemoryFile
 
 from darts_assets.cubes import ArcticDemTiles, _stac_io, arcticdem_spec
 from darts_assets.cubes import _raster as raster_module
 from darts_assets.cubes._raster import OpenRasters, with_raster
 from darts_assets.errors import CubeError, RasterError, SourceUnavailableError
+from tests.servers.network.file_server import running, serve_folder
+from tests.servers.network.http_proxy import Proxy, proxy_of
 
 GRID = arcticdem_spec(10).grid
 FIRST = GRID.chunk_geobox(200, 300)

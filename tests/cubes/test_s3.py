@@ -13,11 +13,11 @@ import numpy as np
 import obstore
 import pytest
 from odc.geo.geobox import GeoBox
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.cubes import CHUNK, ChunkData, ChunkStatus, Cube, arcticdem_spec, ensure
 from darts_assets.errors import MissingChunksError, StoreError, UnsafeStoreError
 from darts_assets.stores.location import StoreLocation
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 Read = Callable[[GeoBox], ChunkData]
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
-from file_server import serve_folder
 from odc.geo.geobox import GeoBox
-from proxy import Proxy, proxy_of
 from pyproj import Transformer
-from stac_api import StacApi
 
 from darts_assets.cubes import ArcticDemTiles, _stac_io, arcticdem_spec, stac_search
 from darts_assets.errors import CubeError, SourceUnavailableError
+from tests.servers.network.file_server import serve_folder
+from tests.servers.network.http_proxy import Proxy, proxy_of
+from tests.servers.stac_api.server import StacApi
 
 TO_LONLAT = Transformer.from_crs("EPSG:3413", "EPSG:4326", always_xy=True)
 Tiles = dict[str, shapely.Polygon]

@@ -8,8 +8,6 @@ from pathlib import Path
 import ee
 import numpy as np
 import pytest
-from earth_engine_server import TOO_MANY, EarthEngineServer, Fault, serving
-from earth_engine_world import ANTIMERIDIAN, EMPTY, FULL, GRID, PARTLY, expected, world
 from tenacity import wait_none
 
 from darts_assets.bands import TCVIS
@@ -18,6 +16,8 @@ from darts_assets.cubes.tcvis import PROVIDER_NAMES
 from darts_assets.earth_engine import EarthEngineOptions
 from darts_assets.errors import CubeError
 from darts_assets.stores.location import StoreLocation
+from tests.servers.earth_engine.server import TOO_MANY, EarthEngineServer, Fault, serving
+from tests.servers.earth_engine.world import ANTIMERIDIAN, EMPTY, FULL, GRID, PARTLY, expected, world
 
 COLLECTION = "users/ingmarnitze/TCTrend_SR_2000-{}_TCVIS"
 

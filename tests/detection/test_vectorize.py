@@ -8,9 +8,9 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from scipy import ndimage
 
-from darts_assets.detection import binarized_from, extent_from, extent_polygons, segments
-from darts_assets.detection.objects import find_objects
+from darts_assets.detection import extent_polygons, mask_from, segments
 from darts_assets.detection.outlines import outlines
+from darts_assets.detection.postprocess import find_objects
 from darts_assets.tiles import geobox_of, on_grid
 
 from .conftest import detections_of, grid
@@ -166,10 +166,10 @@ def test_masks_come_back_exactly(density):
     assert objects.is_valid.all()
     assert areas.is_valid.all()
     geobox = geobox_of(tile)
-    np.testing.assert_array_equal(binarized_from(objects, geobox), mask)
-    np.testing.assert_array_equal(extent_from(areas, geobox), ~mask)
+    np.testing.assert_array_equal(mask_from(objects, geobox), mask)
+    np.testing.assert_array_equal(mask_from(areas, geobox), ~mask)
     # Any window of the grid gives the window of the mask.
-    np.testing.assert_array_equal(binarized_from(objects, geobox[33:57, 20:90]), mask[33:57, 20:90])
+    np.testing.assert_array_equal(mask_from(objects, geobox[33:57, 20:90]), mask[33:57, 20:90])
     assert objects["npixel"].sum() == mask.sum()
     assert areas["npixel"].sum() == (~mask).sum()
     assert areas["npixel"].is_monotonic_decreasing
@@ -179,7 +179,7 @@ def test_masks_come_back_on_a_grid_of_odd_numbers():
     mask = np.random.default_rng(3).random((64, 70)) < 0.5
     geobox = GeoBox((64, 70), Affine(1 / 3, 0, -137.1234567, 0, -1 / 7, 69.7654321), "EPSG:4326")
     bands = {"extent": mask, "probabilities": mask.astype(np.float32), "binarized_segmentation": mask}
-    np.testing.assert_array_equal(binarized_from(segments(on_grid(bands, geobox)), geobox), mask)
+    np.testing.assert_array_equal(mask_from(segments(on_grid(bands, geobox)), geobox), mask)
 
 
 def test_edges_touched():
@@ -219,7 +219,7 @@ def test_nothing_gives_empty_tables_of_the_same_kind():
     assert extent.dtypes.astype(str).to_dict() == {"npixel": "int64", "area_m2": "float64", "geometry": "geometry"}
     assert len(table) == len(extent) == 0
     assert table.crs == extent.crs == "EPSG:32608"
-    assert not binarized_from(table, geobox_of(tile)).any()
+    assert not mask_from(table, geobox_of(tile)).any()
 
 
 def test_tables_have_the_promised_columns(vectors):
@@ -256,7 +256,7 @@ def test_numbering_does_not_rely_on_the_order_of_the_labelling(monkeypatch):
 def test_polygons_of_another_crs_are_refused():
     table = segments(detections_of(drawn("##", "##")))
     with pytest.raises(ValueError, match="EPSG:3413"):
-        binarized_from(table.to_crs(3413), grid(2, 2))
+        mask_from(table.to_crs(3413), grid(2, 2))
 
 
 def test_polygons_that_are_not_outlines_of_pixels_are_refused():
@@ -264,5 +264,5 @@ def test_polygons_that_are_not_outlines_of_pixels_are_refused():
     x, y = geobox.boundingbox.left, geobox.boundingbox.bottom
     shifted, slanted = shapely.box(x + 3, y, x + 13, y + 10), shapely.Polygon([(x, y), (x + 20, y), (x + 20, y + 10)])
     for polygon in (shifted, slanted):
-        with pytest.raises(ValueError, match="not outlines of pixels of this grid"):
-            binarized_from(gpd.GeoDataFrame(geometry=[polygon], crs=geobox.crs), geobox)
+        with pytest.raises(ValueError, match="do not follow the pixel edges of this grid"):
+            mask_from(gpd.GeoDataFrame(geometry=[polygon], crs=geobox.crs), geobox)

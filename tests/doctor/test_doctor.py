@@ -1,4 +1,4 @@
-"""`darts-assets doctor`: what it says, and how it ends, of good setups and of bad ones; never with a secret."""
+"""`darts-assets doctor`: findings and exit codes for good and bad setups, without secrets."""
 
 import json
 import os
@@ -18,15 +18,15 @@ import ee
 import pytest
 import requests
 from click.testing import CliRunner
-from earth_engine_server import PROJECT, EarthEngineServer
-from earth_engine_server import serving as serving_earth_engine
-from no_sockets import NO_SOCKETS
-from rclone_server import serving as serving_careless_s3
-from s3_server import S3Server
 
 from darts_assets.cli import cli
 from darts_assets.demo import DEMO_CHECKPOINT
 from darts_assets.settings import settings
+from tests.servers.earth_engine.server import PROJECT, EarthEngineServer
+from tests.servers.earth_engine.server import serving as serving_earth_engine
+from tests.servers.network.no_sockets import NO_SOCKETS
+from tests.servers.s3.moto_server import S3Server
+from tests.servers.s3.rclone_server import serving as serving_careless_s3
 
 SECRET = "SECRETsecretSECRET"
 TOKEN = "TOKENtokenTOKEN"
@@ -58,13 +58,13 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
 
 class Doctor:
-    """The command, in this process."""
+    """Runs the command in this process."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch = monkeypatch
 
     def __call__(self, *options: str, offline: bool = True, **environment: str) -> dict[str, Any]:
-        """What it has found: `ok`, and by name what is said of it, with the status before and advice behind."""
+        """`ok`, and for each name "status: message advice" of its findings."""
         for name, value in environment.items():
             self.monkeypatch.setenv(name, value)
         settings.cache_clear()
@@ -77,8 +77,8 @@ class Doctor:
             assert secret not in done.output
         findings: dict[str, str] = {}
         for one in document["findings"]:
-            said = f"{one['status']}: {one['said']} {one['advice']}".strip()
-            findings[one["name"]] = f"{findings[one['name']]} | {said}" if one["name"] in findings else said
+            text = f"{one['status']}: {one['message']} {one['advice']}".strip()
+            findings[one["name"]] = f"{findings[one['name']]} | {text}" if one["name"] in findings else text
         return {"ok": document["ok"], **findings}
 
 
@@ -101,61 +101,63 @@ def test_a_good_setup_as_a_user_sees_it_and_offline_without_a_socket(home: Path)
         r"ok +versions +darts_assets [\d.]+, Python 3\.\d+\.\d+, dagster 1\.",
         r"ok +GDAL +GDAL 3\.[\d.]+, PROJ 9\.",
         r"ok +machine +\d+ processors, [\d.]+ GiB of memory",
-        r"ok +Dagster +.*/dagster opens; registered scenes: 0 sentinel2, 0 planet",
+        r"ok +Dagster +.*/dagster: registered scenes: 0 sentinel2, 0 planet",
         r"(ok|warn) +store +.*/store \(will be created\): writable, [\d.]+ GiB free",
         r"ok +model +slumps: unet, timm-mobilenetv3_small_minimal_100, 13 bands \(red, green, blue, .*",
         r"- +Earth Engine +not used",
-        r"- +services +offline: catalog \(earth_search\) not asked",
+        r"- +services +offline: catalog \(earth_search\) not contacted",
     ):
-        assert any(re.match(line, said) for said in lines), f"{line}\n{done.stdout}"
-    assert re.fullmatch(r"0 failing, \d+ to look at, of \d+", lines[-2])
+        assert any(re.match(line, printed) for printed in lines), f"{line}\n{done.stdout}"
+    assert re.fullmatch(r"0 failed, \d+ warnings, \d+ checks", lines[-2])
     assert lines[-1] == "False", "PyTorch was loaded"
     assert not (home / "store").exists(), "looking changes nothing"
 
 
 def test_the_shipped_model_and_a_layer_left_out_are_warnings(doctor: Doctor) -> None:
-    said = doctor(DARTS_MODELS="", DARTS_AUXILIARY="arcticdem")
-    assert said["ok"]
-    assert re.search("^warn: demo: .* Set DARTS_MODELS to a checkpoint for real scenes.$", said["model"])
-    assert said["models together"].startswith("warn: the models need tcvis, which is left out")
+    findings = doctor(DARTS_MODELS="", DARTS_AUXILIARY="arcticdem")
+    assert findings["ok"]
+    assert re.search("^warn: demo: .* Set DARTS_MODELS to a checkpoint for real scenes.$", findings["model"])
+    assert findings["models together"].startswith("warn: the models need tcvis, which DARTS_AUXILIARY does not include")
 
 
 def test_models_that_cannot_be_used(doctor: Doctor, home: Path) -> None:
     (home / "text.ckpt").write_text("nothing")
-    said = doctor(DARTS_MODELS=f"good={DEMO_CHECKPOINT}, {home / 'absent.ckpt'}, {home / 'text.ckpt'}")
-    assert not said["ok"]
-    good, absent, text = said["model"].split(" | ")
+    findings = doctor(DARTS_MODELS=f"good={DEMO_CHECKPOINT}, {home / 'absent.ckpt'}, {home / 'text.ckpt'}")
+    assert not findings["ok"]
+    good, absent, text = findings["model"].split(" | ")
     assert good.startswith("ok: good: unet")
     assert absent.startswith("fail:")
     assert str(home / "absent.ckpt") in absent
     assert text.startswith("fail:")
-    assert "See DARTS_MODELS" in text
+    assert "Set DARTS_MODELS" in text
 
 
 def test_dagster(doctor: Doctor, home: Path) -> None:
-    said = doctor(DAGSTER_HOME="")
-    assert not said["ok"]
-    assert "fail: DAGSTER_HOME is not set: what is registered and materialized would be forgotten" in said["Dagster"]
-    assert "export DAGSTER_HOME=" in said["Dagster"]
-    assert "is not an absolute path of a folder" in doctor(DAGSTER_HOME=str(home / "absent"))["Dagster"]
+    findings = doctor(DAGSTER_HOME="")
+    assert not findings["ok"]
+    assert "fail: DAGSTER_HOME is not set: registered scenes and materializations would be lost" in findings["Dagster"]
+    assert "export DAGSTER_HOME=" in findings["Dagster"]
+    assert "is not an absolute path of an existing folder" in doctor(DAGSTER_HOME=str(home / "absent"))["Dagster"]
     (home / "dagster" / "dagster.yaml").write_text("storage: {moon: {}}\n")
-    assert re.match("fail: the instance in .* does not open: .*", doctor(DAGSTER_HOME=str(home / "dagster"))["Dagster"])
+    assert re.match(
+        "fail: the instance in .* cannot be opened: .*", doctor(DAGSTER_HOME=str(home / "dagster"))["Dagster"]
+    )
 
 
 def test_settings_that_make_no_sense(doctor: Doctor) -> None:
-    said = doctor(DARTS_AUXILIARY="lidar")
-    assert said.keys() == {"ok", "settings"}
-    assert "DARTS_AUXILIARY" in said["settings"]
-    said = doctor(DARTS_AUXILIARY="none", DARTS_NOTIFY_WEBHOOK=SECRET)
-    assert said.keys() == {"ok", "settings"}
-    assert "DARTS_NOTIFY_WEBHOOK" in said["settings"]
+    findings = doctor(DARTS_AUXILIARY="lidar")
+    assert findings.keys() == {"ok", "settings"}
+    assert "DARTS_AUXILIARY" in findings["settings"]
+    findings = doctor(DARTS_AUXILIARY="none", DARTS_NOTIFY_WEBHOOK=SECRET)
+    assert findings.keys() == {"ok", "settings"}
+    assert "DARTS_NOTIFY_WEBHOOK" in findings["settings"]
 
 
 def test_a_folder_that_cannot_be_written_to(doctor: Doctor, home: Path) -> None:
     (home / "file").touch()
-    said = doctor(DARTS_STORE=str(home / "file" / "below"))
-    assert not said["ok"]
-    assert said["store"].startswith(
+    findings = doctor(DARTS_STORE=str(home / "file" / "below"))
+    assert not findings["ok"]
+    assert findings["store"].startswith(
         f"fail: {home / 'file' / 'below'}: {home / 'file'} is a file, not a folder Set DARTS_"
     )
     closed = home / "closed"
@@ -163,15 +165,15 @@ def test_a_folder_that_cannot_be_written_to(doctor: Doctor, home: Path) -> None:
     if os.access(closed, os.W_OK):  # by root
         closed = Path("/sys")
     if sys.platform == "linux":
-        said = doctor(DARTS_STORE=str(closed / "store"))
-        assert re.match(f"fail: {closed}/store: {closed} cannot be written to: (Perm|Read|Oper)", said["store"])
-        assert not said["ok"]
+        findings = doctor(DARTS_STORE=str(closed / "store"))
+        assert re.match(f"fail: {closed}/store: {closed} is not writable: (Perm|Read|Oper)", findings["store"])
+        assert not findings["ok"]
 
 
 def test_pods_that_do_not_share_a_folder(doctor: Doctor) -> None:
-    said = doctor(DARTS_EXECUTOR="k8s")
-    assert "warn: " in said["store"]
-    assert "runs each step on a machine of its own" in said["store"]
+    findings = doctor(DARTS_EXECUTOR="k8s")
+    assert "warn: " in findings["store"]
+    assert "runs each step in its own pod" in findings["store"]
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +205,9 @@ def store_at(endpoint: str, bucket: str = "bucket") -> dict[str, str]:
 
 
 def test_a_good_bucket(doctor: Doctor, server: S3Server, keys: dict[str, str]) -> None:
-    said = doctor(**store_at(server.endpoint), **keys)
-    assert said["ok"]
-    assert said["store"] == "ok: s3://bucket/root: writable, and safe for concurrent commits"
+    findings = doctor(**store_at(server.endpoint), **keys)
+    assert findings["ok"]
+    assert findings["store"] == "ok: s3://bucket/root: writable, safe for concurrent writers"
     left = [entry["Key"] for entry in server_objects(server, keys)]
     assert len(left) == 1, "the record that the store is safe"
     assert left[0].startswith("root/aux/.preflight/passed-")
@@ -222,9 +224,9 @@ def server_objects(server: S3Server, keys: dict[str, str]) -> list[dict[str, Any
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ("key", "the service does not know the key in AWS_ACCESS_KEY_ID (InvalidAccessKeyId)"),
+        ("key", "the key in AWS_ACCESS_KEY_ID is unknown to the service (InvalidAccessKeyId)"),
         ("secret", "the secret in AWS_SECRET_ACCESS_KEY is wrong (SignatureDoesNotMatch)"),
-        ("bucket", "there is no such bucket (NoSuchBucket)"),
+        ("bucket", "the bucket does not exist (NoSuchBucket)"),
     ],
 )
 def test_a_bucket_that_is_closed(
@@ -232,27 +234,27 @@ def test_a_bucket_that_is_closed(
 ) -> None:  # fmt: skip
     given = {**keys, **({"AWS_SECRET_ACCESS_KEY": SECRET} if wrong != "bucket" else {})}
     given |= {"AWS_ACCESS_KEY_ID": "AKIAWRONGWRONG"} if wrong == "key" else {}
-    said = doctor(**store_at(server.endpoint, "absent" if wrong == "bucket" else "bucket"), **given)
-    assert not said["ok"]
-    assert f"cannot be written to: {words}" in said["store"]
+    findings = doctor(**store_at(server.endpoint, "absent" if wrong == "bucket" else "bucket"), **given)
+    assert not findings["ok"]
+    assert f"is not writable: {words}" in findings["store"]
 
 
 def test_a_store_that_is_not_there(doctor: Doctor) -> None:
     started = time.monotonic()
-    said = doctor(**store_at("http://127.0.0.1:9"), AWS_ACCESS_KEY_ID="AKIAKEYKEY", AWS_SECRET_ACCESS_KEY=SECRET)
-    assert not said["ok"]
-    assert "s3://bucket/root: http://127.0.0.1:9 is not reached: no connection" in said["store"]
+    findings = doctor(**store_at("http://127.0.0.1:9"), AWS_ACCESS_KEY_ID="AKIAKEYKEY", AWS_SECRET_ACCESS_KEY=SECRET)
+    assert not findings["ok"]
+    assert "s3://bucket/root: http://127.0.0.1:9 cannot be reached: no connection" in findings["store"]
     assert time.monotonic() - started < 20
 
 
 def test_a_store_without_conditional_writes(doctor: Doctor, tmp_path: Path) -> None:
     with serving_careless_s3(tmp_path / "served") as rclone:
-        said = doctor(
+        findings = doctor(
             **store_at(str(rclone.location.endpoint)), AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret"
         )  # fmt: skip
-    assert not said["ok"]
-    assert said["store"].startswith("fail: s3://bucket/root/aux: the object store ignores conditional writes")
-    assert "Set DARTS_STORE to another service, or to a path." in said["store"]
+    assert not findings["ok"]
+    assert findings["store"].startswith("fail: s3://bucket/root/aux: the object store ignores conditional writes")
+    assert "Set DARTS_STORE to another service or to a path." in findings["store"]
 
 
 class Service:
@@ -297,48 +299,48 @@ EXPIRED = f"<Error><Code>ExpiredToken</Code><Token-0>{TOKEN}</Token-0></Error>"
 def test_keys_that_have_expired(doctor: Doctor, serve: Callable[..., Service]) -> None:
     service = serve(400, EXPIRED)
     keys = {"AWS_ACCESS_KEY_ID": "ASIAKEYKEY", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": TOKEN}
-    said = doctor(**store_at(service.url), **keys)
-    assert not said["ok"]
-    assert "s3://bucket/root cannot be written to: the keys have expired (ExpiredToken) Get new keys" in said["store"]
-    said = doctor(offline=False, DARTS_STORE="store", DARTS_SOURCE_ENDPOINT=service.url, DARTS_CDSE_URL=service.url)
-    assert not said["ok"]
-    assert "the keys in AWS_ACCESS_KEY_ID, to 127.0.0.1:" in said["keys to scenes"]
-    assert "have expired (HTTP 400 ExpiredToken)" in said["keys to scenes"]
+    findings = doctor(**store_at(service.url), **keys)
+    assert not findings["ok"]
+    assert "s3://bucket/root is not writable: the keys have expired (ExpiredToken) Get new keys" in findings["store"]
+    findings = doctor(offline=False, DARTS_STORE="store", DARTS_SOURCE_ENDPOINT=service.url, DARTS_CDSE_URL=service.url)
+    assert not findings["ok"]
+    assert "the keys in AWS_ACCESS_KEY_ID, to 127.0.0.1:" in findings["keys to scenes"]
+    assert "have expired (HTTP 400 ExpiredToken)" in findings["keys to scenes"]
 
 
 def test_keys_to_scenes(doctor: Doctor, server: S3Server, keys: dict[str, str], serve: Callable[..., Service]) -> None:
     catalog = {"DARTS_SOURCE_ENDPOINT": server.endpoint, "DARTS_CDSE_URL": serve(200).url}
-    said = doctor(offline=False, **catalog, **keys)
-    assert said["ok"]
-    assert re.match(r"ok: the keys in AWS_ACCESS_KEY_ID, to 127.0.0.1:\d+, are taken", said["keys to scenes"])
-    said = doctor(offline=False, **{**keys, "AWS_SECRET_ACCESS_KEY": SECRET})
-    assert not said["ok"]
-    assert "have a wrong secret (HTTP 403 SignatureDoesNotMatch)" in said["keys to scenes"]
-    said = doctor(**{**keys, "AWS_SECRET_ACCESS_KEY": SECRET})
-    assert said["ok"]
-    assert "(offline: not tried)" in said["keys to scenes"]
-    said = doctor(DARTS_SOURCE_PROFILE="absent")
-    assert not said["ok"]
-    assert "The config profile (absent) could not be found" in said["keys to scenes"]
+    findings = doctor(offline=False, **catalog, **keys)
+    assert findings["ok"]
+    assert re.match(r"ok: the keys in AWS_ACCESS_KEY_ID, to 127.0.0.1:\d+, are valid", findings["keys to scenes"])
+    findings = doctor(offline=False, **{**keys, "AWS_SECRET_ACCESS_KEY": SECRET})
+    assert not findings["ok"]
+    assert "have a wrong secret (HTTP 403 SignatureDoesNotMatch)" in findings["keys to scenes"]
+    findings = doctor(**{**keys, "AWS_SECRET_ACCESS_KEY": SECRET})
+    assert findings["ok"]
+    assert "(not tested: offline)" in findings["keys to scenes"]
+    findings = doctor(DARTS_SOURCE_PROFILE="absent")
+    assert not findings["ok"]
+    assert "The config profile (absent) could not be found" in findings["keys to scenes"]
 
 
 def test_services(doctor: Doctor, serve: Callable[..., Service]) -> None:
     up, down, gone = serve(200).url, serve(503).url, serve(404).url
-    said = doctor(offline=False, DARTS_EARTH_SEARCH_URL=up, DARTS_ARCTICDEM=down)
-    assert said["catalog (earth_search)"] == f"ok: {up}: HTTP 200"
-    assert said["arcticdem"].startswith(f"fail: {down}: HTTP 503")
-    assert not said["ok"]
-    assert "clock" not in said
-    said = doctor(offline=False, DARTS_ARCTICDEM=gone)
-    assert said["arcticdem"] == f"warn: {gone}: HTTP 404 Is the URL right?"
-    assert said["ok"]
+    findings = doctor(offline=False, DARTS_EARTH_SEARCH_URL=up, DARTS_ARCTICDEM=down)
+    assert findings["catalog (earth_search)"] == f"ok: {up}: HTTP 200"
+    assert findings["arcticdem"].startswith(f"fail: {down}: HTTP 503")
+    assert not findings["ok"]
+    assert "clock" not in findings
+    findings = doctor(offline=False, DARTS_ARCTICDEM=gone)
+    assert findings["arcticdem"] == f"warn: {gone}: HTTP 404 Check the URL."
+    assert findings["ok"]
     late = serve(200, ahead=1200).url
     assert re.search(
-        "^warn: this machine's clock is (19|20) minutes slow",
+        "^warn: the clock of this machine is (19|20) minutes slow",
         doctor(offline=False, DARTS_EARTH_SEARCH_URL=late, DARTS_ARCTICDEM=late)["clock"],
     )
-    said = doctor(offline=False, DARTS_EARTH_SEARCH_URL=f"http://user:{SECRET}@127.0.0.1:9")
-    assert "fail: http://***@127.0.0.1:9: no connection" in said["catalog (earth_search)"]
+    findings = doctor(offline=False, DARTS_EARTH_SEARCH_URL=f"http://user:{SECRET}@127.0.0.1:9")
+    assert "fail: http://***@127.0.0.1:9: no connection" in findings["catalog (earth_search)"]
 
 
 @pytest.fixture(scope="module")
@@ -353,32 +355,34 @@ def test_earth_engine(
 ) -> None:  # fmt: skip
     monkeypatch.delenv("DARTS_TCVIS")
     catalog = serve(200).url
-    said = doctor(offline=False, DARTS_EARTH_SEARCH_URL=catalog)
-    assert not said["ok"]
-    assert said["Earth Engine"].startswith("fail: Earth Engine: there are no credentials; set DARTS_EARTH_ENGINE_KEY_F")
+    findings = doctor(offline=False, DARTS_EARTH_SEARCH_URL=catalog)
+    assert not findings["ok"]
+    assert findings["Earth Engine"].startswith(
+        "fail: Earth Engine: there are no credentials; set DARTS_EARTH_ENGINE_KEY_F"
+    )
     assert doctor()["Earth Engine"].startswith("warn: "), "offline, what is filled needs none"
     (home / "key.json").write_text(json.dumps(earth_engine.key()))
     where = {"DARTS_EARTH_ENGINE_KEY_FILE": str(home / "key.json"), "DARTS_EARTH_ENGINE_URL": earth_engine.url}
     try:
-        said = doctor(offline=False, **where)
-        assert said["ok"]
-        assert said["Earth Engine"] == f"ok: a service account for project {PROJECT}, at {earth_engine.url}"
+        findings = doctor(offline=False, **where)
+        assert findings["ok"]
+        assert findings["Earth Engine"] == f"ok: a service account for project {PROJECT}, at {earth_engine.url}"
     finally:
         ee.Reset()
-    assert doctor()["Earth Engine"] == f"ok: a service account for project {PROJECT} (offline: not tried)"
+    assert doctor()["Earth Engine"] == f"ok: a service account for project {PROJECT} (not tested: offline)"
     (home / "key.json").write_text(json.dumps(earth_engine.key(client_email="nobody@example.com")))
-    said = doctor(offline=False)
-    assert not said["ok"]
-    assert said["Earth Engine"].startswith("fail: ")
-    assert "PRIVATE KEY" not in json.dumps(said)
+    findings = doctor(offline=False)
+    assert not findings["ok"]
+    assert findings["Earth Engine"].startswith("fail: ")
+    assert "PRIVATE KEY" not in json.dumps(findings)
 
 
 @pytest.mark.skipif(os.access("/dev/nvidia0", os.R_OK), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(doctor: Doctor) -> None:
-    said = doctor("--device", "cuda")
-    assert not said["ok"]
-    assert said["device"].startswith("fail: device 'cuda' was asked for, but this machine has 0 GPU(s)")
-    assert "take device: cpu" in said["device"]
+    findings = doctor("--device", "cuda")
+    assert not findings["ok"]
+    assert findings["device"].startswith("fail: device 'cuda' was asked for, but this machine has 0 GPU(s)")
+    assert "use --device cpu" in findings["device"]
     assert "device must be cpu, cuda, cuda:N, N or auto, not 'gpu'" in doctor("--device", "gpu")["device"]
     assert doctor("--device", "cpu")["device"] == "ok: no GPU: models run on the CPU"
 
@@ -390,18 +394,18 @@ def test_places_that_settings_name(doctor: Doctor, home: Path) -> None:
         'version = 1\n[[areas]]\nname = "good"\ntiles = ["08WMB"]\n[[areas]]\nname = "bad"\naoi = "absent.gpkg"\n'
         '[[areas]]\nname = "odd"\n'
     )
-    said = doctor(DARTS_PLANET=f"{home / 'inbox'},{home / 'nowhere'}", DARTS_WATCH=str(home / "areas.toml"))
-    assert not said["ok"]
-    here, nowhere = said["Planet"].split(" | ")
+    findings = doctor(DARTS_PLANET=f"{home / 'inbox'},{home / 'nowhere'}", DARTS_WATCH=str(home / "areas.toml"))
+    assert not findings["ok"]
+    here, nowhere = findings["Planet"].split(" | ")
     assert here == f"ok: {home / 'inbox'}: 1 files"
     assert nowhere.startswith(f"fail: {home / 'nowhere'}: there is no such folder")
-    assert "areas.toml, bad: " in said["watched areas"]
-    assert "absent.gpkg" in said["watched areas"]
-    assert "areas.toml, odd: " in said["watched areas"]
-    assert "ok: " + str(home / "areas.toml") + ": good" in said["watched areas"]
-    said = doctor(DARTS_WATCH=str(home / "none.toml"), DARTS_TCVIS=str(home / "absent_{vintage}.tif"))
-    assert "none.toml" in said["watched areas"]
-    assert said["tcvis"].endswith("there is no such file See DARTS_TCVIS.")
-    assert said["arcticdem"].startswith("ok: ")
+    assert "areas.toml, bad: " in findings["watched areas"]
+    assert "absent.gpkg" in findings["watched areas"]
+    assert "areas.toml, odd: " in findings["watched areas"]
+    assert "ok: " + str(home / "areas.toml") + ": good" in findings["watched areas"]
+    findings = doctor(DARTS_WATCH=str(home / "none.toml"), DARTS_TCVIS=str(home / "absent_{vintage}.tif"))
+    assert "none.toml" in findings["watched areas"]
+    assert findings["tcvis"].endswith("no such file Check DARTS_TCVIS.")
+    assert findings["arcticdem"].startswith("ok: ")
     webhook = doctor(DARTS_NOTIFY_WEBHOOK=f"https://hooks.example/{SECRET}")["failed runs"]
-    assert webhook == "ok: a webhook at hooks.example is told"
+    assert webhook == "ok: reported to the webhook at hooks.example"

@@ -8,10 +8,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from harness import Site
 
 from darts_assets.demo import World, build_world
 from darts_assets.settings import Settings
+from tests.e2e.harness import Site
 
 
 @pytest.fixture(scope="session")

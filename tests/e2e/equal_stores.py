@@ -9,11 +9,11 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import obstore
-from harness import Site
 from PIL import Image
 from rasterio.io import MemoryFile
 
 from darts_assets.stores.publish import Place
+from tests.e2e.harness import Site
 
 
 def assert_equal_stores(one: Site, other: Site, scene: str) -> None:

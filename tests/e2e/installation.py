@@ -25,13 +25,13 @@ import yaml
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.utils import make_new_backfill_id
-from harness import Site
-from kubernetes_api import kubernetes_api
-from kubernetes_cluster import Cluster
-from kubernetes_pods import Pod
-from postgres import postgres
 
 from darts_assets.settings import Settings
+from tests.e2e.harness import Site
+from tests.servers.kubernetes.api import kubernetes_api
+from tests.servers.kubernetes.cluster import Cluster
+from tests.servers.kubernetes.pods import Pod
+from tests.servers.postgres.cluster import postgres
 
 K8S = Path(__file__).parents[2] / "k8s"
 

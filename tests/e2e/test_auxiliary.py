@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
-from harness import Site, metadata_of, reason, summary
 from pyproj import CRS
 
 from darts_assets.bands import TCVIS, AuxiliaryLayer
 from darts_assets.demo import World
+from tests.e2e.harness import Site, metadata_of, reason, summary
 
 POLAR = CRS("EPSG:3413")
 LAYERS: tuple[AuxiliaryLayer, ...] = ("arcticdem", "tcvis")

@@ -16,11 +16,6 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
-from earth_engine_server import serving
-from earth_engine_world import FULL, GRID, expected, world
-from file_server import serve_folder
-from harness import QUIET, Site, prepare_auxiliary, reason, summary
-from proxy import proxy_of
 from pyproj import CRS
 
 from darts_assets.bands import TCVIS
@@ -28,6 +23,11 @@ from darts_assets.cubes import _raster, _stac_io
 from darts_assets.cubes.tcvis import PROVIDER_NAMES
 from darts_assets.demo import World
 from darts_assets.orchestration.core import error_handling
+from tests.e2e.harness import QUIET, Site, prepare_auxiliary, reason, summary
+from tests.servers.earth_engine.server import serving
+from tests.servers.earth_engine.world import FULL, GRID, expected, world
+from tests.servers.network.file_server import serve_folder
+from tests.servers.network.http_proxy import proxy_of
 
 BIN = Path(sys.executable).parent
 

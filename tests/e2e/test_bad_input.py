@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.warp
-from harness import Site, reason
 
 from darts_assets.demo import World
 from darts_assets.errors import SceneError
+from tests.e2e.harness import Site, reason
 
 
 def band_file(item: Path, band: str) -> Path:
@@ -251,7 +251,7 @@ sys.path.insert(0, {here!r})
 import dagster as dg
 from pathlib import Path
 from darts_assets.settings import Settings
-from harness import Site
+from tests.e2e.harness import Site
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 site = Site(Path({folder!r}), Settings(store={store!r}), dg.DagsterInstance.ephemeral())
 (scene,) = site.register({item!r})
@@ -264,7 +264,10 @@ print("SUCCESS" if result.success else "FAILED")
 def test_a_full_disk_leaves_nothing_readable_and_the_next_run_heals(site: Site, world: World) -> None:
     """No file may grow beyond 30 kB, so that every chunk of pixels fails as on a full disk."""
     script = FULL_DISK.format(
-        here=str(Path(__file__).parent), folder=str(site.folder), store=site.settings.store, item=str(world.items[0])
+        here=str(Path(__file__).parents[2]),
+        folder=str(site.folder),
+        store=site.settings.store,
+        item=str(world.items[0]),
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1:] == ["FAILED"], done.stderr[-2000:]

@@ -1,6 +1,7 @@
 """From a scene to the catalog through Dagster, and what others open there: the commands of the README."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ import geopandas as gpd
 import pyogrio
 import pystac
 import pytest
-from harness import QUIET, Site, metadata_of, reason
 from rio_cogeo.cogeo import cog_validate
 
 from darts_assets.demo import World
 from darts_assets.settings import Settings
+from tests.e2e.harness import QUIET, Site, metadata_of, reason
 
 
 @pytest.fixture(scope="module")
@@ -101,19 +102,30 @@ def test_rasters_are_cogs_and_the_geopackage_has_its_layer(site: Site, published
     assert info["crs"] == item.properties["proj:code"]
 
 
-def test_the_readme_s_queries_answer(site: Site, published: dg.ExecuteInProcessResult) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    section = readme.partition("## The published catalog")[2].partition("\n## ")[0]
+def test_the_queries_of_the_readmes_answer(site: Site, published: dg.ExecuteInProcessResult) -> None:
     root = str(store(site))
-    sql = section.partition("```sql\n")[2].partition("```")[0].replace("darts-data", root)
-    found = duckdb.sql(sql).fetchall()
-    assert len(found) > 0
-    assert all(row[0].startswith("S2A_MSIL2A_20230715") for row in found)
+
+    def blocks(readme: str, language: str) -> list[str]:
+        text = (Path(__file__).parents[2] / readme).read_text()
+        return [block.replace("darts-data", root) for block in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)]
+
+    (sql,), (python,) = (
+        blocks("darts_assets/catalog/README.md", "sql"),
+        blocks("darts_assets/catalog/README.md", "python"),
+    )
+    rows = duckdb.sql(sql).fetchall()
+    assert len(rows) > 0
+    assert all(row[0].startswith("S2A_MSIL2A_20230715") for row in rows)
     names: dict[str, Any] = {}
-    exec(section.partition("```python\n")[2].partition("```")[0].replace("darts-data", root), names)
+    exec(python, names)
     assert isinstance(names["slumps"], gpd.GeoDataFrame)
-    assert len(names["slumps"]) == len(found)
-    assert [item.id for item in names["scenes"]] == [found[0][0].partition("/")[0]]
+    assert len(names["slumps"]) == len(rows)
+    assert [item.id for item in names["scenes"]] == [rows[0][0].partition("/")[0]]
+
+    (sql,), (python,) = blocks("README.md", "sql"), blocks("README.md", "python")
+    assert duckdb.sql(sql).fetchall() == [(2023, len(rows), pytest.approx(names["slumps"]["area_m2"].sum() / 1e4))]
+    exec(python, names)
+    assert len(names["slumps"]) == len(rows)
 
 
 def test_a_second_run_has_nothing_to_write(site: Site, published: dg.ExecuteInProcessResult) -> None:

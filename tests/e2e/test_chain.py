@@ -9,7 +9,6 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
-from harness import SMALL_PATCHES, Site, metadata_of, reason
 
 from darts_assets.bands import FEATURES, TCVIS
 from darts_assets.demo import World
@@ -18,6 +17,7 @@ from darts_assets.orchestration.core.partitions import CHUNK_KEYS, SENTINEL2, ST
 from darts_assets.orchestration.run_monitoring.event_log import step_rows
 from darts_assets.orchestration.scene_chain.segmentation import SegmentationConfig
 from darts_assets.stores.tiles import read_tile
+from tests.e2e.harness import SMALL_PATCHES, Site, metadata_of, reason
 
 DEFAULT_FILES = {
     "probabilities.tif", "binarized.tif", "prediction_segments.gpkg", "prediction_segments.parquet",

@@ -12,20 +12,20 @@ import dagster as dg
 import numpy as np
 import pytest
 import xarray as xr
-from harness import QUIET, Site, reason
 from PIL import Image
 from shapely.affinity import translate
 from shapely.geometry import Polygon
 
 from darts_assets.demo import World
-from darts_assets.orchestration.core.multi_partition import one_by_one
+from darts_assets.orchestration.core.multi_partition import materialize_each
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
-from darts_assets.orchestration.scene_chain import column_schemas
-from darts_assets.orchestration.scene_chain.checks.segmentation_checks import require_valid
+from darts_assets.orchestration.scene_chain.polygons import EXTENT, SEGMENTS
+from darts_assets.orchestration.scene_chain.segmentation import require_valid
 from darts_assets.settings import Settings
 from darts_assets.stores.tiles import read_tile, write_tile
 from darts_assets.stores.vectors import read_vectors, write_vectors
 from darts_assets.tiles import TileStream, geobox_of
+from tests.e2e.harness import QUIET, Site, reason
 
 BLOCKING = {"bands_complete", "probabilities_valid", "geometries_valid"}
 ALL = BLOCKING | {
@@ -272,9 +272,9 @@ BOWTIE = Polygon([(0, 0), (100, 100), (100, 0), (0, 100)])
         (lambda t: t.drop(columns="npixel"), "columns are missing: npixel"),
         (lambda t: t.assign(npixel=31), "objects under 32 pixels: Region_ID 1, 2, 3 and"),
         (lambda t: t.assign(mean=60.0), "not between 0 and 1"),
-        (lambda t: t.set_crs("EPSG:32609", allow_override=True), "the CRS is EPSG:32609, that of the scene EPSG:32608"),
-        (lambda t: t.set_geometry(t.translate(xoff=1e5)), "outside of the scene: rows 0, 1, 2 and"),
-        (lambda t: t.set_geometry(t.boundary), "no polygons, or empty"),
+        (lambda t: t.set_crs("EPSG:32609", allow_override=True), "CRS is EPSG:32609, expected EPSG:32608"),
+        (lambda t: t.set_geometry(t.translate(xoff=1e5)), "outside the scene: rows 0, 1, 2 and"),
+        (lambda t: t.set_geometry(t.boundary), "empty or no polygons"),
         (
             lambda t: t.set_geometry([translate(BOWTIE, *t.geometry.iloc[0].centroid.coords[0]), *t.geometry[1:]]),
             "invalid geometries: rows 0 (Self-intersection",
@@ -357,7 +357,7 @@ def test_of_several_scenes_segmented_in_a_run_the_insane_one_fails_alone(finishe
             require_valid(context, SENTINEL2, store, scene)
             return dg.MaterializeResult(data_version=dg.DataVersion("one"))
 
-        yield from one_by_one(context, segmented)
+        yield from materialize_each(context, segmented)
 
     result = dg.materialize(
         [segmentation], instance=damaged.instance, run_config=QUIET, raise_on_error=False,
@@ -399,10 +399,10 @@ def test_pictures_are_there_and_small(finished: Finished) -> None:
 
 def test_vector_assets_have_the_columns_that_they_name(finished: Finished) -> None:
     tables = finished.site.load("polygons", finished.clear)
-    for name, schema in (("segments", column_schemas.SEGMENTS), ("extent", column_schemas.EXTENT)):
+    for name, schema in (("segments", SEGMENTS), ("extent", EXTENT)):
         assert {c.name: c.type for c in schema.columns} == dict(tables[name].dtypes.astype(str))
         assert all(column.description for column in schema.columns)
     graph = finished.site.defs.resolve_asset_graph()
     for step in ("polygons", "products"):
         shown = graph.get(SENTINEL2.key(step)).metadata["dagster/column_schema"]
-        assert shown.value == column_schemas.SEGMENTS
+        assert shown.value == SEGMENTS

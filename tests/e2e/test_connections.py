@@ -11,11 +11,11 @@ import boto3
 import dagster as dg
 import numpy as np
 import pytest
-from eodata import Eodata, raster, scene_item
 from moto.server import ThreadedMotoServer
-from tcp_proxy import tcp_proxy_of
 
 from darts_assets.orchestration.core.partitions import SENTINEL2
+from tests.servers.network.tcp_proxy import tcp_proxy_of
+from tests.servers.s3.eodata import Eodata, raster, scene_item
 
 SCENES = [f"S2A_MSIL2A_2023061{day}T210021_N0509_R100_T08WNB_2023061{day}T231122" for day in range(8)]
 BANDS = {"B02_10m": 1, "B03_10m": 1, "B04_10m": 1, "B08_10m": 1, "SCL_20m": 2}

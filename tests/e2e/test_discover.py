@@ -12,14 +12,14 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
-from harness import Site, reason, said
-from proxy import proxy_of
-from stac_api import StacApi
 
 from darts_assets.demo import World
 from darts_assets.orchestration.core.partitions import SENTINEL2
 from darts_assets.orchestration.scene_discovery.registration import register_stac_items
 from darts_assets.sources import read_item
+from tests.e2e.harness import Site, reason, said
+from tests.servers.network.http_proxy import proxy_of
+from tests.servers.stac_api.server import StacApi
 
 NOWHERE = "http://127.0.0.1:9/"
 UNKNOWN = "S2A_MSIL2A_20200101T000000_N0509_R001_T08WMB_20200101T010101"

@@ -14,12 +14,12 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
-from auxiliary_layers import write_layers
-from harness import Site, reason, said, summary
-from planet_deliveries import EARLIER, FOUR, ORTHOTILE, SCENE, write_image, write_manifest
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.orchestration.core.partitions import PLANET, STEPS
+from tests.e2e.harness import Site, reason, said, summary
+from tests.sample_data.auxiliary_layers import write_layers
+from tests.sample_data.planet_deliveries import EARLIER, FOUR, ORTHOTILE, SCENE, write_image, write_manifest
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 MISSPELT = "20230817_191432_XYZ"
 

@@ -8,15 +8,15 @@ from typing import Any
 import dagster as dg
 import geopandas as gpd
 import pytest
-from asset_runs import QUIET, failure, warnings
-from harness import Site, reason
-from planted import Planted, square
 
 from darts_assets.demo import World
 from darts_assets.inventory.table_schemas import SITE_COLUMNS, SLUMP_COLUMNS
 from darts_assets.orchestration.inventory.assets import RTS, SLUMPS, build_inventory
 from darts_assets.settings import Settings
 from darts_assets.stores.vectors import write_vectors
+from tests.e2e.asset_runs import QUIET, failure, warnings
+from tests.e2e.harness import Site, reason
+from tests.inventory.planted import Planted, square
 
 
 def publish(site: Site, world: World, scene: Planted) -> str:

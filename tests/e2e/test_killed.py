@@ -11,12 +11,12 @@ import dagster as dg
 import numpy as np
 import pytest
 import rasterio
-from harness import Site
 
 from darts_assets.demo import World, build_world
 from darts_assets.orchestration.core.partitions import SENTINEL2
 from darts_assets.settings import Settings
 from darts_assets.stores.tiles import read_tile
+from tests.e2e.harness import Site
 
 KILLS = 20
 
@@ -35,7 +35,7 @@ def larger_world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def test_twenty_kills_at_random_moments(new_site: Callable[..., Site], larger_world: World) -> None:
     processes = multiprocessing.get_context("forkserver")  # a server that has imported everything: children start fast
-    processes.set_forkserver_preload(["harness", "darts_assets.sources", "darts_assets.stores.tiles"])
+    processes.set_forkserver_preload(["tests.e2e.harness", "darts_assets.sources", "darts_assets.stores.tiles"])
     site = new_site()
     (scene,) = site.register(larger_world.items[0])
     home, folder = str(site.folder / "dagster"), str(site.folder)

@@ -2,7 +2,7 @@
 calls of the real client, Jobs are processes here, and pods are lost in every way that there is.
 
 The overlay for GPUs with a pod per run, PostgreSQL, and a store on S3. `DARTS_ASSETS_TEST_CLUSTER_SCENES=30` makes the
-backfill larger; see the README.
+backfill larger; see CONTRIBUTING.md.
 """
 
 import json
@@ -14,15 +14,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
-from equal_stores import assert_equal_stores
-from harness import Site
-from installation import Installation
-from kubernetes_pods import Fault, Pod
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.demo import World
 from darts_assets.orchestration.core.partitions import STEPS
 from darts_assets.settings import Settings
+from tests.e2e.equal_stores import assert_equal_stores
+from tests.e2e.harness import Site
+from tests.e2e.installation import Installation
+from tests.servers.kubernetes.pods import Fault, Pod
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 SCENES = int(os.environ.get("DARTS_ASSETS_TEST_CLUSTER_SCENES", "2"))
 
@@ -199,7 +199,7 @@ def test_a_step_that_is_told_to_end_leaves_nothing_and_is_done_again(storm: Stor
 def test_a_run_whose_step_was_killed_is_retried_although_the_step_failed(storm: Storm) -> None:
     (pod,) = storm.befallen("killed", SEGMENTATION)
     lost = storm.run_of(pod)
-    assert "the pods of steps were lost before they had ended: sentinel2__segmentation" in storm.reason(lost)
+    assert "the pods of these steps were lost before the steps ended: sentinel2__segmentation" in storm.reason(lost)
     assert storm.retry_of(lost).is_success
 
 

@@ -12,15 +12,15 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
-from equal_stores import assert_equal_stores
-from harness import Site
-from installation import Installation
-from kubernetes_pods import Fault, Pod
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.demo import World
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 from darts_assets.settings import Settings
+from tests.e2e.equal_stores import assert_equal_stores
+from tests.e2e.harness import Site
+from tests.e2e.installation import Installation
+from tests.servers.kubernetes.pods import Fault, Pod
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 pytestmark = pytest.mark.slow
 
@@ -96,7 +96,7 @@ def test_a_pod_for_each_step(world: World, tmp_path: Path, monkeypatch: pytest.M
         with mapped("overlays/gpu", world, tmp_path, faults, **store) as done:
             assert done.status is BulkActionStatus.COMPLETED_SUCCESS
             (reason,) = done.reasons()
-            assert "the pods of steps were lost before they had ended: sentinel2__preprocessed_tile" in reason
+            assert "the pods of these steps were lost before the steps ended: sentinel2__preprocessed_tile" in reason
             ops = [pod.labels["dagster/op"] for pod in done.steps()]
             assert {f"sentinel2__{step}" for step in STEPS} <= set(ops)
             again = {op for op in ops if ops.count(op) > 1}

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 import boto3
 import numpy as np
 import pytest
-from harness import Site, metadata_of, reason
 from moto.server import ThreadedMotoServer
 
 from darts_assets.demo import World
 from darts_assets.orchestration.core.partitions import STEPS
+from tests.e2e.harness import Site, metadata_of, reason
 
 
 @pytest.fixture

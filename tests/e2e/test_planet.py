@@ -11,12 +11,22 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
-from auxiliary_layers import TRENDS, write_layers
-from harness import Site, metadata_of, reason
-from planet_deliveries import EIGHT, FOUR, NUMBERS, ORTHOTILE, SCENE, STRIPES, move_to_the_arctic, stripes, write_image
 
 from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2, STEPS
 from darts_assets.orchestration.scene_chain import build_chain
+from tests.e2e.harness import Site, metadata_of, reason
+from tests.sample_data.auxiliary_layers import TRENDS, write_layers
+from tests.sample_data.planet_deliveries import (
+    EIGHT,
+    FOUR,
+    NUMBERS,
+    ORTHOTILE,
+    SCENE,
+    STRIPES,
+    move_to_the_arctic,
+    stripes,
+    write_image,
+)
 
 REAL = "data/planet_stactools/tests/data-files/disaster/hurricane-harvey/hurricane-harvey-0831/20170831_172754_101c"
 PATCHES = {"patch_size": 128, "overlap": 32}

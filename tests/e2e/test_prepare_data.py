@@ -10,9 +10,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from harness import Site, reason
-from no_sockets import NO_SOCKETS
-from stac_api import StacApi
 from tenacity import wait_none
 
 from darts_assets.demo import World
@@ -20,12 +17,15 @@ from darts_assets.orchestration.core import error_handling
 from darts_assets.orchestration.core.partitions import SENTINEL2
 from darts_assets.remote import http_client
 from darts_assets.sources import read_item
+from tests.e2e.harness import Site, reason
+from tests.servers.network.no_sockets import NO_SOCKETS
+from tests.servers.stac_api.server import StacApi
 
 RUNS = """
 from pathlib import Path
 import dagster as dg
 from darts_assets.settings import Settings
-from harness import Site, reason
+from tests.e2e.harness import Site, reason
 
 folder, settings, *scenes = sys.argv[1:]
 with dg.DagsterInstance.from_config(folder) as instance:
@@ -54,7 +54,8 @@ def told(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
         e for e in result.all_events if e.step_key == "sum_up_data" and (e.is_successful_output or e.is_step_failure)
     ]
     data = event.step_output_data if event.is_successful_output else event.step_failure_data.user_failure_data
-    rows = {record.data["cube"]: dict(record.data) for record in data.metadata["chunks"].records}
+    chunks = data.metadata["chunks"].records if "chunks" in data.metadata else ()
+    rows = {record.data["cube"]: dict(record.data) for record in chunks}
     return {name: value.value for name, value in data.metadata.items() if name != "chunks"} | rows
 
 
@@ -77,7 +78,7 @@ def test_found_scenes_are_prepared_and_their_chains_run_without_a_socket(
         assert "red: 0 missing" in facts[f"coverage_{cube}"]
     assert list((Path(site.settings.store) / "steps").rglob("*.json")) == []
     settings = site.settings.model_copy(update={"offline": True}).model_dump_json()
-    modules = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    modules = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-c", NO_SOCKETS + RUNS, str(site.folder / "dagster"), settings, *scenes],
         capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": modules},

@@ -10,10 +10,10 @@ import pytest
 import rasterio
 import rasterio.features
 import rasterio.warp
-from auxiliary_layers import write_layers
-from harness import Site, metadata_of, reason
 
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, SENTINEL2, STEPS
+from tests.e2e.harness import Site, metadata_of, reason
+from tests.sample_data.auxiliary_layers import write_layers
 
 L2A = "data/rio_tiler_pds/tests/fixtures/sentinel-cogs/sentinel-s2-l2a-cogs/29/R/KH/2020/2/S2A_29RKH_20200219_0_L2A"
 PEEL = "data/rts_digitization_experiment"

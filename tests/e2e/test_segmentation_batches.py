@@ -7,16 +7,16 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from backfills import YAML, Backfills
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.loader import LoadingContextForTest
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
-from harness import SMALL_PATCHES, Site, metadata_of, reason
 
 from darts_assets.demo import World
 from darts_assets.orchestration.core.partitions import SENTINEL2
 from darts_assets.settings import Settings
+from tests.e2e.backfills import YAML, Backfills
+from tests.e2e.harness import SMALL_PATCHES, Site, metadata_of, reason
 
 TILES, SEGMENTATION, POLYGONS = (SENTINEL2.key(step) for step in ("preprocessed_tile", "segmentation", "polygons"))
 CONFIG = {"ops": {"sentinel2__segmentation": {"config": SMALL_PATCHES}}}

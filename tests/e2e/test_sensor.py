@@ -7,10 +7,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from daemon import Home
-from planet_deliveries import rest, write_image
-from scene_feed import SceneFeed, scene
-from stac_api import StacApi
+
+from tests.e2e.daemon import Home
+from tests.sample_data.planet_deliveries import rest, write_image
+from tests.servers.stac_api.scene_feed import SceneFeed, scene
+from tests.servers.stac_api.server import StacApi
 
 AREAS = """
 version = 1

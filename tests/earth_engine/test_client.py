@@ -16,14 +16,14 @@ import ee
 import numpy as np
 import pytest
 from affine import Affine
-from earth_engine_expressions import Image
-from earth_engine_server import PROJECT, SUBJECT_TOKEN, TOO_MANY, EarthEngineServer, Fault, serving
 from odc.geo.geobox import GeoBox
 from tenacity import wait_none
 
 from darts_assets.earth_engine import EarthEngine, EarthEngineError, EarthEngineOptions
 from darts_assets.earth_engine.auth import find_credentials
 from darts_assets.errors import SettingsError, SourceUnavailableError
+from tests.servers.earth_engine.expressions import Image
+from tests.servers.earth_engine.server import PROJECT, SUBJECT_TOKEN, TOO_MANY, EarthEngineServer, Fault, serving
 
 BOX = GeoBox((2, 3), Affine(0.5, 0, 10, 0, -0.5, 70), "EPSG:4326")
 NORTH = Image(

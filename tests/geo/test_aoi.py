@@ -6,11 +6,11 @@ from pathlib import Path
 import geopandas as gpd
 import pytest
 import shapely
-from file_server import serve_folder
 
 from darts_assets.errors import SettingsError
 from darts_assets.geo.aoi import read_aoi
 from darts_assets.sources import S3Options
+from tests.servers.network.file_server import serve_folder
 
 S3 = S3Options()
 BOX = shapely.box(-139, 69, -138, 69.5)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import geopandas as gpd
 import shapely
 
-from darts_assets.inventory.records import SceneRecord
 from darts_assets.inventory.site_parameters import InventoryParameters
+from darts_assets.inventory.table_schemas import SceneRecord
 from darts_assets.inventory.yearly_inventory import Inventory, empty_inventory, update
 
 WEST, SOUTH = 500_000, 7_600_000  # of UTM zones near their central meridian, 68.5 degrees north

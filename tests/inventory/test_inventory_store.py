@@ -5,14 +5,14 @@ from pathlib import Path
 
 import geopandas as gpd
 import pytest
-from planted import Planted, assert_same, brought_to, built, square
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.inventory.inventory_store import read_inventory, read_sites, write_followed, write_inventory, years_of
 from darts_assets.inventory.site_parameters import FollowParameters, InventoryParameters
 from darts_assets.inventory.slumps import follow
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
+from tests.inventory.planted import Planted, assert_same, brought_to, built, square
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 SCENES = [Planted(180, [square(0, 0), square(300, 0)]), Planted(190, [square(10, 0)]), Planted(200, [], None)]
 

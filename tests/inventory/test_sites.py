@@ -4,13 +4,13 @@ import itertools
 
 import pytest
 import shapely
-from planted import Planted, assert_same, built, square
 from pyproj import Transformer
 from shapely.affinity import translate
 
 from darts_assets.errors import SettingsError
 from darts_assets.inventory.site_parameters import InventoryParameters
-from darts_assets.inventory.table_schemas import FOLLOWED_COLUMNS, MEANINGS, SITE_COLUMNS, SLUMP_COLUMNS
+from darts_assets.inventory.table_schemas import DESCRIPTIONS, FOLLOWED_COLUMNS, SITE_COLUMNS, SLUMP_COLUMNS
+from tests.inventory.planted import Planted, assert_same, built, square
 
 CUT = True
 
@@ -45,7 +45,7 @@ def test_what_a_table_says_is_documented_and_typed_also_where_nothing_was_found(
         assert list(sites.columns) == [*SITE_COLUMNS, "geometry"]
         assert sites.dtypes.astype(str).to_dict() == {**SITE_COLUMNS, "geometry": "geometry"}
         assert sites.crs.to_epsg() == 6931
-    assert MEANINGS.keys() == {*SITE_COLUMNS, *FOLLOWED_COLUMNS, *SLUMP_COLUMNS}
+    assert DESCRIPTIONS.keys() == {*SITE_COLUMNS, *FOLLOWED_COLUMNS, *SLUMP_COLUMNS}
 
 
 def test_neighbours_that_a_pixel_lets_overlap_stay_apart_and_parts_of_one_slump_come_together() -> None:

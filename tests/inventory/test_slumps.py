@@ -2,11 +2,11 @@
 
 import geopandas as gpd
 import pandas as pd
-from planted import Planted, brought_to, square
 
 from darts_assets.inventory.site_parameters import FollowParameters, InventoryParameters
 from darts_assets.inventory.slumps import Followed, follow
 from darts_assets.inventory.yearly_inventory import empty_inventory
+from tests.inventory.planted import Planted, brought_to, square
 
 
 def sites(year: int, *shapes: object) -> gpd.GeoDataFrame:

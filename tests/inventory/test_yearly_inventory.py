@@ -6,11 +6,11 @@ from dataclasses import replace
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import Planted, Tables, assert_same, brought_to, built, square
 from shapely.affinity import translate
 
 from darts_assets.inventory.site_parameters import InventoryParameters
 from darts_assets.inventory.yearly_inventory import empty_inventory, update
+from tests.inventory.planted import Planted, Tables, assert_same, brought_to, built, square
 
 STEP = 10
 WHERE = st.integers(0, 40)

@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from dagster._core.instance.ref import InstanceRef
-from postgres import postgres
 
 from darts_assets.definitions import build_defs
 from darts_assets.settings import Settings
+from tests.servers.postgres.cluster import postgres
 
 INSTANCES = ["overlays/local", "overlays/gpu"]
 

@@ -75,7 +75,7 @@ def test_gpus_are_for_the_steps_that_need_torch_and_for_nothing_else(cluster: Ca
 CHAIN = {"raw_scene", "auxiliary", "preprocessed_tile", "segmentation", "polygons", "products"}
 CHECKED = {"raw_scene", "preprocessed_tile", "segmentation", "polygons"}
 TRAINING = {"planet_samples", "sentinel2_samples", "matches", "dataset", "model", "report"}
-ASKED = {  # GiB asked for and allowed, cores, hours: README, "On Kubernetes"
+ASKED = {  # GiB asked for and allowed, cores, hours: k8s/README.md
     "raw_scene": (1.5, 3, 1, 6), "auxiliary": (1.5, 3, 1, 6), "preprocessed_tile": (1.5, 3, 2, 2),
     "segmentation": (6, 12, 4, 24), "polygons": (2, 4, 1, 2), "products": (1, 2, 1, 2),
     "arcticdem_chunk": (1.5, 3, 1, 6), "tcvis_chunk": (1.5, 3, 1, 6),

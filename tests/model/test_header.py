@@ -3,6 +3,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import torch
 
 from darts_assets.bands import FEATURES
 from darts_assets.errors import CheckpointError
-from darts_assets.model import read_header
-from darts_assets.model.header import known_architectures
+from darts_assets.model import CheckpointHeader, read_header, required_bands, terrain_convention
+from darts_assets.model.header import check_ensemble, known_architectures
 
 MODEL = {"arch": "unet", "encoder_name": "resnet18", "in_channels": 3, "classes": 1}
 BANDS = ["red", "green", "ndvi"]
@@ -198,3 +199,24 @@ def test_the_known_architectures_are_those_of_the_library() -> None:
     import segmentation_models_pytorch as smp
 
     assert known_architectures() == set(smp.MODEL_ARCHITECTURES_MAPPING)
+
+
+def test_required_bands_are_the_union_in_training_order(small: CheckpointHeader, other: CheckpointHeader) -> None:
+    assert required_bands([other, small]) == (*FEATURES[:5], "slope", "tc_wetness")
+    assert required_bands([replace(small, bands=("dem", "swir16", "red"))]) == ("red", "swir16", "dem")
+
+
+def test_terrain_convention(small: CheckpointHeader, other: CheckpointHeader) -> None:
+    silent = replace(small, name="silent", terrain=None)
+    assert terrain_convention([silent]) == "darts-2025"
+    assert terrain_convention([silent, other]) == "darts-2025"
+    assert terrain_convention([replace(small, terrain="physical")]) == "physical"
+    with pytest.raises(CheckpointError, match="silent darts-2025, other physical"):
+        terrain_convention([silent, replace(other, terrain="physical")])
+
+
+def test_what_is_no_ensemble(small: CheckpointHeader) -> None:
+    with pytest.raises(CheckpointError, match="at least one"):
+        check_ensemble([])
+    with pytest.raises(CheckpointError, match="same name: small, small"):
+        check_ensemble([small, small])

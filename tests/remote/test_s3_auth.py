@@ -11,12 +11,12 @@ import boto3
 import numpy as np
 import pytest
 import requests
-from eodata import Eodata, raster, scene_item
-from s3_server import S3Server
 
 from darts_assets.errors import SettingsError
 from darts_assets.scene import Scene
 from darts_assets.sources import S3Options, check_files, fetch, parse_item, read_item
+from tests.servers.s3.eodata import Eodata, raster, scene_item
+from tests.servers.s3.moto_server import S3Server
 
 BLUE = np.arange(240 * 240, dtype=np.uint16).reshape(240, 240) + 1
 BANDS = ("blue", "green")

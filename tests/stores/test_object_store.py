@@ -15,8 +15,6 @@ import numpy as np
 import obstore
 import pytest
 from odc.geo.geobox import GeoBox
-from rclone_server import Rclone, serving
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.errors import StoreError, UnsafeStoreError
 from darts_assets.stores.location import StoreLocation
@@ -24,6 +22,8 @@ from darts_assets.stores.preflight import ensure_safe
 from darts_assets.stores.publish import Place
 from darts_assets.stores.tiles import read_tile, write_tile
 from darts_assets.tiles import TileStream, on_grid
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
+from tests.servers.s3.rclone_server import Rclone, serving
 
 GRID = GeoBox.from_bbox((500_000, 7_700_000, 506_000, 7_706_000), crs="EPSG:32608", resolution=10)
 

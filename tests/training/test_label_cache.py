@@ -9,12 +9,12 @@ import obstore
 import pandas as pd
 import pytest
 import shapely
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.errors import TrainingError
 from darts_assets.stores.location import StoreLocation
 from darts_assets.training.label_cache import archive_of
 from darts_assets.training.labels import LabelArchive, read_archive
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 IMAGES = 1200
 

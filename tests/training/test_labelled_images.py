@@ -1,7 +1,6 @@
 """Planet images of an archive, in its layout and anywhere."""
 
 import geopandas as gpd
-import planet_deliveries as planet
 import pytest
 import shapely
 
@@ -9,6 +8,7 @@ from darts_assets.errors import SettingsError, TrainingError
 from darts_assets.sources import S3Options
 from darts_assets.sources.planet.delivery_catalog import item_of
 from darts_assets.training.labelled_images import find_images
+from tests.sample_data import planet_deliveries as planet
 
 
 @pytest.fixture

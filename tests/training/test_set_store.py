@@ -15,7 +15,6 @@ import obstore
 import pandas as pd
 import pytest
 import zarr
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.bands import FEATURES
 from darts_assets.errors import NotReadableError, TrainingError
@@ -23,6 +22,7 @@ from darts_assets.stores.location import StoreLocation
 from darts_assets.training.patches import PatchParameters, cut
 from darts_assets.training.sample_store import Origin, get_table, write_sample
 from darts_assets.training.set_store import TrainingSetStore
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 from .conftest import make_tile, outlines, pixels
 

@@ -8,10 +8,9 @@ import dagster as dg
 from darts_assets.bands import AuxiliaryLayer
 from darts_assets.errors import ChunksFailedError, CubeError, MissingChunksError
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
-from darts_assets.orchestration.core.dynamic_partitions import materialized, register, registered_with
-from darts_assets.orchestration.core.metadata import as_metadata, image_link
+from darts_assets.orchestration.core.dynamic_partitions import materialized, register, registered_containing
+from darts_assets.orchestration.core.metadata import as_metadata, image_link, provenance
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, CHUNK_PARTITIONS
-from darts_assets.orchestration.core.provenance import provenance
 from darts_assets.orchestration.core.step_metrics import Meter, versions
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def coverage_map(instance: dg.DagsterInstance, layer: AuxiliaryLayer, cube: "Cub
 def _registered(instance: dg.DagsterInstance, layer: AuxiliaryLayer, cube: "Cube") -> set[tuple[int, int]]:
     found = set()
     prefix = f"{cube.spec.grid.prefix}-"
-    for key in registered_with(instance, CHUNK_PARTITIONS[layer], [prefix]):
+    for key in registered_containing(instance, CHUNK_PARTITIONS[layer], [prefix]):
         try:
             found.add(cube.spec.grid.parse(key))
         except CubeError:

@@ -14,11 +14,10 @@ from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
 from darts_assets.errors import SettingsError
 from darts_assets.geo.aoi import read_aoi
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
-from darts_assets.orchestration.core.models import Models
 from darts_assets.orchestration.core.partitions import SENTINEL2, SceneFamily
 from darts_assets.orchestration.core.pod_resources import CHUNKS_PER_RUN
-from darts_assets.orchestration.core.raw_scene_store import RawScenes
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.resources import Models
+from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 
 if TYPE_CHECKING:
     from darts_assets.cubes import Cube, CubeGrid

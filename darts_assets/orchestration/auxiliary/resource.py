@@ -10,9 +10,8 @@ from dagster import ResourceDependency
 
 from darts_assets.bands import AuxiliaryLayer, auxiliary_layers
 from darts_assets.errors import CubeError, MissingChunksError
-from darts_assets.orchestration.core.cli_hints import job_command
-from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.source_resources import earth_engine_options
+from darts_assets.orchestration.core.error_handling import job_command
+from darts_assets.orchestration.core.resources import Store, earth_engine_options
 from darts_assets.stores.location import StoreLocation
 
 if TYPE_CHECKING:

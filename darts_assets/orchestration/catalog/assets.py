@@ -1,7 +1,7 @@
-"""The published catalog: results of all scenes for pystac, DuckDB, GeoPandas and GIS programs.
+"""Assets of the published catalog: the results of all scenes for pystac, DuckDB, GeoPandas and GIS programs.
 
-These assets read what `products` have published in the store. They are not downstream of the chains in the graph: what
-is selected downstream of a scene (`+`) is its map, and each scene's run would write the whole catalog again.
+They read the published products from the store. The graph has no edge from `products` to them, because a selection
+downstream of one scene (`+`) would update the whole catalog in the run of each scene.
 """
 
 from collections import Counter
@@ -11,12 +11,10 @@ import dagster as dg
 
 from darts_assets.catalog.detection_columns import COLUMNS
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata, image_link
-from darts_assets.orchestration.core.models import Models
+from darts_assets.orchestration.core.metadata import as_metadata, image_link, provenance
 from darts_assets.orchestration.core.partitions import FAMILIES, OWNER
 from darts_assets.orchestration.core.pod_resources import op_tags
-from darts_assets.orchestration.core.provenance import provenance
-from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.resources import Models, Store
 from darts_assets.orchestration.core.step_metrics import measured
 
 CODE_VERSION = "1"
@@ -27,19 +25,19 @@ DETECTIONS = dg.AssetKey([GROUP, "detections"])
 
 _COLUMNS = dg.TableSchema([dg.TableColumn(name, kind, text) for name, (kind, text) in COLUMNS.items()])
 
-_SHOWN = 100
-"""Rows of a table, or names of a list, in the event log."""
+_MAX_ROWS = 100
+"""Maximum number of rows or names in metadata."""
 
 _CELL = 0.5
-"""Degrees: boxes that differ less are one on the map."""
+"""Degrees; boxes within one cell are drawn once."""
 
 
 class CatalogConfig(dg.Config):
     """How the catalog is published.
 
     Attributes:
-        licence: of the results: an SPDX identifier, or `other`.
-        rebuild: write everything anew, not only what has changed.
+        licence: licence of the results: an SPDX identifier, or `other`.
+        rebuild: rewrite everything, not only what changed.
     """
 
     licence: str = "CC-BY-4.0"
@@ -62,7 +60,7 @@ def build_catalog() -> list[dg.AssetsDefinition]:
     return [_stac, _detections]
 
 
-def _of_catalog(key: dg.AssetKey) -> CatalogArguments:
+def _catalog_asset(key: dg.AssetKey) -> CatalogArguments:
     return {
         "key": key, "group_name": GROUP, "owners": [OWNER], "code_version": CODE_VERSION, "pool": "catalog",
         "op_tags": op_tags("catalog"),
@@ -70,9 +68,9 @@ def _of_catalog(key: dg.AssetKey) -> CatalogArguments:
 
 
 @dg.asset(
-    **_of_catalog(STAC),
+    **_catalog_asset(STAC),
     kinds={"stac"},
-    description="Results of all scenes as a STAC tree: items with the products of each, and the models behind them.",
+    description="STAC catalog of the results: an item with the products of each scene, and the models that made them.",
 )
 @measured
 def _stac(
@@ -81,65 +79,65 @@ def _stac(
     with domain_call(context.log):
         from darts_assets.catalog.stac_tree import update_stac
 
-        done = update_stac(store.root, list(FAMILIES), models.headers, licence=config.licence, rebuild=config.rebuild)
-    if done.unusable:
-        context.log.warning(f"materialize the products of these again: {_some(done.unusable)}")
-    said = {
+        update = update_stac(store.root, list(FAMILIES), models.headers, licence=config.licence, rebuild=config.rebuild)
+    if update.unusable:
+        context.log.warning(f"Unusable products; materialize them again: {_listed(update.unusable)}")
+    metadata = {
         "path": dg.MetadataValue.path(f"{store.root}/catalog/catalog.json"),
-        "items": sum(done.items.values()),
-        "by_family": done.items,
-        "written": done.written,
-        "removed": done.removed,
-        "deleted_objects": done.deleted,
-        "unusable": len(done.unusable),
-        "models": done.models[:_SHOWN],
-        **({"map": _map(done.boxes)} if done.boxes else {}),
+        "items": sum(update.items.values()),
+        "by_family": update.items,
+        "written": update.written,
+        "removed": update.removed,
+        "deleted_objects": update.deleted,
+        "unusable": len(update.unusable),
+        "models": update.models[:_MAX_ROWS],
+        **({"map": _map(update.boxes)} if update.boxes else {}),
     }
-    return _materialized(said, config, done.version)
+    return _result(metadata, config, update.version)
 
 
 @dg.asset(
-    **_of_catalog(DETECTIONS),
+    **_catalog_asset(DETECTIONS),
     kinds={"parquet", "geopandas"},
     metadata=as_metadata({"dagster/column_schema": dg.MetadataValue.table_schema(_COLUMNS)}),
-    description="Detected thaw slumps of all scenes: GeoParquet by year and region, rows in a spatial order.",
+    description="Detected thaw slumps of all scenes as GeoParquet by year and region, rows in spatial order.",
 )
 @measured
 def _detections(context: dg.AssetExecutionContext, config: CatalogConfig, store: Store) -> dg.MaterializeResult[None]:
     with domain_call(context.log):
         from darts_assets.catalog.detections import update_detections
 
-        done = update_detections(store.root, list(FAMILIES), licence=config.licence, rebuild=config.rebuild)
-    if done.left_out:
-        context.log.warning(f"products without polygons, or to be materialized again: {_some(done.left_out)}")
-    said = {
+        update = update_detections(store.root, list(FAMILIES), licence=config.licence, rebuild=config.rebuild)
+    if update.left_out:
+        context.log.warning(f"Left out (no polygons, or products to materialize again): {_listed(update.left_out)}")
+    metadata = {
         "path": dg.MetadataValue.path(f"{store.root}/catalog/detections/year=*/region=*/part.parquet"),
-        "dagster/row_count": done.rows,
-        "scenes": done.scenes,
-        "left_out": len(done.left_out),
-        "files": len(done.parts),
-        "bytes": sum(part["bytes"] for part in done.parts.values()),
-        "written": done.written[:_SHOWN],
-        "deleted": done.deleted[:_SHOWN],
-        "regions": _table(done.parts),
+        "dagster/row_count": update.rows,
+        "scenes": update.scenes,
+        "left_out": len(update.left_out),
+        "files": len(update.parts),
+        "bytes": sum(part["bytes"] for part in update.parts.values()),
+        "written": update.written[:_MAX_ROWS],
+        "deleted": update.deleted[:_MAX_ROWS],
+        "regions": _table(update.parts),
     }
-    return _materialized(said, config, done.version)
+    return _result(metadata, config, update.version)
 
 
-def _materialized(said: dict[str, Any], config: CatalogConfig, content: str) -> dg.MaterializeResult[None]:
+def _result(metadata: dict[str, Any], config: CatalogConfig, content: str) -> dg.MaterializeResult[None]:
     facts = provenance(CODE_VERSION, config.model_dump(exclude={"rebuild"}), products=content)
     version = dg.DataVersion(facts["data_version"])
-    return dg.MaterializeResult(metadata=as_metadata({**said, "provenance": facts}), data_version=version)
+    return dg.MaterializeResult(metadata=as_metadata({**metadata, "provenance": facts}), data_version=version)
 
 
-def _some(names: list[str]) -> str:
+def _listed(names: list[str]) -> str:
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return f"{', '.join(names[:10])}{more}"
 
 
 def _table(parts: dict[str, dict[str, Any]]) -> dg.MetadataValue[Any]:
-    """The files of the table; the largest, where there are many."""
-    largest = sorted(parts.items(), key=lambda item: (-item[1]["rows"], item[0]))[:_SHOWN]
+    """The files of the table, largest first, at most `_MAX_ROWS`."""
+    largest = sorted(parts.items(), key=lambda item: (-item[1]["rows"], item[0]))[:_MAX_ROWS]
     records = []
     for key, part in largest:
         year, region = (name.partition("=")[2] for name in key.split("/")[:2])
@@ -150,7 +148,7 @@ def _table(parts: dict[str, dict[str, Any]]) -> dg.MetadataValue[Any]:
 
 
 def _map(boxes: list[list[float]]) -> dg.MetadataValue[Any]:
-    """Where the scenes are, the darker the more."""
+    """Map of the scenes; darker where there are more."""
     import shapely
 
     from darts_assets.maps.footprint_map import footprint_map

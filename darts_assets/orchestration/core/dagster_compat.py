@@ -1,42 +1,73 @@
-"""Steps whose pods are lost: killed, evicted, drained with their node, or never started.
+"""The only module that uses Dagster's private names (`dagster._core...`) and undocumented behaviour.
 
-Dagster calls such a step failed, as if its code had raised an error, and runs whose steps failed are not retried: an
-error of ours is not mended by doing the step again. So a run that has lost steps ends with an error of its own instead,
-and is then retried as one that was lost, from where it was (`run_retries` in `dagster.yaml`). A `RetryPolicy` would not
-do: a step that was not started for its first attempt is never started for its second.
-
-Those of a run that is cancelled are lost on purpose: they end with it.
+`tests/orchestration/core/test_dagster_compat.py` fails if a new Dagster changes one of them.
 """
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+    DEFAULT_DATA_VERSION,
+    NULL_EVENT_POINTER,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
+from dagster._core.storage.tags import RESUME_RETRY_TAG
 
 if TYPE_CHECKING:
-    from dagster._core.events import DagsterEvent
+    from dagster._core.definitions.sensor_definition import RawSensorEvaluationFunction
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
     from dagster._core.execution.context.system import PlanOrchestrationContext
+    from dagster._core.execution.plan.objects import StepFailureData
     from dagster._core.execution.plan.plan import ExecutionPlan
     from dagster._core.execution.retries import RetryMode
     from dagster._core.execution.step_dependency_config import StepDependencyConfig
+    from dagster._utils.error import SerializableErrorInfo
+
+__all__ = [
+    "RESUME_RETRY_TAG",
+    "ExecutionPlan",
+    "PlanOrchestrationContext",
+    "PodsLostError",
+    "RawSensorEvaluationFunction",
+    "RetryMode",
+    "SerializableErrorInfo",
+    "StepFailureData",
+    "UnresolvedAssetJobDefinition",
+    "data_version_tags",
+    "fail_on_lost_pods",
+    "input_version_tags",
+    "latest_materialization",
+    "lost_its_pod",
+]
 
 
 class PodsLostError(Exception):
-    """The pods of some steps were lost; the steps may do well in others."""
+    """The pods of some steps were lost (killed, evicted, never started); a new attempt may succeed."""
 
 
-def noticing_lost_steps(pods: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
-    """`pods`, but that a run that has lost steps fails by itself."""
+def fail_on_lost_pods(executor: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
+    """An executor whose run fails with PodsLostError if the pods of steps are lost.
+
+    Dagster reports a lost pod as a failed step and does not retry runs with failed steps. A run that ends with an
+    error of its own is retried from where it was (`run_retries` in `dagster.yaml`). A `RetryPolicy` does not help: a
+    step whose first attempt never started gets no second one.
+    """
 
     def create(context: dg.InitExecutorContext) -> dg.Executor:
-        assert pods.executor_creation_fn is not None
-        return _NoticesLostSteps(pods.executor_creation_fn(context))
+        assert executor.executor_creation_fn is not None
+        return _FailOnLostPods(executor.executor_creation_fn(context))
 
-    return dg.ExecutorDefinition(pods.name, pods.config_schema.as_field(), pods.get_requirements, create)
+    return dg.ExecutorDefinition(executor.name, executor.config_schema.as_field(), executor.get_requirements, create)
 
 
-class _NoticesLostSteps(dg.Executor):
+class _FailOnLostPods(dg.Executor):
     def __init__(self, pods: dg.Executor) -> None:
         self._pods = pods
 
@@ -50,30 +81,30 @@ class _NoticesLostSteps(dg.Executor):
 
     def execute(
         self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
-    ) -> "Iterator[DagsterEvent]":
+    ) -> Iterator[dg.DagsterEvent]:
         lost = []
-        with _cancelled_with_its_steps(plan_context.instance):
+        with _cancelled_runs_end(plan_context.instance):
             for event in self._pods.execute(plan_context, execution_plan):
-                if event.is_step_failure and was_lost(event):
+                if event.is_step_failure and lost_its_pod(event):
                     lost.append(str(event.step_key))
                 yield event
         if lost:
-            raise PodsLostError(f"the pods of steps were lost before they had ended: {', '.join(lost)}")
+            raise PodsLostError(f"the pods of these steps were lost before the steps ended: {', '.join(lost)}")
 
 
 @contextmanager
-def _cancelled_with_its_steps(instance: dg.DagsterInstance) -> Iterator[None]:
-    """Let a run that is cancelled end its steps.
+def _cancelled_runs_end(instance: dg.DagsterInstance) -> Iterator[None]:
+    """Make `instance.run_will_resume` false for cancelled runs, so that the executor ends their steps.
 
-    An executor that is told to end leaves its steps alone if the run will be resumed, and as Dagster counts attempts,
-    one that was cancelled will be: https://github.com/dagster-io/dagster/issues/33923
+    Dagster counts attempts only, and leaves the steps of a cancelled run running if attempts are left:
+    https://github.com/dagster-io/dagster/issues/33923
     """
-    by_attempts = instance.run_will_resume
+    has_attempts_left = instance.run_will_resume
 
     def run_will_resume(run_id: str) -> bool:
         run = instance.get_run_by_id(run_id)
         cancelled = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
-        return not (run and run.status in cancelled) and by_attempts(run_id)
+        return not (run and run.status in cancelled) and has_attempts_left(run_id)
 
     instance.run_will_resume = run_will_resume  # type: ignore[method-assign]
     try:
@@ -82,8 +113,39 @@ def _cancelled_with_its_steps(instance: dg.DagsterInstance) -> Iterator[None]:
         del instance.run_will_resume
 
 
-def was_lost(failure: "DagsterEvent") -> bool:
-    """Whether a step failed because its process was told to end (SIGTERM), or its Job has failed without a word."""
+def lost_its_pod(failure: dg.DagsterEvent) -> bool:
+    """Whether a step failed because its process got SIGTERM, or its Kubernetes Job failed without an error of ours."""
     data = failure.step_failure_data
-    told_to_end = data.error_source is not None and data.error_source.name == "INTERRUPT"
-    return told_to_end or (data.error is not None and "failed health check" in data.error.message)
+    interrupted = data.error_source is not None and data.error_source.name == "INTERRUPT"
+    return interrupted or (data.error is not None and "failed health check" in data.error.message)
+
+
+def latest_materialization(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str | None
+) -> dg.EventLogRecord | None:
+    """The latest materialization of a partition, or of any partition (None)."""
+    records = dg.AssetRecordsFilter(asset, asset_partitions=None if partition is None else [partition])
+    return next(iter(instance.fetch_materializations(records, limit=1).records), None)
+
+
+def data_version_tags(data_version: str, code_version: str | None) -> dict[str, str]:
+    """The version tags of a materialization; Dagster writes them only for outputs."""
+    code = {CODE_VERSION_TAG: code_version} if code_version else {}
+    return {DATA_VERSION_TAG: data_version, DATA_VERSION_IS_USER_PROVIDED_TAG: "true", **code}
+
+
+def input_version_tags(instance: dg.DagsterInstance, parents: Iterable[dg.AssetKey], partition: str) -> dict[str, str]:
+    """The tags from which Dagster derives staleness, for a partition made from the same partition of its parents.
+
+    As Dagster writes them for outputs: a hash over the versions of the input partitions (here one), and the number of
+    the input's latest event.
+    """
+    tags = {}
+    for parent in parents:
+        newest, own = (latest_materialization(instance, parent, key) for key in (None, partition))
+        tags_of_input = (own and own.asset_materialization and own.asset_materialization.tags) or {}
+        version = tags_of_input.get(DATA_VERSION_TAG, "")
+        hashed = hashlib.sha256(version.encode()).hexdigest() if newest else DEFAULT_DATA_VERSION.value
+        tags[get_input_data_version_tag(parent)] = hashed
+        tags[get_input_event_pointer_tag(parent)] = str(newest.storage_id) if newest else NULL_EVENT_POINTER
+    return tags

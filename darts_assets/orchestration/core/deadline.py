@@ -1,4 +1,4 @@
-"""Calls that together end within a time limit."""
+"""A common time limit for several calls."""
 
 import queue
 import threading
@@ -12,27 +12,28 @@ T = TypeVar("T")
 
 
 class Call(Protocol):
-    """Calls a function, and raises TimeoutError when the time is up."""
+    """Calls a function; raises TimeoutError when the time is up."""
 
     def __call__(self, function: Callable[[], T], /) -> T:
-        """Its result."""
+        """The function's result."""
 
 
 @contextmanager
 def in_time(seconds: float) -> Iterator[Call]:
-    """Calls, one after the other, that together take no longer than some seconds.
+    """Calls, one after the other, that together take at most `seconds`.
 
-    They are made in a thread: a service that does not answer holds a call for minutes. The thread ends with the call.
+    They run in a thread, because a service that does not answer can block a call for minutes. The thread ends with its
+    current call.
     """
     deadline = time.monotonic() + seconds
     calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
 
     def work() -> None:
-        while (wanted := calls.get()) is not None:
-            future, function = wanted
+        while (pending := calls.get()) is not None:
+            future, function = pending
             try:
                 future.set_result(function())
-            except BaseException as error:  # it is raised where the result is wanted
+            except BaseException as error:  # the caller of `result` raises it
                 future.set_exception(error)
 
     def call(function: Callable[[], T]) -> T:

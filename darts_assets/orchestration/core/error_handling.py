@@ -1,23 +1,46 @@
-"""Errors of domain code as Dagster failures, and its log lines in the log of the step."""
+"""Errors between domain code, Dagster and users: step failures with one sentence, and the commands they recommend."""
 
+import json
 import logging
-from collections.abc import Iterator
+import re
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from darts_assets.errors import ChunksFailedError, DartsError, SourceUnavailableError
 from darts_assets.orchestration.core.pod_resources import MAX_SOURCE_RETRIES, SOURCE_RETRY_SECONDS
 
+if TYPE_CHECKING:
+    from darts_assets.orchestration.core.dagster_compat import SerializableErrorInfo, StepFailureData
+
+_MODULE = re.compile(r"^(?:\w+\.)+(?=\w+: )")
+
+
+class StepConfig(dg.Config):
+    """Config of a step; an invalid value fails the step with one sentence instead of a traceback."""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except DartsError as error:
+            raise _failure(error) from error
+
 
 @contextmanager
 def domain_call(log: logging.Logger) -> Iterator[None]:
-    """Domain code within a step: its log lines go to Dagster's log, its errors become failures that show a sentence.
+    """Run domain code within a step: forward its log lines to Dagster's log, and turn its errors into failures.
 
-    Only an unavailable service is worth a retry.
+    Only errors of unavailable services are retried.
 
     Args:
         log: the step's logger, `context.log`.
+
+    Raises:
+        dg.RetryRequested: if a service is unavailable.
+        dg.Failure: for any other DartsError, with its type and message.
     """
     forward = _Forward(log)
     domain = logging.getLogger("darts_assets")
@@ -29,10 +52,43 @@ def domain_call(log: logging.Logger) -> Iterator[None]:
     except DartsError as error:
         if isinstance(error, SourceUnavailableError) or (isinstance(error, ChunksFailedError) and error.may_pass):
             raise dg.RetryRequested(MAX_SOURCE_RETRIES, SOURCE_RETRY_SECONDS) from error
-        raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
+        raise _failure(error) from error
     finally:
         domain.removeHandler(forward)
         domain.setLevel(level)
+
+
+def failure_message(data: "StepFailureData") -> str:
+    """Why a step failed: its own message, else that of the root error."""
+    if data.user_failure_data and data.user_failure_data.description:
+        return data.user_failure_data.description
+    return root_message(data.error) if data.error else "the step failed without an error message"
+
+
+def root_message(error: "SerializableErrorInfo") -> str:
+    """The first line of the root error's message, without its module; Dagster wraps the errors of steps."""
+    while error.cause is not None:
+        error = error.cause
+    first = error.message.strip().partition("\n")[0]
+    return _MODULE.sub("", first).removeprefix("Failure: ")
+
+
+def failed_partitions(data: "StepFailureData") -> dict[str, str]:
+    """Partition -> error message, for the failed partitions of a step that processes several."""
+    failed = data.user_failure_data.metadata.get("failed") if data.user_failure_data else None
+    if not isinstance(failed, dg.JsonMetadataValue) or not isinstance(failed.data, dict):
+        return {}
+    return {str(partition): str(message) for partition, message in failed.data.items()}
+
+
+def job_command(job: str, step: str, config: Mapping[str, Any]) -> str:
+    """The shell command that runs a job; `config` is the config of its first step."""
+    run_config = json.dumps({"ops": {step: {"config": dict(config)}}})
+    return f"echo {shlex.quote(run_config)} | dagster job execute -m darts_assets -j {job} -c /dev/stdin"
+
+
+def _failure(error: DartsError) -> dg.Failure:
+    return dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False)
 
 
 class _Forward(logging.Handler):

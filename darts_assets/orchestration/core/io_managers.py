@@ -11,9 +11,8 @@ import dagster as dg
 import obstore
 from dagster import ResourceDependency
 
-from darts_assets.orchestration.core import previews
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.metadata import as_metadata, tile_previews
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import costs_of
 from darts_assets.stores.location import StoreLocation
@@ -94,7 +93,7 @@ def keep_tile(
             "coverage": written.coverage,
             "bands": ", ".join(stream.bands),
             "shape": str(tuple(stream.geobox.shape)),
-            **previews.of_tile(written),
+            **tile_previews(written),
         }
     )
 

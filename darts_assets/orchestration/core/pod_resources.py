@@ -53,8 +53,8 @@ class Needs(NamedTuple):
 
 
 NEEDS: dict[str, Needs] = {
-    # Measured on 10980 x 10980 pixels in a process of its own (tests/benchmarks/baseline.json, README "How fast"); the
-    # hours also allow for sources that have to be asked again.
+    # Measured on 10980 x 10980 pixels, each step in its own process (tests/benchmarks/baseline.json, "Costs" in
+    # orchestration/README.md); the hours include retries of slow sources.
     "raw_scene": Needs(1.1, scratch=1, hours=6, shares_pod=True),  # CDSE's files lie in /tmp meanwhile: 1 GB
     "auxiliary": Needs(1.3, hours=6, shares_pod=True),
     "preprocessed_tile": Needs(1.44, cores=2, shares_pod=True),

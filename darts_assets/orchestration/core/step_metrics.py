@@ -1,8 +1,8 @@
-"""What a step costs, in the metadata of every materialization: time, memory, bytes; and the versions it ran with.
+"""Costs of a step (time, memory, bytes) and package versions, in the metadata of every materialization.
 
-Assets are `@measured` below `@dg.asset`: what they return carries the costs of the step so far. Those that return a
-value are only at the beginning then, since tiles are computed while they are written: their IO manager adds `costs_of`
-once it has written. Steps that record several partitions measure each with a `Meter` of its own.
+Assets have `@measured` below `@dg.asset`, which adds the costs up to their return. Tiles are computed while they are
+written, so the IO manager adds `costs_of` once it has written them. Steps that record several partitions use a `Meter`
+for each.
 """
 
 import functools
@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -28,54 +29,54 @@ PACKAGES = (
     "darts_assets", "dagster", "numpy", "xarray", "zarr", "icechunk", "obstore", "rasterio", "pyproj",
     "opencv-python-headless", "connected-components-3d", "shapely", "geopandas", "torch", "segmentation-models-pytorch",
 )  # fmt: skip
-"""What results depend on, beside the code itself."""
+"""Packages whose versions affect results."""
 
 _STATUS, _IO, _CLEAR = (Path("/proc/self", name) for name in ("status", "io", "clear_refs"))
-_current = threading.local()  # .meter: of the step that this thread is at
+_current = threading.local()  # .meter: of the step that this thread executes
 _running: "weakref.WeakSet[Meter]" = weakref.WeakSet()
 _lock = threading.Lock()
 
 
 class Meter:
-    """Measures this process from now on; several may run, also within each other.
+    """Measures wall time, CPU time, peak memory and bytes moved, from construction on. Meters may nest.
 
-    Memory is the resident set at its highest: Linux keeps it and is told to begin anew. Where it cannot be told (other
-    systems, some sandboxes), it is the highest since the process began.
+    Peak memory is the process's high-water mark, which is reset through `/proc/self/clear_refs`; where that is not
+    permitted, the mark covers the whole life of the process.
 
     Args:
-        of: what is measured, to be recognised by; a step.
+        of: identifies the measured step, see `costs_of`.
     """
 
     def __init__(self, of: object = None) -> None:
         self.of = of
         self._peak: dict[str, int] = {}
         with _lock:
-            for meter in _running:  # they would forget what was before
-                meter._note_peak()
-            _begin_anew()
+            for meter in _running:  # the reset also clears the peaks of running meters
+                meter._update_peak()
+            _reset_peak()
             _running.add(self)
         self._moved, self._cpu, self._started = _bytes_moved(), _cpu_seconds(), time.perf_counter()
 
     def costs(self) -> dict[str, float | int]:
         """The costs so far, as metadata.
 
-        `seconds` of the wall clock; `cpu_seconds` of all threads and of child processes that have ended;
-        `peak_memory` in bytes; `bytes_read` and `bytes_written`, of files, whether they came from the disk or from
-        the page cache, where the system tells (Linux); `peak_gpu_memory` in bytes, of tensors, where a GPU was used.
+        `seconds`: wall time; `cpu_seconds`: of all threads and of ended child processes; `peak_memory`: bytes;
+        `bytes_read` and `bytes_written`: of files, from disk or page cache (Linux only); `peak_gpu_memory`: bytes of
+        tensors, if a GPU was used.
         """
         seconds, cpu = time.perf_counter() - self._started, _cpu_seconds() - self._cpu
         moved = {name: now - self._moved[name] for name, now in _bytes_moved().items() if name in self._moved}
         with _lock:
-            self._note_peak()
+            self._update_peak()
         return {"seconds": round(seconds, 3), "cpu_seconds": round(cpu, 3), **self._peak, **moved}
 
-    def _note_peak(self) -> None:
+    def _update_peak(self) -> None:
         for name, now in _peaks().items():
             self._peak[name] = max(now, self._peak.get(name, 0))
 
 
 def measured(asset: Callable[P, R]) -> Callable[P, R]:
-    """Measure the step of an asset, and tell the config that it ran with, defaults included, and versions."""
+    """Add costs, package versions and the config (with defaults) to the metadata of an asset."""
 
     @functools.wraps(asset)
     def step(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -83,37 +84,32 @@ def measured(asset: Callable[P, R]) -> Callable[P, R]:
         result = asset(*args, **kwargs)
         if not isinstance(result, dg.MaterializeResult):
             return result
-        said: dict[str, Any] = {"versions": versions()}
+        metadata: dict[str, Any] = {"versions": versions()}
         config = kwargs.get("config")
         if isinstance(config, dg.Config):
-            said["config"] = config.model_dump()
-        said |= meter.costs()
-        # What the asset says itself comes first, in the UI too, and counts.
+            metadata["config"] = config.model_dump()
+        metadata |= meter.costs()
+        # The asset's own entries are shown first and win.
         own = result.metadata or {}
-        return result._replace(metadata={**own, **as_metadata(said), **own})
+        return result._replace(metadata={**own, **as_metadata(metadata), **own})
 
     return step
 
 
 def costs_of(context: dg.OutputContext) -> dict[str, float | int]:
-    """The costs of a step, for the IO manager that has written its output.
-
-    Nothing if the asset is not `measured`.
-    """
+    """The costs of a step, for the IO manager that wrote its output; empty if the asset is not `measured`."""
     meter: Meter | None = getattr(_current, "meter", None)
     return meter.costs() if meter and meter.of == _step_of(context) else {}
 
 
 @functools.cache
 def versions() -> Mapping[str, str]:
-    """Versions of Python and of the packages that results depend on, as far as they are installed."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of the installed `PACKAGES`."""
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            installed[name] = version(name)
+    return installed
 
 
 def _step_of(context: Any) -> tuple[str, str]:
@@ -145,7 +141,7 @@ def _peaks() -> dict[str, int]:
 
 def _peak_memory() -> int:
     try:
-        # What getrusage says of a process begins with the memory of the one that started it.
+        # `getrusage` starts with the memory of the parent process.
         lines = _STATUS.read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
@@ -153,7 +149,7 @@ def _peak_memory() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _begin_anew() -> None:
+def _reset_peak() -> None:
     try:
         _CLEAR.write_text("5")  # VmHWM becomes the present size, see proc_pid_clear_refs(5)
     except OSError:
@@ -165,6 +161,6 @@ def _begin_anew() -> None:
 
 
 def _torch_with_gpu() -> Any:
-    """PyTorch, if somebody has already loaded it and used a GPU."""
+    """PyTorch, if it is loaded and has used a GPU."""
     torch = sys.modules.get("torch")
     return torch if torch is not None and torch.cuda.is_initialized() else None

@@ -7,10 +7,10 @@ from pydantic import Field
 
 from darts_assets.errors import SettingsError
 from darts_assets.orchestration.auxiliary.chunk_selection import PreparationConfig
-from darts_assets.orchestration.core.dynamic_partitions import registered_with
+from darts_assets.orchestration.core.dynamic_partitions import registered_containing
 from darts_assets.orchestration.core.partitions import SENTINEL2
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
-from darts_assets.orchestration.core.source_resources import SceneCatalogs
+from darts_assets.orchestration.core.resources import SceneCatalogs
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.discovery import DiscoveredScenes, find_and_register
 from darts_assets.orchestration.scene_discovery.planet_selection import PlanetChoice
 from darts_assets.orchestration.scene_discovery.selection import SceneChoice
@@ -78,7 +78,7 @@ def find_scenes_for(
 
         tiles = set(tile_ids(config.registered_tiles))
         # Some ids contain the zone without its leading zero.
-        candidates = registered_with(instance, SENTINEL2.partitions, [tile.lstrip("0") for tile in tiles])
+        candidates = registered_containing(instance, SENTINEL2.partitions, [tile.lstrip("0") for tile in tiles])
         ids = [scene_id for scene_id in candidates if tile_of_id(scene_id) in tiles]
         if not ids:
             return DiscoveredScenes()

@@ -21,17 +21,16 @@ from darts_assets.orchestration.auxiliary.chunk_selection import (
     select_chunks,
 )
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
+from darts_assets.orchestration.core.dagster_compat import data_version_tags
 from darts_assets.orchestration.core.dynamic_partitions import materialized
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.io_managers import forget_values
 from darts_assets.orchestration.core.metadata import as_metadata
-from darts_assets.orchestration.core.models import Models
-from darts_assets.orchestration.core.multi_partition import Failures, recorded_by, version_tags
+from darts_assets.orchestration.core.multi_partition import Failures, recorded_by
 from darts_assets.orchestration.core.partitions import FAMILIES, SENTINEL2, SceneFamily
 from darts_assets.orchestration.core.pod_resources import POOLS
-from darts_assets.orchestration.core.raw_scene_store import RawScenes
-from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.resources import Models, Store
+from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.core.step_metrics import Meter, versions
 from darts_assets.orchestration.scene_chain.raw_scene import CODE_VERSION, RawSceneConfig, keep_raw_scene
 
@@ -73,8 +72,8 @@ def fetch_op(family: SceneFamily) -> dg.OpDefinition:
                         scenes=scenes, raw=raw, needed=models.bands, recorded=recorded,
                     )  # fmt: skip
                 available.append(scene_id)
-        failures.try_again()
-        return _reported(context, {"scenes": available, "fetched": fetched, "failed": failures.said})
+        failures.retry_transient()
+        return _reported(context, {"scenes": available, "fetched": fetched, "failed": failures.messages})
 
     return fetch
 
@@ -112,7 +111,7 @@ def _fetch_and_record(
     scene = scenes.scene(family, scene_id)
     kept = keep_raw_scene(family, scene, config, raw=raw, needed=needed, log=context.log.info)
     if kept.fetched or (raw.enabled and scene_id not in recorded):
-        tags = version_tags(kept.data_version, CODE_VERSION)
+        tags = data_version_tags(kept.data_version, CODE_VERSION)
         facts = {**kept.metadata, "config": config.model_dump(), "versions": versions(), **meter.costs()}
         context.log_event(
             dg.AssetMaterialization(family.key("raw_scene"), partition=scene_id, metadata=as_metadata(facts), tags=tags)
@@ -174,7 +173,7 @@ def choose_chunks_under(
         counts = _counts(context, selected)
         work = _chunk_batches(context, selected, plan["chunks_per_step"])
     yield from work
-    yield dg.Output({"cubes": counts, "failed": failures.said}, "chunk_plan")
+    yield dg.Output({"cubes": counts, "failed": failures.messages}, "chunk_plan")
 
 
 def _counts(context: dg.OpExecutionContext, selected: Sequence[CubeChunks]) -> Value:
@@ -224,8 +223,8 @@ def fill_op(name: str, layer: AuxiliaryLayer, *, fails: bool) -> dg.OpDefinition
             result["seconds"] = round(sum(chunk.seconds for chunk in filled), 2)
         if fails:
             failures.end()
-        failures.try_again()
-        return _reported(context, {**result, "failed": failures.said})
+        failures.retry_transient()
+        return _reported(context, {**result, "failed": failures.messages})
 
     return fill
 
@@ -263,7 +262,8 @@ def sum_up(
                 f"{counts['bytes_now'] / 1e6:.1f} MB"
             )
             metadata[f"coverage_{name}"] = coverage_map(context.instance, counts["layer"], cubes.cube_named(name))
-        metadata["chunks"] = _table(chunk_plan["cubes"])
+        if chunk_plan["cubes"]:
+            metadata["chunks"] = _table(chunk_plan["cubes"])
         # The values of failed runs that this run re-executes are not needed any more either.
         for run_id in {context.run_id, context.run.parent_run_id, context.run.root_run_id} - {None}:
             forget_values(store, str(run_id))

@@ -12,10 +12,9 @@ import dagster as dg
 
 from darts_assets.bands import AUXILIARY_LAYERS
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.models import Models
 from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2, SceneFamily
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
-from darts_assets.orchestration.core.source_resources import SceneCatalogs
+from darts_assets.orchestration.core.resources import Models, SceneCatalogs
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.data_preparation.config import (
     DataConfig,
     PrepareDataConfig,

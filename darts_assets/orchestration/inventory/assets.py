@@ -1,7 +1,7 @@
-"""The inventory of thaw slumps: sites of each year, merged from the polygons of all scenes; slumps through the years.
+"""Assets of the inventory: sites per year, merged from the polygons of all scenes, and slumps over the years.
 
-These assets read what `polygons` have published in the store. They are not downstream of the chains in the graph: what
-is selected downstream of a scene (`+`) is its map, and each scene's run would update a whole year again.
+They read the published polygons from the store. The graph has no edge from `polygons` to them, because a selection
+downstream of one scene (`+`) would update a whole year in the run of each scene.
 """
 
 from collections import Counter
@@ -11,14 +11,13 @@ import dagster as dg
 
 from darts_assets.errors import SettingsError
 from darts_assets.inventory.site_parameters import FollowParameters, InventoryParameters
-from darts_assets.inventory.table_schemas import MEANINGS, SITE_COLUMNS, SLUMP_COLUMNS
+from darts_assets.inventory.table_schemas import DESCRIPTIONS, SITE_COLUMNS, SLUMP_COLUMNS
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata, image_link
+from darts_assets.orchestration.core.metadata import as_metadata, data_version, image_link, provenance
 from darts_assets.orchestration.core.partitions import FAMILIES, OWNER, SceneFamily
 from darts_assets.orchestration.core.pod_resources import op_tags
-from darts_assets.orchestration.core.provenance import data_version, provenance
 from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.stores.publish import Place
 
@@ -34,12 +33,12 @@ RTS = dg.AssetKey([GROUP, "rts"])
 SLUMPS = dg.AssetKey([GROUP, "slumps"])
 
 YEARS = dg.TimeWindowPartitionsDefinition(start="2014", fmt="%Y", cron_schedule="0 0 1 1 *", end_offset=1)
-"""Years from PlanetScope's first images to the present one: `2014`, `2015`, ..."""
+"""Years since the first PlanetScope images: `2014`, `2015`, ..."""
 
 _DEFAULTS = InventoryParameters()
 
-_SHOWN = 100
-"""Rows of a table, or names of a list, in the event log."""
+_MAX_ROWS = 100
+"""Maximum number of rows or names in metadata."""
 
 
 class RtsConfig(dg.Config):
@@ -101,8 +100,8 @@ def build_inventory() -> list[dg.AssetsDefinition]:
     return [_rts, _slumps]
 
 
-def _of_inventory(key: dg.AssetKey, columns: dict[str, str]) -> InventoryArguments:
-    table = [dg.TableColumn(name, dtype, MEANINGS[name]) for name, dtype in columns.items()]
+def _inventory_asset(key: dg.AssetKey, columns: dict[str, str]) -> InventoryArguments:
+    table = [dg.TableColumn(name, dtype, DESCRIPTIONS[name]) for name, dtype in columns.items()]
     schema = dg.TableSchema([*table, dg.TableColumn("geometry", "multipolygon", "outline, EPSG:6931")])
     return {
         "key": key, "group_name": GROUP, "owners": [OWNER], "kinds": {"geoparquet", "geopackage"}, "pool": GROUP,
@@ -112,10 +111,10 @@ def _of_inventory(key: dg.AssetKey, columns: dict[str, str]) -> InventoryArgumen
 
 
 @dg.asset(
-    **_of_inventory(RTS, SITE_COLUMNS),
+    **_inventory_asset(RTS, SITE_COLUMNS),
     partitions_def=YEARS,
-    description="Sites of thaw slumps in a year: overlapping detections of all its scenes, merged; how often each was "
-    "seen of how often it could be. Reads the polygons of all scenes in the store; only what changed is worked out.",
+    description="Thaw slump sites of a year: merged overlapping detections of all scenes, with the number of scenes "
+    "that detect and that observe each site. Only sites of changed scenes are recomputed.",
 )
 @measured
 def _rts(
@@ -131,20 +130,20 @@ def _rts(
         published = published_polygons(store, scenes, config.scene_families())
         records = [scene for scene in published.scenes if scene.datetime.year == year]
         versions = {scene.scene_id: scene.data_version for scene in records}
-        chosen = config.model_dump(exclude={"rebuild"})
-        facts = provenance(CODE_VERSION, chosen, polygons=data_version("", versions))
+        options = config.model_dump(exclude={"rebuild"})
+        facts = provenance(CODE_VERSION, options, polygons=data_version("", versions))
         place = store.place(GROUP, "rts", str(year))
-        goes_on = not config.rebuild and _made_alike(place, facts)
-        before = read_inventory(place, year, parameters) if goes_on else empty_inventory(year, parameters)
+        incremental = not config.rebuild and _is_compatible(place, facts)
+        before = read_inventory(place, year, parameters) if incremental else empty_inventory(year, parameters)
         inventory, changes = update(before, records, StoredPolygons(store, records))
         manifest = write_inventory(place, inventory, {"provenance": facts})
     for scene, reason in published.unusable.items():
-        context.log.warning(f"{scene} is left out: {reason}")
+        context.log.warning(f"{scene} left out: {reason}")
     context.log.info(
-        f"{year}: {len(inventory.sites)} sites in {len(records)} scenes; {changes.worked_out} worked out, "
-        f"{changes.kept} as before"
+        f"{year}: {len(inventory.sites)} sites in {len(records)} scenes; {changes.worked_out} recomputed, "
+        f"{changes.kept} unchanged"
     )
-    said = {
+    metadata = {
         "path": dg.MetadataValue.path(place.location.url),
         "files": [f"{version}/{name}" for name, version in manifest.contents.items()],
         **_summary(inventory),
@@ -153,16 +152,16 @@ def _rts(
         "scenes_removed": len(changes.removed),
         "sites_worked_out": changes.worked_out,
         "sites_kept": changes.kept,
-        "scenes_left_out": dict(list(published.unusable.items())[:_SHOWN]),
+        "scenes_left_out": dict(list(published.unusable.items())[:_MAX_ROWS]),
         "provenance": facts,
     }
-    return dg.MaterializeResult(metadata=as_metadata(said), data_version=dg.DataVersion(facts["data_version"]))
+    return dg.MaterializeResult(metadata=as_metadata(metadata), data_version=dg.DataVersion(facts["data_version"]))
 
 
 @dg.asset(
-    **_of_inventory(SLUMPS, SLUMP_COLUMNS),
+    **_inventory_asset(SLUMPS, SLUMP_COLUMNS),
     deps=[dg.AssetDep(RTS, partition_mapping=dg.AllPartitionMapping())],
-    description="Thaw slumps through the years: the sites of all years, followed where they overlap, under one id.",
+    description="Thaw slumps over the years: overlapping sites of different years share one slump id.",
 )
 @measured
 def _slumps(context: dg.AssetExecutionContext, config: SlumpsConfig, store: Store) -> dg.MaterializeResult[None]:
@@ -173,26 +172,26 @@ def _slumps(context: dg.AssetExecutionContext, config: SlumpsConfig, store: Stor
         parameters = FollowParameters(config.min_overlap)
         places = {year: store.place(GROUP, "rts", str(year)) for year in years_of(store.root.child(GROUP, "rts"))}
         manifests = {year: place.manifest() for year, place in places.items()}
-        made = {year: manifest.metadata["provenance"] for year, manifest in manifests.items() if manifest}
-        followed = follow({year: read_sites(places[year], year) for year in made}, parameters)
-        inputs = {f"rts_{year}": of_year["data_version"] for year, of_year in made.items()}
+        provenances = {year: manifest.metadata["provenance"] for year, manifest in manifests.items() if manifest}
+        followed = follow({year: read_sites(places[year], year) for year in provenances}, parameters)
+        inputs = {f"rts_{year}": made["data_version"] for year, made in provenances.items()}
         facts = provenance(CODE_VERSION, config.model_dump(), **inputs)
         place = store.place(GROUP, "slumps")
         manifest = write_followed(place, followed, {"provenance": facts})
-    context.log.info(f"{len(followed.slumps)} slumps in {len(made)} years")
-    said = {
+    context.log.info(f"{len(followed.slumps)} slumps in {len(provenances)} years")
+    metadata = {
         "path": dg.MetadataValue.path(place.location.url),
         "files": [f"{version}/{name}" for name, version in manifest.contents.items()],
         "dagster/row_count": len(followed.slumps),
-        "years": sorted(made),
+        "years": sorted(provenances),
         "events": _counted(followed.sites, year="int", event="string"),
         "provenance": facts,
     }
-    return dg.MaterializeResult(metadata=as_metadata(said), data_version=dg.DataVersion(facts["data_version"]))
+    return dg.MaterializeResult(metadata=as_metadata(metadata), data_version=dg.DataVersion(facts["data_version"]))
 
 
-def _made_alike(place: Place, facts: dict[str, Any]) -> bool:
-    """Whether what is published was made by the same code with the same config."""
+def _is_compatible(place: Place, facts: dict[str, Any]) -> bool:
+    """Whether the published inventory was made by the same code version and parameters."""
     manifest = place.manifest()
     before = manifest.metadata["provenance"] if manifest else {}
     return all(before.get(name) == facts[name] for name in ("code_version", "parameters"))
@@ -202,7 +201,7 @@ def _summary(inventory: "Inventory") -> dict[str, Any]:
     from darts_assets.maps.site_map import site_map
 
     sites, scenes = inventory.sites, inventory.scenes
-    drawn = site_map(sites, scenes)
+    figure = site_map(sites, scenes)
     return {
         "dagster/row_count": len(sites),
         "sites": len(sites),
@@ -212,13 +211,13 @@ def _summary(inventory: "Inventory") -> dict[str, Any]:
         "scenes_by_family": dict(Counter(scenes["family"])),
         "scenes_without_valid_area": int(scenes.geometry.is_empty.sum()),
         "seen_of_observable": _counted(sites, seen="int", observable="int"),
-        **({"map": dg.MetadataValue.md(image_link(drawn, "webp", lossless=True))} if drawn else {}),
+        **({"map": dg.MetadataValue.md(image_link(figure, "webp", lossless=True))} if figure else {}),
     }
 
 
 def _counted(sites: "gpd.GeoDataFrame", **kinds: str) -> dg.MetadataValue[Any]:
-    """How many sites there are of each pair of values in two columns; the most frequent, where there are many."""
-    pairs = Counter(zip(*(sites[name].tolist() for name in kinds), strict=True)).most_common(_SHOWN)
+    """Number of sites for each pair of values of two columns, for the most frequent pairs."""
+    pairs = Counter(zip(*(sites[name].tolist() for name in kinds), strict=True)).most_common(_MAX_ROWS)
     schema = dg.TableSchema([dg.TableColumn(name, kind) for name, kind in {**kinds, "sites": "int"}.items()])
     records = [dg.TableRecord({**dict(zip(kinds, pair, strict=True)), "sites": count}) for pair, count in sorted(pairs)]
     return dg.MetadataValue.table(records, schema)

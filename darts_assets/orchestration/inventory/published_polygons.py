@@ -1,4 +1,4 @@
-"""The polygons that chains have published in the store: of which scenes, from when, in which version."""
+"""Published polygons in the store: scenes, acquisition times and data versions."""
 
 import datetime as dt
 import json
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import obstore
 
 from darts_assets.errors import DartsError, NotReadableError, StoreError
-from darts_assets.inventory.records import SceneRecord
+from darts_assets.inventory.table_schemas import SceneRecord
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -25,11 +25,11 @@ _READERS = 16
 
 @dataclass(frozen=True)
 class PublishedPolygons:
-    """What is published.
+    """Scenes with published polygons.
 
     Attributes:
-        scenes: all that can be used, by id.
-        unusable: id -> why it cannot.
+        scenes: usable scenes, sorted by id.
+        unusable: reason for each unusable scene id.
     """
 
     scenes: list[SceneRecord]
@@ -37,22 +37,22 @@ class PublishedPolygons:
 
 
 def published_polygons(store: Store, registry: SceneRegistry, families: Iterable[SceneFamily]) -> PublishedPolygons:
-    """The scenes whose polygons the store has.
+    """List the scenes with published polygons.
 
-    One listing tells which polygons were published since the last time; only these scenes are looked at. What is known
-    of the others is kept in the store (`inventory/polygons.json`).
+    A listing of the pointers shows which polygons changed since the last call; only these are read. The others come
+    from an index in the store (`inventory/polygons.json`).
     """
     objects = store.root.objects()
     index = _read_index(objects)
-    now: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, Any]] = {}
     unusable: dict[str, str] = {}
     for family in families:
         folder = f"vectors/{family.name}/polygons/"
         tags = _pointers(objects, folder)
-        known = index.get(family.name, {})
-        news = [scene for scene, tag in tags.items() if known.get(scene, {}).get("tag") != tag]
+        indexed = index.get(family.name, {})
+        changed = [scene for scene, tag in tags.items() if indexed.get(scene, {}).get("tag") != tag]
 
-        def look(scene: str, family: SceneFamily = family, folder: str = folder) -> dict[str, str] | DartsError:
+        def read(scene: str, family: SceneFamily = family, folder: str = folder) -> dict[str, str] | DartsError:
             try:
                 return {
                     "datetime": registry.scene(family, scene).datetime.isoformat(),
@@ -62,22 +62,22 @@ def published_polygons(store: Store, registry: SceneRegistry, families: Iterable
                 return error
 
         with ThreadPoolExecutor(_READERS) as pool:
-            seen = dict(zip(news, pool.map(look, news), strict=True))
-        unusable |= {scene: str(found) for scene, found in seen.items() if isinstance(found, DartsError)}
-        fresh = {scene: {"tag": tags[scene], **found} for scene, found in seen.items() if isinstance(found, dict)}
-        kept = {scene: entry for scene, entry in known.items() if scene in tags and scene not in seen}
-        now[family.name] = kept | fresh
-    obstore.put(objects, _INDEX, json.dumps(index | now, sort_keys=True).encode())
+            results = dict(zip(changed, pool.map(read, changed), strict=True))
+        unusable |= {scene: str(result) for scene, result in results.items() if isinstance(result, DartsError)}
+        fresh = {scene: {"tag": tags[scene], **result} for scene, result in results.items() if isinstance(result, dict)}
+        kept = {scene: entry for scene, entry in indexed.items() if scene in tags and scene not in results}
+        entries[family.name] = kept | fresh
+    obstore.put(objects, _INDEX, json.dumps(index | entries, sort_keys=True).encode())
     records = [
         SceneRecord(scene, family, dt.datetime.fromisoformat(entry["datetime"]), entry["data_version"])
-        for family, entries in now.items()
-        for scene, entry in entries.items()
+        for family, by_scene in entries.items()
+        for scene, entry in by_scene.items()
     ]
     return PublishedPolygons(sorted(records, key=lambda record: record.scene_id), unusable)
 
 
 class StoredPolygons:
-    """The polygons of scenes, read from the store in the versions that the records name."""
+    """Reads the polygons of scenes in the data versions of their records."""
 
     def __init__(self, store: Store, scenes: Sequence[SceneRecord]) -> None:
         self._store = store
@@ -98,19 +98,19 @@ class StoredPolygons:
         place = self._store.place("vectors", scene.family, "polygons", scene_id)
         manifest = place.manifest()
         if manifest is None or manifest.metadata["provenance"]["data_version"] != scene.data_version:
-            raise StoreError(f"the polygons of {scene_id} were replaced while they were read; run it again")
+            raise StoreError(f"polygons of {scene_id} were replaced during reading; run the inventory again")
         return read_table(place, manifest, name)
 
 
 def _pointers(objects: Any, folder: str) -> dict[str, str]:
-    """Scenes with a pointer -> its entity tag, which changes whenever polygons are published."""
-    found = {}
+    """Entity tag of the pointer of each scene; it changes whenever polygons are published."""
+    tags = {}
     for batch in obstore.list(objects, folder):
         for entry in batch:
             scene, _, name = entry["path"].removeprefix(folder).partition("/")
             if name == _POINTER:
-                found[scene] = f"{entry['e_tag'] or entry['last_modified']}"
-    return found
+                tags[scene] = f"{entry['e_tag'] or entry['last_modified']}"
+    return tags
 
 
 def _data_version(objects: Any, key: str) -> str:

@@ -1,4 +1,4 @@
-"""What Dagster's event log says of runs: a row for each step of each scene. Read run by run, page by page."""
+"""Runs as table rows: one row for each step of each scene, read from Dagster's event log page by page."""
 
 import datetime as dt
 import json
@@ -9,13 +9,13 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterEventType as Kind
 
-from darts_assets.orchestration.core.failure_messages import failed_partitions, sentence_of_error, sentence_of_step
+from darts_assets.orchestration.core.error_handling import failed_partitions, failure_message, root_message
 
 BACKFILL_TAG = "dagster/backfill"
 
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-_RUNS_OF_A_PAGE = 100
-_EVENTS_OF_A_PAGE = 500
+_RUNS_PER_PAGE = 100
+_EVENTS_PER_PAGE = 500
 _KINDS = {
     Kind.ASSET_MATERIALIZATION_PLANNED, Kind.ASSET_MATERIALIZATION, Kind.STEP_START, Kind.STEP_UP_FOR_RETRY,
     Kind.STEP_SUCCESS, Kind.STEP_FAILURE, Kind.RUN_FAILURE, Kind.RUN_CANCELED,
@@ -27,14 +27,14 @@ _FACTS = ("parameters", "inputs")
 
 
 @dataclass(frozen=True)
-class RunChoice:
-    """Which runs; what is not given does not matter.
+class RunSelection:
+    """Filters of runs; a filter that is not set selects all runs.
 
     Attributes:
-        ids: of runs.
-        backfill: id of the backfill that has asked for them.
-        since: when they were created, at the earliest.
-        until: at the latest.
+        ids: run ids.
+        backfill: id of the backfill that launched the runs.
+        since: earliest time of creation.
+        until: latest time of creation.
     """
 
     ids: tuple[str, ...] = ()
@@ -53,54 +53,57 @@ class _Step:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def finished_runs(instance: dg.DagsterInstance, choice: RunChoice, most: int) -> Iterator[dg.DagsterRun]:
-    """Runs that have ended, the newest first, `most` of them."""
-    wanted = dg.RunsFilter(
-        run_ids=list(choice.ids) or None,
-        tags={BACKFILL_TAG: choice.backfill} if choice.backfill else None,
-        created_after=choice.since,
-        created_before=choice.until,
+def finished_runs(instance: dg.DagsterInstance, selection: RunSelection, limit: int) -> Iterator[dg.DagsterRun]:
+    """Yield up to `limit` finished runs, newest first."""
+    filters = dg.RunsFilter(
+        run_ids=list(selection.ids) or None,
+        tags={BACKFILL_TAG: selection.backfill} if selection.backfill else None,
+        created_after=selection.since,
+        created_before=selection.until,
         statuses=_FINISHED,
     )
     cursor = None
-    while most > 0:
-        page = instance.get_run_records(wanted, limit=min(_RUNS_OF_A_PAGE, most), cursor=cursor)
+    while limit > 0:
+        page = instance.get_run_records(filters, limit=min(_RUNS_PER_PAGE, limit), cursor=cursor)
         yield from (record.dagster_run for record in page)
-        if len(page) < min(_RUNS_OF_A_PAGE, most):
+        if len(page) < min(_RUNS_PER_PAGE, limit):
             return
-        most -= len(page)
+        limit -= len(page)
         cursor = page[-1].dagster_run.run_id
 
 
 def step_rows(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dict[str, Any]]:
-    """The rows of a run for `timings.steps_table`: what it has made, and what it was to make and has not.
+    """Rows of a run for `timings.steps_table`: one per materialized or planned (asset, partition).
 
-    A step that failed and belongs to no asset has a row too, under its own name; one for each scene that it names.
+    A failed step that belongs to no asset has a row under its own name, or one for each scene that failed in it.
     """
     steps: dict[str, _Step] = {}
     planned: dict[tuple[str, str | None], str] = {}  # (asset, partition) -> step
     made: dict[tuple[str, str | None], dict[str, Any]] = {}
     ended = ""
     for event in _events(instance, run.run_id):
-        said, kind = event.dagster_event, event.get_dagster_event().event_type
-        if said is None:
+        details = event.dagster_event
+        if details is None:
             continue
+        kind = details.event_type
         if kind in (Kind.RUN_FAILURE, Kind.RUN_CANCELED):
-            error = getattr(said.event_specific_data, "error", None)
-            ended = sentence_of_error(error) if error else (said.message or "the run was canceled")
+            error = getattr(details.event_specific_data, "error", None)
+            ended = root_message(error) if error else (details.message or "the run was canceled")
         elif kind is Kind.ASSET_MATERIALIZATION_PLANNED:
-            planned[_asset(said), said.partition] = said.step_key or ""
+            planned[_asset(details), details.partition] = details.step_key or ""
         elif kind is Kind.ASSET_MATERIALIZATION:
-            made[_asset(said), said.partition] = _told(said) | {"step": said.step_key, "time": event.timestamp}
+            made[_asset(details), details.partition] = _figures(details) | {
+                "step": details.step_key,
+                "time": event.timestamp,
+            }
         else:
-            _note(steps.setdefault(said.step_key or "", _Step()), said, event.timestamp)
+            _update(steps.setdefault(details.step_key or "", _Step()), details, event.timestamp)
     of_step = {step: asset for (asset, _), step in planned.items()}
     rows = [
         _made_row(key, facts, steps.get(facts["step"] or "", _Step()), of_step.get(facts["step"] or ""), made)
         for key, facts in made.items()
     ]
-    began = bool(steps)
-    rows += [_missing_row(key, steps.get(step), ended, began) for key, step in planned.items() if key not in made]
+    rows += [_missing_row(key, steps.get(step), ended, bool(steps)) for key, step in planned.items() if key not in made]
     rows += [row for key, step in steps.items() if step.error and key not in of_step for row in _failed_rows(key, step)]
     common = {"run_id": run.run_id, "job": run.job_name, "backfill": run.tags.get(BACKFILL_TAG)}
     return [common | row for row in rows]
@@ -109,7 +112,7 @@ def step_rows(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dict[str
 def _events(instance: dg.DagsterInstance, run_id: str) -> Iterator[dg.EventLogEntry]:
     cursor, more = None, True
     while more:
-        page = instance.get_records_for_run(run_id, cursor, of_type=_KINDS, limit=_EVENTS_OF_A_PAGE)
+        page = instance.get_records_for_run(run_id, cursor, of_type=_KINDS, limit=_EVENTS_PER_PAGE)
         yield from (record.event_log_entry for record in page.records)
         cursor, more = page.cursor, page.has_more
 
@@ -118,7 +121,7 @@ def _asset(event: dg.DagsterEvent) -> str:
     return event.asset_key.to_user_string() if event.asset_key else ""
 
 
-def _note(step: _Step, event: dg.DagsterEvent, time: float) -> None:
+def _update(step: _Step, event: dg.DagsterEvent, time: float) -> None:
     if event.event_type is Kind.STEP_START:
         step.started = time
     elif event.event_type is Kind.STEP_UP_FOR_RETRY:
@@ -127,11 +130,11 @@ def _note(step: _Step, event: dg.DagsterEvent, time: float) -> None:
         step.ended, step.succeeded = time, True
     elif event.event_type is Kind.STEP_FAILURE:
         data = event.step_failure_data
-        step.ended, step.error, step.failed = time, sentence_of_step(data), failed_partitions(data)
+        step.ended, step.error, step.failed = time, failure_message(data), failed_partitions(data)
 
 
-def _told(event: dg.DagsterEvent) -> dict[str, Any]:
-    """What the metadata of a materialization say that the table keeps."""
+def _figures(event: dg.DagsterEvent) -> dict[str, Any]:
+    """The metadata of a materialization that become columns of the table."""
     metadata: dict[str, Any] = {
         name: value.value for name, value in event.step_materialization_data.materialization.metadata.items()
     }
@@ -163,21 +166,21 @@ def _made_row(
     asset_of_step: str | None,
     made: dict[tuple[str, str | None], dict[str, Any]],
 ) -> dict[str, Any]:
-    """What was made; of what was not measured, the whole step's time, if it has made nothing else."""
+    """Row of a materialization; without figures of its own it has the time of its step, if it is the only one in it."""
     alone = sum(other["step"] == facts["step"] for other in made.values()) == 1
     times = _times(step) if alone else {"attempts": step.attempts}
     started = facts["time"] - facts["seconds"] if "seconds" in facts else facts["time"]
     within = asset_of_step if asset_of_step != key[0] else None
-    told = {name: value for name, value in facts.items() if name not in ("step", "time")}
-    return {"asset": key[0], "scene": key[1], "result": "ok", "within": within} | times | {"started": started} | told
+    figures = {name: value for name, value in facts.items() if name not in ("step", "time")}
+    return {"asset": key[0], "scene": key[1], "result": "ok", "within": within} | times | {"started": started} | figures
 
 
-def _missing_row(key: tuple[str, str | None], step: _Step | None, ended: str, began: bool) -> dict[str, Any]:
-    """What was planned and not made: failed, as all of a run that could not begin; or skipped after another failure."""
+def _missing_row(key: tuple[str, str | None], step: _Step | None, ended: str, run_started: bool) -> dict[str, Any]:
+    """Row of a planned materialization that is missing: it failed, or it was skipped after another failure."""
     row: dict[str, Any] = {"asset": key[0], "scene": key[1], "started": None}
     if step is None:
-        return row | ({"result": "skipped"} if began else {"result": "failed", "error": ended})
-    if step.failed:  # several at once: nobody knows how long each has taken
+        return row | ({"result": "skipped"} if run_started else {"result": "failed", "error": ended})
+    if step.failed:  # several partitions in one step: their times are not known one by one
         why = step.failed.get(key[1] or "")
         return row | {"result": "failed" if why else "skipped", "error": why, "started": step.started}
     if step.succeeded:

@@ -1,15 +1,14 @@
-"""Telling somebody of failed runs: a sensor, and who is told. By default the log; a webhook, or what users bring."""
+"""Notifications of failed runs: a run failure sensor, and the notifiers that it calls (log, webhook, custom)."""
 
 import logging
-import time
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import dagster as dg
 
 from darts_assets.errors import DartsError, SettingsError
-from darts_assets.orchestration.core.failure_messages import sentence_of_error, sentence_of_step
+from darts_assets.orchestration.core.error_handling import failure_message, root_message
 from darts_assets.settings import Settings
 
 SENSOR = "failed_runs"
@@ -17,27 +16,27 @@ SENSOR = "failed_runs"
 _PARTITION, _FIRST, _LAST = (
     "dagster/partition", "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 )  # fmt: skip
-_MOST_SECONDS_BETWEEN = 5.0
-_SILENT = logging.getLogger("urllib3.connectionpool")  # for debugging, it logs each request with its URL
-_MAY_PASS = {408, 425, 429}  # and all of 500 and above
+_RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
+_LOGGERS_WITH_URLS = [logging.getLogger(f"urllib3.{name}") for name in ("connectionpool", "util.retry")]
+_LONGEST_PAUSE = 5  # seconds between two requests, also where Retry-After asks for more
 
 
 class NotifyError(DartsError):
-    """Somebody could not be told; the text says who, and why not, without a secret."""
+    """A notification was not delivered; the message gives the service and the reason, without the webhook's URL."""
 
 
 @dataclass(frozen=True)
 class FailedRun:
-    """What is told of a run that failed.
+    """Summary of a failed run.
 
     Attributes:
-        run_id: of Dagster.
-        job: its name.
-        partition: scene or chunk; `first...last` of a range; None without.
-        step: the step that failed first; None if the run did not come so far.
-        error: why, in a sentence.
-        other_steps: steps that failed as well.
-        link: to the run in Dagster's UI, if that is known.
+        run_id: Dagster run id.
+        job: job name.
+        partition: scene or chunk; `first...last` for a partition range; None for an unpartitioned run.
+        step: the step that failed first; None if the run failed before its first step.
+        error: reason, in one sentence.
+        other_steps: further failed steps.
+        link: URL of the run in Dagster's UI; None if the UI's URL is not configured.
     """
 
     run_id: str
@@ -50,7 +49,7 @@ class FailedRun:
 
     @property
     def text(self) -> str:
-        """All of it in a sentence or two."""
+        """The summary as one or two sentences."""
         where = f"{self.step} of {self.job}" if self.step else self.job
         of = f" for {self.partition}" if self.partition else ""
         others = f" {', '.join(self.other_steps)} failed as well." if self.other_steps else ""
@@ -58,19 +57,19 @@ class FailedRun:
 
 
 class Notifier(Protocol):
-    """Tells somebody. Pass one of your own to `build_defs(notifier=...)`."""
+    """Receives failed runs. Pass a custom one as `build_defs(notifier=...)`."""
 
     def notify(self, failed: FailedRun, log: logging.Logger) -> None:
-        """Tell of a failed run; `log` is the sensor's.
+        """Report a failed run; `log` is the sensor's logger.
 
         Raises:
-            NotifyError: if that was not possible; the sensor does not try again.
+            NotifyError: if the notification cannot be delivered; the sensor does not repeat it.
         """
 
 
 @dataclass(frozen=True)
 class LogNotifier:
-    """Tells the log of the sensor's ticks."""
+    """Writes failed runs to the log of the sensor."""
 
     def notify(self, failed: FailedRun, log: logging.Logger) -> None:
         """Log an error."""
@@ -79,15 +78,14 @@ class LogNotifier:
 
 @dataclass(frozen=True)
 class WebhookNotifier:
-    """Posts JSON: the fields of `FailedRun`, and `text`, which Slack, Mattermost and their like show.
+    """Posts the fields of `FailedRun` as JSON, and `text`, which Slack, Mattermost and similar services display.
 
     Attributes:
-        url: a secret: whoever has it may post.
-        timeout: seconds that a request may wait, for the connection and for the answer. A tick tells of five runs at
-            most and has a minute.
-        attempts: requests, if the service is not there or has too much to do.
-        pause: seconds before the second request; each further pause is twice as long. `Retry-After` goes before it,
-            up to five seconds.
+        url: secret URL of the webhook.
+        timeout: seconds for the connection and for the response. A tick reports up to five runs and lasts one minute.
+        attempts: number of requests if the service is down or overloaded.
+        pause: seconds before the second request, doubled for each further one; `Retry-After` replaces it. Both are
+            limited to five seconds.
     """
 
     url: str = field(repr=False)
@@ -98,84 +96,76 @@ class WebhookNotifier:
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SettingsError("the webhook (DARTS_NOTIFY_WEBHOOK) is no URL; https://... was expected")
+            raise SettingsError("DARTS_NOTIFY_WEBHOOK is not a valid URL: expected https://...")
 
     @property
     def service(self) -> str:
-        """The service's name for messages."""
+        """Host name of the webhook, for messages."""
         return urlsplit(self.url).hostname or ""
 
     def notify(self, failed: FailedRun, log: logging.Logger) -> None:
-        """Post, and log what was posted, so that it is not lost where nobody listens."""
+        """Log the failed run, then post it.
+
+        Raises:
+            NotifyError: after the last attempt.
+        """
         log.error(failed.text)
-        body = {
-            "text": failed.text,
-            "run_id": failed.run_id,
-            "job": failed.job,
-            "partition": failed.partition,
-            "step": failed.step,
-            "error": failed.error,
-            "other_steps": list(failed.other_steps),
-            "link": failed.link,
-        }
-        pause, said = self.pause, ""
-        for attempt in range(1, self.attempts + 1):
-            said, again, asked = self._post(body)
-            if not said:
-                log.info(f"{self.service} was told of run {failed.run_id}")
-                return
-            log.warning(f"{self.service}, attempt {attempt} of {self.attempts}: {said}")
-            if not again:
-                break
-            if attempt < self.attempts:
-                time.sleep(min(asked if asked is not None else pause, _MOST_SECONDS_BETWEEN))
-                pause *= 2
-        raise NotifyError(f"{self.service} could not be told of run {failed.run_id}: {said}")
+        reason = self._post(asdict(failed) | {"text": failed.text})
+        if reason:
+            raise NotifyError(f"{self.service} did not accept the notification of run {failed.run_id}: {reason}")
+        log.info(f"{self.service} accepted the notification of run {failed.run_id}")
 
-    def _post(self, body: dict[str, Any]) -> tuple[str, bool, float | None]:
-        """What went wrong (empty: nothing), whether it may pass, and the seconds that the service asks to wait."""
-        import requests
+    def _post(self, body: dict[str, object]) -> str:
+        """Post `body`; returns the reason of a failure, without the URL, or an empty string."""
+        import urllib3
 
-        _SILENT.addFilter(_no_debugging)
+        retries = urllib3.Retry(
+            total=self.attempts - 1,
+            allowed_methods=None,  # a repeated notification does no harm
+            status_forcelist=_RETRIED_STATUSES,
+            raise_on_status=False,
+            backoff_factor=self.pause,
+            backoff_max=_LONGEST_PAUSE,
+            retry_after_max=_LONGEST_PAUSE,
+        )
+        for logger in _LOGGERS_WITH_URLS:
+            logger.addFilter(_drop)
         try:
-            # Redirections are not followed: they would turn the POST into a GET, which says nothing.
-            answer = requests.post(self.url, json=body, timeout=self.timeout, allow_redirects=False, stream=True)
-        except requests.Timeout:
-            return f"no answer in {self.timeout:g} s", True, None
-        except requests.ConnectionError:  # its words repeat the URL
-            return "no connection", True, None
-        except requests.RequestException as error:
-            return type(error).__name__, False, None
+            # A redirect is not followed: it would turn the POST into a GET.
+            with urllib3.PoolManager(timeout=self.timeout, retries=retries) as http:
+                status = http.request("POST", self.url, json=body, redirect=False).status
+        except urllib3.exceptions.MaxRetryError as error:
+            refused = isinstance(error.reason, urllib3.exceptions.NewConnectionError)  # also a ConnectTimeoutError
+            timed_out = isinstance(error.reason, urllib3.exceptions.TimeoutError) and not refused
+            return f"no response within {self.timeout:g} s" if timed_out else "no connection"
+        except urllib3.exceptions.HTTPError as error:
+            return type(error).__name__
         finally:
-            _SILENT.removeFilter(_no_debugging)
-        with answer:
-            if 200 <= answer.status_code < 300:
-                return "", False, None
-            asked = answer.headers.get("Retry-After", "")
-            again = answer.status_code >= 500 or answer.status_code in _MAY_PASS
-            return f"HTTP {answer.status_code}", again, float(asked) if asked.isdigit() else None
+            for logger in _LOGGERS_WITH_URLS:
+                logger.removeFilter(_drop)
+        return "" if 200 <= status < 300 else f"HTTP {status}"
 
 
-def _no_debugging(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.DEBUG
+def _drop(record: logging.LogRecord) -> bool:
+    return False
 
 
 def build_notifier(current: Settings) -> Notifier:
-    """Who is told by the settings.
+    """The notifier of the settings: a webhook if one is set, else the log.
 
     Raises:
-        SettingsError: if the webhook is no URL.
+        SettingsError: if the webhook is not a valid URL.
     """
     return WebhookNotifier(current.notify_webhook.get_secret_value()) if current.notify_webhook else LogNotifier()
 
 
 def build_failure_sensor(ui_url: str | None, *, running: bool, interval: int = 30) -> dg.SensorDefinition:
-    """The sensor that tells of the failed runs of this code location, of each once.
+    """Sensor that reports each failed run of this code location once.
 
     Args:
-        ui_url: of Dagster's UI, for links.
-        running: whether it runs until somebody stops it, instead of waiting to be started.
-        interval: seconds between its ticks, at least.
+        ui_url: base URL of Dagster's UI, for links.
+        running: whether the sensor is on by default.
+        interval: minimum number of seconds between two ticks.
     """
     status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
 
@@ -184,30 +174,29 @@ def build_failure_sensor(ui_url: str | None, *, running: bool, interval: int = 3
         minimum_interval_seconds=interval,
         default_status=status,
         monitor_all_code_locations=False,
-        description="Tells of failed runs: the log, and the webhook (DARTS_NOTIFY_WEBHOOK) if there is one.",
+        description="Reports failed runs to the log and, if set, to the webhook DARTS_NOTIFY_WEBHOOK.",
     )
     def failed_runs(context: dg.RunFailureSensorContext, notifier: dg.ResourceParam[Notifier]) -> None:
-        """Tell of one failed run."""
-        notifier.notify(failed_run(context, ui_url), context.log)
+        notifier.notify(summarize_failure(context, ui_url), context.log)
 
     return failed_runs
 
 
-def failed_run(context: dg.RunFailureSensorContext, ui_url: str | None) -> FailedRun:
-    """What there is to tell of the run that a sensor looks at."""
+def summarize_failure(context: dg.RunFailureSensorContext, ui_url: str | None) -> FailedRun:
+    """Summary of the failed run of a sensor context."""
     run, steps = context.dagster_run, context.get_step_failure_events()
     ends = [run.tags[tag] for tag in (_FIRST, _LAST) if tag in run.tags]
     if steps:
-        error = sentence_of_step(steps[0].step_failure_data)
+        reason = failure_message(steps[0].step_failure_data)
     else:
-        noted = getattr(context.failure_event.event_specific_data, "error", None)
-        error = sentence_of_error(noted) if noted else (context.failure_event.message or "it did not begin")
+        error = getattr(context.failure_event.event_specific_data, "error", None)
+        reason = root_message(error) if error else (context.failure_event.message or "the run did not start")
     return FailedRun(
         run_id=run.run_id,
         job=run.job_name,
         partition=run.tags.get(_PARTITION) or "...".join(dict.fromkeys(ends)) or None,
         step=steps[0].step_key if steps else None,
-        error=error,
+        error=reason,
         other_steps=tuple(str(step.step_key) for step in steps[1:]),
         link=f"{ui_url.rstrip('/')}/runs/{run.run_id}" if ui_url else None,
     )

@@ -4,11 +4,11 @@ import dagster as dg
 
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.scene_chain.auxiliary import build_auxiliary
-from darts_assets.orchestration.scene_chain.polygons import build_polygons
-from darts_assets.orchestration.scene_chain.preprocessed_tile import build_preprocessed_tile
+from darts_assets.orchestration.scene_chain.polygons import build_polygon_checks, build_polygons
+from darts_assets.orchestration.scene_chain.preprocessed_tile import build_preprocessed_tile, build_tile_checks
 from darts_assets.orchestration.scene_chain.products import build_products
-from darts_assets.orchestration.scene_chain.raw_scene import build_raw_scene
-from darts_assets.orchestration.scene_chain.segmentation import build_segmentation
+from darts_assets.orchestration.scene_chain.raw_scene import build_raw_scene, build_raw_scene_checks
+from darts_assets.orchestration.scene_chain.segmentation import build_segmentation, build_segmentation_checks
 
 
 def build_chain(family: SceneFamily, scenes_per_run: int = 1) -> list[dg.AssetsDefinition]:
@@ -23,4 +23,14 @@ def build_chain(family: SceneFamily, scenes_per_run: int = 1) -> list[dg.AssetsD
         build_segmentation(family, scenes_per_run),
         build_polygons(family),
         build_products(family),
+    ]
+
+
+def build_checks(family: SceneFamily) -> list[dg.AssetChecksDefinition]:
+    """The checks of a family's chain."""
+    return [
+        build_raw_scene_checks(family),
+        build_tile_checks(family),
+        build_segmentation_checks(family),
+        build_polygon_checks(family),
     ]

@@ -7,13 +7,11 @@ import dagster as dg
 from darts_assets.orchestration.auxiliary.chunk_materializations import fill_and_record
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata
-from darts_assets.orchestration.core.models import Models
+from darts_assets.orchestration.core.metadata import as_metadata, provenance
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, SceneFamily
 from darts_assets.orchestration.core.pod_resources import POOLS
-from darts_assets.orchestration.core.provenance import provenance
-from darts_assets.orchestration.core.raw_scene_store import RawScenes
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.resources import Models
+from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.core.step_metrics import measured
 
 CODE_VERSION = "1"

@@ -11,15 +11,13 @@ from urllib.parse import urlsplit
 import dagster as dg
 import xarray as xr
 
-from darts_assets.orchestration.core import previews
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.metadata import as_metadata, data_version, detection_preview, provenance
 from darts_assets.orchestration.core.partitions import SceneFamily
-from darts_assets.orchestration.core.provenance import data_version, provenance
 from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.core.step_metrics import measured
-from darts_assets.orchestration.scene_chain import column_schemas
+from darts_assets.orchestration.scene_chain.polygons import COLUMNS
 from darts_assets.scene import Scene
 from darts_assets.stores.publish import Version
 
@@ -51,7 +49,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
         **family.asset("products"),
         kinds={"cog", "geopackage"},
         code_version=CODE_VERSION,
-        metadata=column_schemas.COLUMNS,
+        metadata=COLUMNS,
         ins={
             "vectors": dg.AssetIn(family.key("polygons"), input_manager_key="vectors"),
             "probabilities": dg.AssetIn(family.key("segmentation"), input_manager_key="tiles"),
@@ -105,7 +103,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
             "files": names,
             "objects": len(vectors["segments"]),
             **{name: dg.MetadataValue.path(f"{version.location.url}/{name}") for name in _LINKED if name in names},
-            **previews.of_detections(preview, geobox_of(tile), len(vectors["segments"])),
+            **detection_preview(preview, geobox_of(tile), len(vectors["segments"])),
             "provenance": facts,
         }
         return dg.MaterializeResult(metadata=as_metadata(metadata), data_version=dg.DataVersion(facts["data_version"]))

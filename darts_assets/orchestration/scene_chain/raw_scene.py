@@ -1,21 +1,20 @@
 """`raw_scene`: the digital numbers of a scene, fetched once, band by band as they are asked for."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import dagster as dg
 
 from darts_assets.bands import OPTICAL, VISIBLE_NIR
-from darts_assets.orchestration.core import previews
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata
-from darts_assets.orchestration.core.models import Models
+from darts_assets.orchestration.core.metadata import as_metadata, location_preview, provenance
 from darts_assets.orchestration.core.partitions import SceneFamily
-from darts_assets.orchestration.core.provenance import provenance
-from darts_assets.orchestration.core.raw_scene_store import RawScenes, quality_bands
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.pod_resources import op_tags
+from darts_assets.orchestration.core.resources import Models
+from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry, quality_bands
 from darts_assets.orchestration.core.step_metrics import measured
+from darts_assets.orchestration.scene_chain.check_evaluation import Verdict, check_spec, evaluate
 from darts_assets.scene import Scene
 
 CODE_VERSION = "1"
@@ -78,7 +77,7 @@ def keep_raw_scene(
     if not raw.enabled:
         grid = raw.grid_at_source(family, scene)
         log(f"{scene.id}: the raw store is off; checked its files and kept nothing")
-        metadata |= previews.of_location(scene, grid)
+        metadata |= location_preview(scene, grid)
         return KeptScene([], metadata | {"stored": False, "shape": str(tuple(grid.shape))}, facts["data_version"])
     kept = {} if config.force else raw.kept(scene)
     missing = [name for name in wanted if name not in kept]
@@ -87,7 +86,7 @@ def keep_raw_scene(
     if missing:
         metadata |= raw.fetch(family, scene, missing, {"provenance": facts}, log)
     metadata |= {"path": dg.MetadataValue.path(raw.place(scene).location.url)}
-    metadata |= previews.of_location(scene, raw.geobox(family, scene))
+    metadata |= location_preview(scene, raw.geobox(family, scene))
     return KeptScene(missing, metadata, facts["data_version"])
 
 
@@ -116,3 +115,70 @@ def build_raw_scene(family: SceneFamily) -> dg.AssetsDefinition:
         return dg.MaterializeResult(metadata=as_metadata(kept.metadata), data_version=dg.DataVersion(kept.data_version))
 
     return raw_scene
+
+
+class RawSceneChecksConfig(dg.Config):
+    """What a raw scene must be like.
+
+    Attributes:
+        least_coverage: fraction of the pixels that should hold data.
+        coverage_spread: by how much the optical bands' fractions may differ.
+    """
+
+    least_coverage: float = 0.05
+    coverage_spread: float = 0.01
+
+
+def build_raw_scene_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
+    """The checks of a family's raw scenes."""
+    specs = [
+        check_spec(
+            family, "raw_scene", "bands_complete",
+            "Every band that the models need is there, on the scene's grid, and not the same number everywhere.",
+            blocking=True,
+        ),
+        check_spec(
+            family, "raw_scene", "scene_coverage", "Enough of the scene holds data, and all bands the same part of it."
+        ),
+    ]  # fmt: skip
+
+    @dg.multi_asset_check(
+        name=f"{family.name}__raw_scene_checks", specs=specs, can_subset=True, op_tags=op_tags("check")
+    )
+    def raw_scene_checks(
+        context: dg.AssetCheckExecutionContext,
+        config: RawSceneChecksConfig,
+        scenes: SceneRegistry,
+        raw: RawScenes,
+        models: Models,
+    ) -> Iterator[Any]:
+        def judge(name: str) -> Mapping[str, Verdict]:
+            from darts_assets.sources.rasters.completeness import band_faults, coverage_faults
+            from darts_assets.stores.tiles import read_geobox, read_shapes, read_statistics
+
+            scene = scenes.scene(family, name)
+            if not raw.enabled:
+                nothing = "the raw store is off: the files at the source were checked, nothing was kept"
+                return {spec.name: Verdict((), nothing) for spec in specs}
+            place = raw.place(scene)
+            wanted = {*VISIBLE_NIR, *models.bands}
+            needed = [*(band for band in OPTICAL if band in wanted), *quality_bands(scene)]
+            shapes, statistics = read_shapes(place), read_statistics(place)
+            rows, columns = read_geobox(place).shape
+            coverage = place.require().metadata["coverage"]
+            return {
+                "bands_complete": Verdict(
+                    band_faults(needed, shapes, (rows, columns), statistics),
+                    f"{', '.join(shapes)}, {rows} x {columns} pixels each",
+                    {"digital_numbers": {band: [found.low, found.high] for band, found in statistics.items()}},
+                ),
+                "scene_coverage": Verdict(
+                    coverage_faults(coverage, config.least_coverage, config.coverage_spread),
+                    f"{100 * coverage['red']:.1f} % of the scene holds data",
+                    {"coverage": coverage},
+                ),
+            }
+
+        yield from evaluate(context, family, specs, judge)
+
+    return raw_scene_checks

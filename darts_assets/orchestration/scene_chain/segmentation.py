@@ -1,20 +1,23 @@
 """`segmentation`: probabilities of thaw slumps, by an ensemble of models over a sliding window."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from darts_assets.errors import DartsError
 from darts_assets.model.segmentation_parameters import PrecisionSetting
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.io_managers import TilesOfRun, keep_tile
-from darts_assets.orchestration.core.metadata import as_metadata
-from darts_assets.orchestration.core.models import Models
-from darts_assets.orchestration.core.multi_partition import beta_policies, one_by_one, partitions_per_run
+from darts_assets.orchestration.core.metadata import as_metadata, provenance
+from darts_assets.orchestration.core.multi_partition import beta_policies, materialize_each, partitions_per_run
 from darts_assets.orchestration.core.partitions import SceneFamily
-from darts_assets.orchestration.core.provenance import provenance
-from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.scene_chain.checks.segmentation_checks import require_valid
+from darts_assets.orchestration.core.pod_resources import op_tags
+from darts_assets.orchestration.core.resources import Models, Store
+from darts_assets.orchestration.scene_chain.check_evaluation import Verdict, check_spec, evaluate, evaluation
+
+if TYPE_CHECKING:
+    from darts_assets.stores.statistics import BandStatistics
 
 CODE_VERSION = "1"
 
@@ -88,6 +91,82 @@ def build_segmentation(family: SceneFamily, scenes_per_run: int = 1) -> dg.Asset
             said = as_metadata({"models": parameters["models"], "config": config.model_dump(), "provenance": facts})
             return dg.MaterializeResult(metadata={**said, **kept}, data_version=dg.DataVersion(facts["data_version"]))
 
-        yield from one_by_one(context, segmented)
+        yield from materialize_each(context, segmented)
 
     return segmentation
+
+
+VALID, PLAUSIBLE = "probabilities_valid", "probabilities_plausible"
+
+
+class SegmentationChecksConfig(dg.Config):
+    """What probabilities must be like.
+
+    Attributes:
+        certain: fraction of the pixels with data of which at most 99 % or more should be said.
+        slumps: fraction of them of which at most more than 50 % should be said.
+    """
+
+    certain: float = 0.5
+    slumps: float = 0.3
+
+
+def build_segmentation_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
+    """The checks of a family's segmentations."""
+    specs = _specs(family)
+
+    @dg.multi_asset_check(
+        name=f"{family.name}__segmentation_checks", specs=specs, can_subset=True, op_tags=op_tags("check")
+    )
+    def segmentation_checks(
+        context: dg.AssetCheckExecutionContext, config: SegmentationChecksConfig, store: Store
+    ) -> Iterator[Any]:
+        yield from evaluate(context, family, specs, lambda scene: _verdicts(family, store, scene, config))
+
+    return segmentation_checks
+
+
+def require_valid(context: dg.AssetExecutionContext, family: SceneFamily, store: Store, scene: str) -> None:
+    """Evaluate and record the checks of a scene, with their default config, within the step that has written it.
+
+    Raises:
+        DartsError: if the probabilities cannot be used.
+    """
+    verdicts = _verdicts(family, store, scene, SegmentationChecksConfig())
+    for spec in _specs(family):
+        context.log_event(evaluation(spec, scene, verdicts[spec.name]))
+    if verdicts[VALID].faults:
+        raise DartsError(f"{scene}: {verdicts[VALID].said}")
+
+
+def _specs(family: SceneFamily) -> list[dg.AssetCheckSpec]:
+    return [
+        check_spec(
+            family, "segmentation", VALID,
+            "Probabilities are between 0 and 1, and there are some where the scene has data.", blocking=True,
+        ),
+        check_spec(
+            family, "segmentation", PLAUSIBLE,
+            "Every pixel with data has a probability, and the model is neither saturated nor blind.",
+        ),
+    ]  # fmt: skip
+
+
+def _verdicts(family: SceneFamily, store: Store, scene: str, config: SegmentationChecksConfig) -> Mapping[str, Verdict]:
+    from darts_assets.model.sanity import probability_errors, probability_warnings
+    from darts_assets.stores.tiles import read_statistics
+
+    def statistics(step: str) -> "dict[str, BandStatistics]":
+        return read_statistics(store.place("tiles", *family.key(step).path, f"{scene}.zarr"))
+
+    with_data = statistics("preprocessed_tile")["red"].pixels
+    bands = statistics("segmentation")
+    errors = [fault for name, found in bands.items() for fault in probability_errors(name, found, with_data)]
+    warned = [
+        fault
+        for name, found in bands.items()
+        for fault in probability_warnings(name, found, with_data, config.certain, config.slumps)
+    ]
+    spread = {name: [found.low, found.high] for name, found in bands.items()}
+    said = "; ".join(f"{name} from {low:.3f} to {high:.3f}" for name, (low, high) in spread.items())
+    return {VALID: Verdict(errors, said, {"range": spread}), PLAUSIBLE: Verdict(warned, said)}

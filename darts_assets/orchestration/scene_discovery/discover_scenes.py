@@ -7,8 +7,8 @@ import dagster as dg
 from pydantic import Field
 
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
-from darts_assets.orchestration.core.source_resources import SceneCatalogs
+from darts_assets.orchestration.core.resources import SceneCatalogs
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.discovery import DiscoveredScenes, find_and_register
 from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders, PlanetChoice, find_images
 from darts_assets.orchestration.scene_discovery.selection import SceneChoice, write_ids

@@ -14,8 +14,8 @@ from darts_assets.errors import SceneError
 from darts_assets.orchestration.core.dynamic_partitions import registered
 from darts_assets.orchestration.core.metadata import as_metadata, image_link
 from darts_assets.orchestration.core.partitions import SENTINEL2, SceneFamily
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
-from darts_assets.orchestration.core.source_resources import Provider, SceneCatalogs
+from darts_assets.orchestration.core.resources import Provider, SceneCatalogs
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.registration import Registered, register_stac_items
 from darts_assets.orchestration.scene_discovery.selection import (
     SceneChoice,

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from darts_assets.errors import SettingsError
 from darts_assets.orchestration.core.partitions import PLANET
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
-from darts_assets.orchestration.core.source_resources import SourceAccess
+from darts_assets.orchestration.core.resources import SourceAccess
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.discovery import DiscoveredScenes, items_of_ids, stored_item
 from darts_assets.orchestration.scene_discovery.registration import register_stac_items
 from darts_assets.orchestration.scene_discovery.selection import SelectionConfig, read_area

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from darts_assets.errors import DartsError, RasterError, SceneError
 from darts_assets.orchestration.core.deadline import Call, in_time
 from darts_assets.orchestration.core.partitions import PLANET
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders
 from darts_assets.orchestration.scene_discovery.sensor_base import (
     RETRY,

@@ -17,7 +17,7 @@ from darts_assets.orchestration.core.dynamic_partitions import registered
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import as_metadata
 from darts_assets.orchestration.core.partitions import FAMILIES, PLANET, SENTINEL2, SceneFamily
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 
 if TYPE_CHECKING:
     from darts_assets.scene import Scene

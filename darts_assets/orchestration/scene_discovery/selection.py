@@ -12,8 +12,7 @@ from pydantic import Field
 
 from darts_assets.errors import DartsError, SceneError, SettingsError, SourceUnavailableError, StoreError
 from darts_assets.geo.aoi import read_aoi
-from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.source_resources import Provider, SceneCatalogs, SourceAccess
+from darts_assets.orchestration.core.resources import Provider, SceneCatalogs, SourceAccess, Store
 from darts_assets.stores.location import StoreLocation
 
 if TYPE_CHECKING:

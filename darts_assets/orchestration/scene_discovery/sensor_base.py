@@ -12,11 +12,11 @@ from pydantic import BaseModel, ValidationError
 from darts_assets.orchestration.core.deadline import Call, T
 from darts_assets.orchestration.core.dynamic_partitions import materialized, with_runs
 from darts_assets.orchestration.core.partitions import STEPS, SceneFamily
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.registration import register_stac_items
 
 if TYPE_CHECKING:
-    from dagster._core.definitions.sensor_definition import RawSensorEvaluationFunction
+    from darts_assets.orchestration.core.dagster_compat import RawSensorEvaluationFunction
 
 C = TypeVar("C", bound=BaseModel)
 

@@ -12,8 +12,8 @@ import dagster as dg
 from darts_assets.errors import DartsError, SceneError
 from darts_assets.orchestration.core.deadline import Call, in_time
 from darts_assets.orchestration.core.partitions import SceneFamily
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
-from darts_assets.orchestration.core.source_resources import SceneCatalogs, SourceAccess
+from darts_assets.orchestration.core.resources import SceneCatalogs, SourceAccess
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.sensor_base import (
     RETRY,
     SceneRequest,

@@ -1,4 +1,4 @@
-"""The group `training`: the keys of its assets, and what these have in common."""
+"""Asset keys and shared functions of the group `training`."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -21,17 +21,17 @@ DATASET = dg.AssetKey(["training", "dataset"])
 MODEL = dg.AssetKey(["training", "model"])
 REPORT = dg.AssetKey(["training", "report"])
 
-SHOWN = 100
-"""Rows of a table, or names of a list, in the event log."""
+MAX_ROWS = 100
+"""Maximum number of rows or names in metadata."""
 
 
 class LabelsConfig(dg.Config):
-    """Where labels are, and what they are for.
+    """Label archive and name of the dataset.
 
     Attributes:
         labels: folder of a label archive.
-        match_prefix: whether outlines whose image id lost its last character are taken for the one image they fit.
-        dataset: name of the set.
+        match_prefix: assign outlines whose image id lacks its last character to the only image that it fits.
+        dataset: name of the dataset.
     """
 
     labels: str
@@ -48,30 +48,29 @@ class TrainingArguments(TypedDict):
     op_tags: dict[str, Any]
 
 
-def of_training(key: dg.AssetKey, needs: str = "") -> TrainingArguments:
-    """What the assets of the group have in common, as arguments of `dg.asset`.
+def training_asset(key: dg.AssetKey, needs: str = "") -> TrainingArguments:
+    """Shared arguments of `dg.asset`.
 
     Args:
-        key: of the asset.
-        needs: the row of `compute.NEEDS`; by default the one with the asset's name.
+        key: asset key.
+        needs: row of `pod_resources.NEEDS`; default: the last part of the key.
     """
     return {"key": key, "group_name": key.path[0], "owners": [OWNER], "op_tags": op_tags(needs or key.path[-1])}
 
 
-def materialized(said: Mapping[str, Any], facts: Mapping[str, Any]) -> dg.MaterializeResult[None]:
-    """The end of an asset that has written its output itself: what it says, and `provenance` of it."""
+def materialize_result(metadata: Mapping[str, Any], facts: Mapping[str, Any]) -> dg.MaterializeResult[None]:
+    """Result of an asset that wrote its own output, with the `provenance` in `facts`."""
     version = dg.DataVersion(facts["data_version"])
-    return dg.MaterializeResult(metadata=as_metadata({**said, "provenance": facts}), data_version=version)
+    return dg.MaterializeResult(metadata=as_metadata({**metadata, "provenance": facts}), data_version=version)
 
 
-def preprocessed(store: Store, family: SceneFamily, partition: str) -> "tuple[xr.Dataset, str]":
-    """A preprocessed tile, lazily, and its version.
+def read_preprocessed(store: Store, family: SceneFamily, partition: str) -> "tuple[xr.Dataset, str]":
+    """Preprocessed tile as a lazy dataset, and its data version.
 
-    There is no edge in the graph for that: what is selected downstream of a scene (`+`) is its map, not a training set
-    that the scene may be part of.
+    The asset graph has no edge for this input: a selection downstream of a scene (`+`) should not include training.
 
     Raises:
-        NotReadableError: if it has not been materialized.
+        NotReadableError: if the tile has not been materialized.
     """
     from darts_assets.stores.tiles import read_tile
 

@@ -1,4 +1,4 @@
-"""`training/planet_samples` and `training/dataset`: patches of one labelled image, and sets of the patches of many."""
+"""Assets `training/planet_samples` and `training/dataset`: patches of a labelled image, and datasets of patches."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,8 +7,8 @@ import dagster as dg
 
 from darts_assets.bands import FEATURES
 from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import provenance
 from darts_assets.orchestration.core.partitions import PLANET
-from darts_assets.orchestration.core.provenance import provenance
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.training.common import (
@@ -17,9 +17,9 @@ from darts_assets.orchestration.training.common import (
     PLANET_SAMPLES,
     SENTINEL2_SAMPLES,
     LabelsConfig,
-    materialized,
-    of_training,
-    preprocessed,
+    materialize_result,
+    read_preprocessed,
+    training_asset,
 )
 
 if TYPE_CHECKING:
@@ -30,16 +30,16 @@ CODE_VERSION = "1"
 
 
 class SamplesConfig(LabelsConfig):
-    """How images are cut.
+    """How images are cut into patches.
 
     Attributes:
-        regions: vector file of administrative regions (geoBoundaries ADM2); None: one region for all.
-        bands: of the patches, in this order.
-        patch_size: pixels of a patch's side.
-        overlap: pixels that neighbouring patches share.
-        min_visible: share of a patch that must not be ignored.
-        exclude_nan: drop patches in which a band lacks a value somewhere.
-        exclude_nopositive: drop patches without a slump.
+        regions: vector file of administrative regions (geoBoundaries ADM2); None: all images are in one region.
+        bands: bands of the patches, in this order.
+        patch_size: side of a patch in pixels.
+        overlap: overlap of neighbouring patches in pixels.
+        min_visible: minimum fraction of labelled (not ignored) pixels.
+        exclude_nan: drop patches with missing values in any band.
+        exclude_nopositive: drop patches without slumps.
     """
 
     regions: str | None = None
@@ -52,11 +52,11 @@ class SamplesConfig(LabelsConfig):
 
 
 class DatasetConfig(dg.Config):
-    """Which samples make a set.
+    """Selection of the samples of a dataset.
 
     Attributes:
-        dataset: name of the set.
-        samples: image ids; none: all that have been made.
+        dataset: name of the dataset.
+        samples: image ids; empty: all samples.
     """
 
     dataset: str = "default"
@@ -64,17 +64,17 @@ class DatasetConfig(dg.Config):
 
 
 def build_training_data() -> list[dg.AssetsDefinition]:
-    """The assets that make training sets."""
+    """The assets that build training datasets."""
     return [_planet_samples, _dataset]
 
 
 @dg.asset(
-    **of_training(PLANET_SAMPLES, "samples"),
+    **training_asset(PLANET_SAMPLES, "samples"),
     deps=[IMAGES],
     partitions_def=PLANET.partitions,
     kinds={"zarr"},
     code_version=CODE_VERSION,
-    description="Patches of a labelled Planet image, of its preprocessed tile (materialize that first).",
+    description="Patches of the preprocessed tile of a labelled Planet image. Materialize the tile first.",
 )
 @measured
 def _planet_samples(
@@ -86,11 +86,11 @@ def _planet_samples(
 
         flavour = flavour_of(store.root.child("training", config.dataset), image)
         builder = set_builder(store, config, [image], flavour, context.log.warning)
-        builder.archive.footprint(image)  # else nothing is known of it
-        tile, version = preprocessed(store, PLANET, image)
+        builder.archive.footprint(image)  # raises if the archive does not contain the image
+        tile, version = read_preprocessed(store, PLANET, image)
         record = builder.add(image, tile, inputs=version)
     facts = provenance(CODE_VERSION, config.model_dump(), preprocessed_tile=version, sample=record.fingerprint)
-    said = {
+    metadata = {
         "path": dg.MetadataValue.path(builder.store.sample(image).location.url),
         "flavour": flavour,
         "region": str(builder.regions.get(image, "none")),
@@ -99,15 +99,15 @@ def _planet_samples(
         "dropped": record.dropped,
         "left_out": list(builder.archive.problems),
     }
-    return materialized(said, facts)
+    return materialize_result(metadata, facts)
 
 
 @dg.asset(
-    **of_training(DATASET),
+    **training_asset(DATASET),
     deps=[PLANET_SAMPLES, SENTINEL2_SAMPLES],
     kinds={"zarr"},
     code_version=CODE_VERSION,
-    description="A set of the patches of many images, one array of inputs and one of labels.",
+    description="Patches of many images as one array of inputs and one of labels.",
 )
 @measured
 def _dataset(context: dg.AssetExecutionContext, config: DatasetConfig, store: Store) -> dg.MaterializeResult[None]:
@@ -119,7 +119,7 @@ def _dataset(context: dg.AssetExecutionContext, config: DatasetConfig, store: St
         summary = training_sets.assemble(config.samples or None)
         table = TrainingSet.open(summary.location).samples
     facts = provenance(CODE_VERSION, config.model_dump(), patches=summary.data_hash)
-    said: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "path": dg.MetadataValue.path(summary.location.url),
         "patches": summary.patches,
         "with_slumps": summary.positive,
@@ -128,13 +128,13 @@ def _dataset(context: dg.AssetExecutionContext, config: DatasetConfig, store: St
         "regions": dg.MetadataValue.table(_by_region(table)),
         "data_hash": summary.data_hash,
     }
-    return materialized(said, facts)
+    return materialize_result(metadata, facts)
 
 
 def set_builder(
     store: Store, config: SamplesConfig, images: Sequence[str], flavour: "Flavour", warn: Callable[[str], None]
 ) -> "SetBuilder":
-    """What makes the samples of some images; warns of labels that cannot be used."""
+    """Builder of the samples of `images`; calls `warn` for each unusable label."""
     import pandas as pd
 
     from darts_assets.training.label_cache import archive_of
@@ -143,16 +143,16 @@ def set_builder(
     from darts_assets.training.set_builder import SetBuilder
     from darts_assets.training.set_store import TrainingSetStore
 
-    kept = store.root.child("training", config.dataset, "labels")
-    archive = archive_of(images, config.labels, kept, match_prefix=config.match_prefix)
+    cache = store.root.child("training", config.dataset, "labels")
+    archive = archive_of(images, config.labels, cache, match_prefix=config.match_prefix)
     for problem in archive.problems:
         warn(problem)
     regions = pd.Series(dtype=str)
     footprints = archive.footprints.set_index("image_id")
     if config.regions and len(footprints):
         regions = regions_of(footprints, read_regions(config.regions, footprints))
-    cut = {"patch_size", "overlap", "min_visible", "exclude_nan", "exclude_nopositive"}
-    parameters = PatchParameters(bands=tuple(config.bands), **config.model_dump(include=cut))
+    names = {"patch_size", "overlap", "min_visible", "exclude_nan", "exclude_nopositive"}
+    parameters = PatchParameters(bands=tuple(config.bands), **config.model_dump(include=names))
     training_set = TrainingSetStore(store.root.child("training", config.dataset))
     return SetBuilder(archive, regions, training_set, parameters, flavour)
 

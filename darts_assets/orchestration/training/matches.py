@@ -1,7 +1,7 @@
-"""`training/matches` and `training/sentinel2_samples`: labels drawn on Planet images, on Sentinel-2 scenes.
+"""Assets `training/matches` and `training/sentinel2_samples`: labels of Planet images transferred to Sentinel-2 scenes.
 
-Which scene stands for which image is found first; its scenes are registered and preprocessed as any other; then each
-gives the patches of all images that it stands for.
+`matches` selects a scene for each labelled image. The scenes are registered and preprocessed like any other; then
+`sentinel2_samples` cuts the patches of all images that a scene is matched to.
 """
 
 from collections.abc import Sequence
@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import provenance
 from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2
-from darts_assets.orchestration.core.provenance import provenance
-from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.source_resources import Provider, SceneCatalogs
+from darts_assets.orchestration.core.resources import Provider, SceneCatalogs, Store
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.scene_discovery.selection import write_ids
 from darts_assets.orchestration.training.common import (
     MATCHES,
+    MAX_ROWS,
     SENTINEL2_SAMPLES,
-    SHOWN,
     LabelsConfig,
-    materialized,
-    of_training,
-    preprocessed,
+    materialize_result,
+    read_preprocessed,
+    training_asset,
 )
 from darts_assets.orchestration.training.dataset import SamplesConfig, set_builder
 
@@ -37,15 +36,15 @@ CODE_VERSION = "1"
 
 
 class MatchesConfig(LabelsConfig):
-    """Which scenes may stand for images.
+    """Limits of a match between a labelled image and a Sentinel-2 scene.
 
     Attributes:
-        source: `cdse` or `earth_search`; none: the one that `discover_scenes` would ask.
-        days: between image and scene, at most.
+        source: `cdse` or `earth_search`; None: the default of `discover_scenes`.
+        days: maximum number of days between image and scene.
         max_cloud_cover: percent.
-        min_overlap: share of the footprint that the scene covers.
-        refresh: ask the catalog again for what it has answered before.
-        write_ids: JSON file for the ids of the scenes, for `ids_file` of `discover_scenes`: a path, or `s3://`.
+        min_overlap: minimum fraction of the image footprint that the scene covers.
+        refresh: search the catalog again instead of using cached results.
+        write_ids: JSON file for the scene ids, as read by `ids_file` of `discover_scenes`: a path or `s3://...`.
     """
 
     source: str | None = None
@@ -57,25 +56,25 @@ class MatchesConfig(LabelsConfig):
 
 
 class MatchedSamplesConfig(SamplesConfig):
-    """How patches are cut from scenes that stand for images.
+    """How patches are cut from matched scenes.
 
     Attributes:
-        align: whether labels are moved by the shift between image and scene, where that can be measured.
+        align: shift labels by the measured offset between image and scene, where it can be measured.
     """
 
     align: bool = True
 
 
 def build_training_matched() -> list[dg.AssetsDefinition]:
-    """The assets that bring labels to Sentinel-2."""
+    """The assets that transfer labels to Sentinel-2 scenes."""
     return [_matches, _sentinel2_samples]
 
 
 @dg.asset(
-    **of_training(MATCHES),
+    **training_asset(MATCHES),
     kinds={"parquet"},
     code_version=CODE_VERSION,
-    description="For each labelled image the Sentinel-2 scene that shows the same ground best; all scores are kept.",
+    description="Best matching Sentinel-2 scene of each labelled image, and the scores of all candidates.",
 )
 @measured
 def _matches(
@@ -93,28 +92,28 @@ def _matches(
             catalog_name=provider, refresh=config.refresh,
             progress=lambda done, total: context.log.info(f"{done} of {total} footprints matched"),
         )  # fmt: skip
-        best, without = best_matches(scores), unmatched(footprints, scores)
+        best, unmatched_images = best_matches(scores), unmatched(footprints, scores)
         scene_ids = sorted(set(best.values()))
         if config.write_ids and scene_ids:
             write_ids(config.write_ids, scene_ids, store)
     facts = provenance(CODE_VERSION, config.model_dump(exclude={"refresh", "write_ids"}), matches=_version(best))
-    said = {
+    metadata = {
         "images": len(footprints),
         "matched": len(best),
-        "unmatched": without[:SHOWN],
-        "scenes": scene_ids[:SHOWN],
+        "unmatched": unmatched_images[:MAX_ROWS],
+        "scenes": scene_ids[:MAX_ROWS],
         **({"best": dg.MetadataValue.table(_rows(scores))} if best else {}),
     }
-    return materialized(said, facts)
+    return materialize_result(metadata, facts)
 
 
 @dg.asset(
-    **of_training(SENTINEL2_SAMPLES, "samples"),
+    **training_asset(SENTINEL2_SAMPLES, "samples"),
     deps=[MATCHES],
     partitions_def=SENTINEL2.partitions,
     kinds={"zarr"},
     code_version=CODE_VERSION,
-    description="Patches of all images that a Sentinel-2 scene stands for, of its preprocessed tile.",
+    description="Patches of the preprocessed tile of a Sentinel-2 scene, with the labels of all images matched to it.",
 )
 @measured
 def _sentinel2_samples(
@@ -127,52 +126,52 @@ def _sentinel2_samples(
         from darts_assets.training.matching import read_scores
 
         scores = read_scores(_cache(store, config.dataset))
-        mine = scores[scores["best"].astype(bool) & (scores["scene_id"] == scene)]
-        images = [str(name) for name in mine["image_id"]]
+        matched = scores[scores["best"].astype(bool) & (scores["scene_id"] == scene)]
+        images = [str(name) for name in matched["image_id"]]
         builder = set_builder(store, config, images, "sentinel2", context.log.warning)
         builder = builder if config.align else replace(builder, alignment=None)
-        tile, version = preprocessed(store, SENTINEL2, scene)
+        tile, version = read_preprocessed(store, SENTINEL2, scene)
         records = {}
-        for image, row in zip(images, mine.to_dict("records"), strict=True):
-            drawn_on, drawn_version = _drawn_on(store, image, builder.alignment.band if builder.alignment else None)
+        for image, row in zip(images, matched.to_dict("records"), strict=True):
+            image_band, image_version = _image_band(store, image, builder.alignment.band if builder.alignment else None)
             match = {name: float(row[name]) for name in ("score", "days", "cloud_cover", "overlap")}
-            inputs = f"{version} {drawn_version}"
-            records[image] = builder.add_matched(image, scene, tile, drawn_on, inputs, match)
+            inputs = f"{version} {image_version}"
+            records[image] = builder.add_matched(image, scene, tile, image_band, inputs, match)
     facts = provenance(
         CODE_VERSION, config.model_dump(), preprocessed_tile=version,
         **{image: record.fingerprint for image, record in records.items()},
     )  # fmt: skip
-    said: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "images": images,
         "patches": {image: record.patches for image, record in records.items()},
         "dropped": {image: record.dropped for image, record in records.items()},
     }
     if not images:
-        context.log.warning(f"{scene} stands for no image of the set {config.dataset}")
-    return materialized(said, facts)
+        context.log.warning(f"{scene} is not matched to any image of dataset {config.dataset}")
+    return materialize_result(metadata, facts)
 
 
 def _cache(store: Store, dataset: str) -> "StoreLocation":
     return store.root.child("training", dataset, "matches")
 
 
-def _provider(named: str | None, catalogs: SceneCatalogs) -> Provider:
+def _provider(source: str | None, catalogs: SceneCatalogs) -> Provider:
     from darts_assets.errors import SettingsError
 
-    if named is None:
+    if source is None:
         return catalogs.default()[0]
-    if named == "cdse":
+    if source == "cdse":
         return "cdse"
-    if named == "earth_search":
+    if source == "earth_search":
         return "earth_search"
-    raise SettingsError(f"source is {named!r}, expected cdse or earth_search")
+    raise SettingsError(f"source is {source!r}: expected cdse or earth_search")
 
 
-def _drawn_on(store: Store, image: str, band: str | None) -> "tuple[xr.DataArray | None, str]":
-    """The band of a Planet image that labels are aligned by, if the image has been preprocessed, and its version."""
+def _image_band(store: Store, image: str, band: str | None) -> "tuple[xr.DataArray | None, str]":
+    """Band of a preprocessed Planet image for alignment, with its version; (None, "") if it is not preprocessed."""
     if band is None or store.place("tiles", *PLANET.key("preprocessed_tile").path, f"{image}.zarr").manifest() is None:
         return None, ""
-    tile, version = preprocessed(store, PLANET, image)
+    tile, version = read_preprocessed(store, PLANET, image)
     return tile[band], version
 
 
@@ -181,7 +180,7 @@ def _version(best: dict[str, str]) -> str:
 
 
 def _rows(scores: "pd.DataFrame") -> Sequence[dg.TableRecord]:
-    best = scores[scores["best"].astype(bool)].head(SHOWN)
+    best = scores[scores["best"].astype(bool)].head(MAX_ROWS)
     columns = ["image_id", "scene_id", "cloud_cover", "overlap", "days", "score"]
     return [
         dg.TableRecord({name: row[name] if isinstance(row[name], str) else float(row[name]) for name in columns})

@@ -1,4 +1,4 @@
-"""`training/model` and `training/report`: a model fitted to a training set, and how good a model is on one."""
+"""Assets `training/model` and `training/report`: a trained model, and the evaluation of a model on a dataset."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,10 @@ import dagster as dg
 import obstore
 
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import picture
-from darts_assets.orchestration.core.provenance import provenance
+from darts_assets.orchestration.core.metadata import picture, provenance
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import measured
-from darts_assets.orchestration.training.common import DATASET, MODEL, REPORT, materialized, of_training
+from darts_assets.orchestration.training.common import DATASET, MODEL, REPORT, materialize_result, training_asset
 
 if TYPE_CHECKING:
     from darts_assets.training.fit.fit_parameters import FitParameters
@@ -28,28 +27,28 @@ class ModelConfig(dg.Config):
     """How a model is trained.
 
     Attributes:
-        dataset: name of the set.
-        name: of the model: it is written to `models/<name>.ckpt` of the store.
-        arch: of the architectures of `segmentation_models_pytorch`.
-        encoder_name: of its encoders.
-        encoder_weights: pretrained weights of the encoder, such as `imagenet`, which are downloaded.
-        architecture: more arguments of `segmentation_models_pytorch.create_model`.
-        losses: name of a loss (`bce dice focal jaccard lovasz tversky`) -> its weight in the sum.
-        augmentations: of `turn mirror brightness blur noise holes`.
-        split_by: what stays together in a fold: `region`, `sample` (an image), or nothing: `random`.
-        folds: into how many parts the set is divided; one of them validates.
-        fold: which one, from 0.
-        test: regions or samples kept out of all folds.
-        epochs: the most passes over the training part.
-        patience: epochs without a better `monitor` after which training stops.
-        monitor: which figure of the validation says what is better: `loss`, `iou`, `f1`, `auroc`.
-        batch_size: patches of a step.
-        learning_rate: the highest of the one-cycle schedule.
-        weight_decay: of AdamW.
-        seed: of everything random.
-        device: `auto`, `cpu`, `cuda` or an index.
+        dataset: name of the dataset.
+        name: name of the model, written to `models/<name>.ckpt` in the store.
+        arch: architecture of `segmentation_models_pytorch`.
+        encoder_name: encoder of `segmentation_models_pytorch`.
+        encoder_weights: pretrained encoder weights to download, for example `imagenet`; None: random.
+        architecture: further arguments of `segmentation_models_pytorch.create_model`.
+        losses: weights of the loss functions (`bce dice focal jaccard lovasz tversky`) in the sum.
+        augmentations: any of `turn mirror brightness blur noise holes`.
+        split_by: unit that is never divided between folds: `region`, `sample` (an image), or `random` (a patch).
+        folds: number of folds; one of them is used for validation.
+        fold: index of the validation fold, from 0.
+        test: regions or samples that are held out of all folds.
+        epochs: maximum number of epochs.
+        patience: epochs without improvement of `monitor` before training stops.
+        monitor: validation metric that selects the best epoch: `loss`, `iou`, `f1` or `auroc`.
+        batch_size: patches per step.
+        learning_rate: maximum of the one-cycle schedule.
+        weight_decay: weight decay of AdamW.
+        seed: seed of all random numbers.
+        device: `auto`, `cpu`, `cuda` or a device index.
         precision: `fp32`, or on a GPU `bf16` or `fp16`.
-        readers: threads that read patches ahead.
+        readers: number of threads that prefetch patches.
     """
 
     dataset: str = "default"
@@ -77,15 +76,15 @@ class ModelConfig(dg.Config):
 
 
 class ReportConfig(dg.Config):
-    """What is judged, and on what.
+    """Model and dataset of an evaluation.
 
     Attributes:
-        dataset: name of the set.
-        checkpoint: a path, `s3://bucket/key`, or the name of a model of the store.
-        part: of a set that the model was trained on: `validation`, `test`, `training` or `all`; of any other set
-            everything counts.
-        batch_size: patches that run at once.
-        device: `auto`, `cpu`, `cuda` or an index.
+        dataset: name of the dataset.
+        checkpoint: a path, `s3://bucket/key`, or the name of a model in the store.
+        part: part of the dataset that the model was trained on: `validation`, `test`, `training` or `all`. Any other
+            dataset is evaluated whole.
+        batch_size: patches per batch.
+        device: `auto`, `cpu`, `cuda` or a device index.
     """
 
     dataset: str = "default"
@@ -96,16 +95,16 @@ class ReportConfig(dg.Config):
 
 
 def build_training() -> list[dg.AssetsDefinition]:
-    """The assets that make and judge models."""
+    """The assets that train and evaluate models."""
     return [_model, _report]
 
 
 @dg.asset(
-    **of_training(MODEL),
+    **training_asset(MODEL),
     deps=[DATASET],
     kinds={"torch", "lightning"},
     code_version=CODE_VERSION,
-    description="A model trained on a set, as a checkpoint that the segmentation loads. Killed, it goes on.",
+    description="Model trained on a dataset, as a checkpoint for the segmentation. An interrupted training resumes.",
 )
 @measured
 def _model(context: dg.AssetExecutionContext, config: ModelConfig, store: Store) -> dg.MaterializeResult[None]:
@@ -125,12 +124,12 @@ def _model(context: dg.AssetExecutionContext, config: ModelConfig, store: Store)
         pictures = _fit_pictures(result, predictor, data)
         obstore.put(store.root.child("models").objects(), f"{config.name}.ckpt", result.header.path)
         forget_state(states.child(result.fingerprint))
-    shaping = config.model_dump(exclude={"device", "readers", "name"})
-    facts = provenance(CODE_VERSION, shaping, dataset=data.digest)
-    said = {
+    hyperparameters = config.model_dump(exclude={"device", "readers", "name"})
+    facts = provenance(CODE_VERSION, hyperparameters, dataset=data.digest)
+    metadata = {
         "path": dg.MetadataValue.path(target.url),
         **pictures,
-        **{name: _figures(one) for name, one in reports.items()},
+        **{name: _figures(evaluation) for name, evaluation in reports.items()},
         "epochs": len(result.history),
         "best_epoch": result.best + 1,
         "resumed_after": result.resumed,
@@ -138,15 +137,15 @@ def _model(context: dg.AssetExecutionContext, config: ModelConfig, store: Store)
         "history": [_rounded(epoch) for epoch in result.history],
         "sha256": result.header.sha256,
     }
-    return materialized(said, facts)
+    return materialize_result(metadata, facts)
 
 
 @dg.asset(
-    **of_training(REPORT),
+    **training_asset(REPORT),
     deps=[MODEL, DATASET],
     kinds={"torch"},
     code_version=CODE_VERSION,
-    description="How good a model is on a set: figures per region, reliability, best threshold.",
+    description="Evaluation of a model on a dataset: metrics per region, calibration, best threshold.",
 )
 @measured
 def _report(context: dg.AssetExecutionContext, config: ReportConfig, store: Store) -> dg.MaterializeResult[None]:
@@ -160,22 +159,22 @@ def _report(context: dg.AssetExecutionContext, config: ReportConfig, store: Stor
         header = read_header(local_checkpoint(config.checkpoint, store.root))
         numbers, trained_here = part_of(data, header.path, config.part)
         predictor = Predictor(header, data, config.device)
-        made = report(predictor, data, numbers, config.batch_size)
+        evaluation = report(predictor, data, numbers, config.batch_size)
         pictures = {
-            "reliability": picture(reliability_diagram(made)),
-            "thresholds": picture(threshold_curve(made)),
+            "reliability": picture(reliability_diagram(evaluation)),
+            "thresholds": picture(threshold_curve(evaluation)),
             **({"examples": picture(examples(predictor, data, numbers), photo=True)} if numbers else {}),
         }
     facts = provenance(
         CODE_VERSION, config.model_dump(exclude={"device", "batch_size"}), dataset=data.digest, model=header.sha256
     )
-    said = {
-        "part": config.part if trained_here else "all: the model was not trained on this set",
-        **_figures(made),
-        **({"regions": dg.MetadataValue.table(_rows(made.regions))} if made.regions else {}),
+    metadata = {
+        "part": config.part if trained_here else "all: the model was not trained on this dataset",
+        **_figures(evaluation),
+        **({"regions": dg.MetadataValue.table(_rows(evaluation.regions))} if evaluation.regions else {}),
         **pictures,
     }
-    return materialized(said, facts)
+    return materialize_result(metadata, facts)
 
 
 def _training_set(store: Store, name: str) -> "TrainingSet":
@@ -190,12 +189,12 @@ def _parameters(config: ModelConfig) -> "FitParameters":
     from darts_assets.training.fit.splits import SplitParameters
 
     network = {"arch", "encoder_name", "encoder_weights"}
-    apart = {"dataset", "name", "architecture", "split_by", "folds", "fold", "test", "augmentations"}
+    others = {"dataset", "name", "architecture", "split_by", "folds", "fold", "test", "augmentations"}
     return FitParameters(
         architecture={**config.model_dump(include=network), **config.architecture},
         augmentations=tuple(config.augmentations),
         split=SplitParameters(config.split_by, config.folds, config.fold, tuple(config.test), config.seed),
-        **config.model_dump(exclude=network | apart),
+        **config.model_dump(exclude=network | others),
     )
 
 
@@ -210,7 +209,7 @@ def _fit_pictures(result: "FitResult", predictor: "Predictor", data: "TrainingSe
 
 
 def _figures(report: "Report") -> dict[str, Any]:
-    """A report's numbers, JSON types; what is no number is None."""
+    """Metrics of a report as JSON types; NaN becomes None."""
     numbers = {
         **report.figures,
         "best_threshold": report.best_threshold,
@@ -225,5 +224,5 @@ def _rows(regions: Mapping[str, Mapping[str, float]]) -> Sequence[dg.TableRecord
 
 
 def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
-    """As people read them; counts stay as they are."""
+    """Metrics rounded for display."""
     return {name: round(value, 4) for name, value in figures.items()}

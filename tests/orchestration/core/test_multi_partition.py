@@ -7,7 +7,7 @@ import pytest
 
 from darts_assets.errors import RasterError, SourceUnavailableError
 from darts_assets.orchestration.core import error_handling
-from darts_assets.orchestration.core.multi_partition import one_by_one, partitions_per_run
+from darts_assets.orchestration.core.multi_partition import materialize_each, partitions_per_run
 
 PARTITIONS = dg.DynamicPartitionsDefinition(name="things")
 KEYS = ["a", "b", "c", "d"]
@@ -28,7 +28,7 @@ def run(instance: dg.DagsterInstance, make: Make, keys: list[str] = KEYS) -> dg.
             make(context, key)
             return dg.MaterializeResult(metadata={"key": key}, data_version=dg.DataVersion(f"version of {key}"))
 
-        yield from one_by_one(context, made)
+        yield from materialize_each(context, made)
 
     @dg.asset(partitions_def=PARTITIONS, deps=[thing])
     def after() -> None: ...
@@ -81,7 +81,7 @@ def test_whatever_goes_wrong_with_one_is_its_own_matter(instance: dg.DagsterInst
     assert recorded(result) == ["a", "c"]
     assert why(result) == "b: RasterError: b.tif: it is no raster; d: ZeroDivisionError: division by zero"
     log = [entry.message for entry in instance.all_logs(result.run_id) if entry.level == 40]
-    assert any("d: an error that nobody foresaw" in message and "Traceback" in message for message in log)
+    assert any("d: unexpected error" in message and "Traceback" in message for message in log)
 
 
 def test_what_may_pass_is_tried_again_and_nothing_else(

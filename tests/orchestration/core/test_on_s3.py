@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.bands import TCVIS
 from darts_assets.cubes import TcvisRasters, tcvis_spec
@@ -21,6 +20,7 @@ from darts_assets.orchestration.scene_discovery.selection import read_ids, write
 from darts_assets.orchestration.scene_discovery.watched_areas import Watch
 from darts_assets.settings import Settings
 from darts_assets.sources import S3Options
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 BOX = shapely.box(-139, 69, -138, 69.5)
 AREAS = 'version = 1\n[[areas]]\nname = "Peel"\naoi = "areas/peel.gpkg"\n'

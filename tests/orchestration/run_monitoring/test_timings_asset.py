@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata
-from darts_assets.orchestration.core.provenance import provenance
+from darts_assets.orchestration.core.metadata import as_metadata, provenance
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.run_monitoring.timings_asset import run_timings
@@ -192,7 +191,7 @@ def test_the_summary_and_the_chart(all_of_it: tuple[dict[str, Any], pd.DataFrame
     assert len(said["chart"]) < 100_000
 
 
-def test_runs_may_be_chosen(history: History) -> None:
+def test_selection_of_runs(history: History) -> None:
     runs = {run.run_id: run for run in history.instance.get_runs()}
     now = dt.datetime.now(dt.UTC)
     day, earlier = f"{now:%Y-%m-%d}", (now - dt.timedelta(hours=2)).isoformat(timespec="seconds")
@@ -208,11 +207,11 @@ def test_runs_may_be_chosen(history: History) -> None:
     assert table(until=earlier) == []
     season = [run_id for run_id, run in runs.items() if run.tags.get("dagster/backfill")]
     assert table(runs=season, max_runs=1, assets=["family/first"]) == [("family/first", "b")], "the newest"
-    assert "no step" in history.timings(until=earlier)[0]["summary"]
+    assert "No finished steps" in history.timings(until=earlier)[0]["summary"]
 
 
-def test_a_time_that_is_none(history: History) -> None:
-    with pytest.raises(dg.Failure, match="since is 'yesterday'; a day or a time such as 2026-07-01T12:00 was expected"):
+def test_invalid_time(history: History) -> None:
+    with pytest.raises(dg.Failure, match="since is 'yesterday': expected a date or a time such as 2026-07-01T12:00"):
         history.timings(since="yesterday")
 
 
@@ -220,7 +219,7 @@ def test_pages_are_followed(history: History, monkeypatch: pytest.MonkeyPatch) -
     from darts_assets.orchestration.run_monitoring import event_log
 
     whole = history.timings(assets=["family", "aux", "careless"])[1]
-    monkeypatch.setattr(event_log, "_RUNS_OF_A_PAGE", 2)
-    monkeypatch.setattr(event_log, "_EVENTS_OF_A_PAGE", 3)
+    monkeypatch.setattr(event_log, "_RUNS_PER_PAGE", 2)
+    monkeypatch.setattr(event_log, "_EVENTS_PER_PAGE", 3)
     paged = history.timings(assets=["family", "aux", "careless"])[1]
     pd.testing.assert_frame_equal(paged, whole)

@@ -11,9 +11,8 @@ from odc.geo.geobox import GeoBox
 
 from darts_assets.bands import FEATURES
 from darts_assets.orchestration.core.io_managers import TileIOManager
-from darts_assets.orchestration.core.models import Models
 from darts_assets.orchestration.core.partitions import SENTINEL2
-from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.resources import Models, Store
 from darts_assets.orchestration.scene_chain.segmentation import build_segmentation
 from darts_assets.stores.tiles import write_tile
 from darts_assets.tiles import TileStream, on_grid

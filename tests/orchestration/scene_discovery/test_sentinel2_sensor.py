@@ -14,18 +14,17 @@ import dagster as dg
 import geopandas as gpd
 import pytest
 import shapely
-from proxy import proxy_of
-from scene_feed import SceneFeed, scene
 
 from darts_assets.definitions import build_defs
 from darts_assets.errors import DartsError, SourceUnavailableError
 from darts_assets.orchestration.core.partitions import SENTINEL2
-from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.scene_registry import SceneRegistry
-from darts_assets.orchestration.core.source_resources import SceneCatalogs, SourceAccess
+from darts_assets.orchestration.core.resources import SceneCatalogs, SourceAccess, Store
+from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.watched_areas import Position, Watch
 from darts_assets.settings import Settings
 from darts_assets.sources.stac.scene_selection import Selection
+from tests.servers.network.http_proxy import proxy_of
+from tests.servers.stac_api.scene_feed import SceneFeed, scene
 
 NOW = dt.datetime.now(dt.UTC)
 FIRST = NOW - dt.timedelta(days=5)

@@ -9,17 +9,17 @@ from typing import Any
 import dagster as dg
 import geopandas as gpd
 import numpy as np
-import planet_deliveries as planet
 import pytest
 import shapely
 import zarr
-from asset_runs import failure, run, run_steps, said, warnings
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.orchestration.core.partitions import PLANET
 from darts_assets.orchestration.training.common import DATASET, IMAGES, PLANET_SAMPLES
 from darts_assets.settings import Settings
 from darts_assets.training.labelled_images import flavour_of
+from tests.e2e.asset_runs import failure, run, run_steps, said, warnings
+from tests.sample_data import planet_deliveries as planet
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 SIDE = 64
 LABELLED = (planet.SCENE, planet.ORTHOTILE, planet.EARLIER)
@@ -168,13 +168,13 @@ def test_what_cannot_be_used_is_named_and_the_others_go_on(tmp_path: Path) -> No
     named = "; ".join(warnings(workshop.instance, result))
     assert f"{planet.ORTHOTILE} is in 2 folders" in named
     assert planet.EARLIER in named
-    assert "2 of 4 labelled images are not there" in named
+    assert "2 of 4 labelled images are missing" in named
 
 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"layout": "anywhere"}, "name some in folders, or in DARTS_PLANET"),
+        ({"layout": "anywhere"}, "No folders to search: set folders or DARTS_PLANET."),
         ({}, "none of the 4 images of the label archive is in the folder of its iteration"),
         ({"folders": ["nowhere"]}, "there is no such folder"),
     ],

@@ -9,9 +9,7 @@ import geopandas as gpd
 import pytest
 import shapely
 from affine import Affine
-from asset_runs import said
 from odc.geo.geobox import GeoBox
-from stac_api import StacApi
 
 from darts_assets.demo import build_world
 from darts_assets.demo.in_memory_chain import scene_features
@@ -22,6 +20,8 @@ from darts_assets.sources.stac.services import CDSE
 from darts_assets.stores.publish import Place
 from darts_assets.stores.tiles import write_tile
 from darts_assets.tiles import TileStream, geobox_of, on_grid
+from tests.e2e.asset_runs import said
+from tests.servers.stac_api.server import StacApi
 
 X, Y = 2.4, -1.7
 """Pixels by which the Planet image lies elsewhere."""

@@ -11,8 +11,6 @@ import numpy as np
 import obstore
 import pytest
 import torch
-from asset_runs import failure, run, said
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.definitions import build_defs
 from darts_assets.demo import build_world
@@ -24,6 +22,8 @@ from darts_assets.settings import Settings
 from darts_assets.stores.publish import Place
 from darts_assets.stores.tiles import read_tile, write_tile
 from darts_assets.tiles import TileStream, geobox_of
+from tests.e2e.asset_runs import failure, run, said
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 FIT = {
     "encoder_name": "timm-mobilenetv3_small_minimal_100",

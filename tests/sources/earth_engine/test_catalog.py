@@ -10,8 +10,6 @@ import pystac
 import pystac.validation
 import pytest
 import shapely
-from earth_engine_scenes import HARMONIZED, ORIGINAL, Scene, collections, polygon, ring
-from earth_engine_server import TOO_MANY, EarthEngineServer, Fault, connected
 from shapely.geometry import shape
 from tenacity import wait_none
 
@@ -21,6 +19,8 @@ from darts_assets.sources.earth_engine.catalog import EarthEngineCatalog
 from darts_assets.sources.earth_engine.source import EarthEngineScenes
 from darts_assets.sources.stac.scene_ids import UnknownScenesError
 from darts_assets.sources.stac.scene_selection import SceneFilter, Selection
+from tests.servers.earth_engine.scenes import HARMONIZED, ORIGINAL, Scene, collections, polygon, ring
+from tests.servers.earth_engine.server import TOO_MANY, EarthEngineServer, Fault, connected
 
 
 def at(*date: int) -> dt.datetime:

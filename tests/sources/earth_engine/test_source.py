@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from earth_engine_scenes import HARMONIZED, ORIGINAL, OUTSIDE, Scene, collections
-from earth_engine_server import TOO_MANY, EarthEngineServer, Fault, connected
 from tenacity import wait_none
 
 from darts_assets.bands import OPTICAL, VISIBLE_NIR
@@ -25,6 +23,8 @@ from darts_assets.sources.stac.scene_selection import Selection
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
 from darts_assets.stores.tiles import read_tile, write_tile
+from tests.servers.earth_engine.scenes import HARMONIZED, ORIGINAL, OUTSIDE, Scene, collections
+from tests.servers.earth_engine.server import TOO_MANY, EarthEngineServer, Fault, connected
 
 SHAPE = (600, 1500)
 BEFORE = Scene(dt.datetime(2021, 7, 1, 20, 8, 51, tzinfo=dt.UTC), baseline="03.00", shape=SHAPE)

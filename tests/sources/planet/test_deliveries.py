@@ -8,12 +8,22 @@ from pathlib import Path
 import pytest
 import rasterio
 import shapely
-from planet_deliveries import EARLIER, FOUR, HARVEY, ORTHOTILE, S3, SCENE, find, write_image, write_manifest
 
 from darts_assets.errors import SceneError, SettingsError
 from darts_assets.sources.planet import PLANET_SCENES
 from darts_assets.sources.planet.manifest import read_manifest
 from darts_assets.sources.planet.names import image_id, is_id, kind_of
+from tests.sample_data.planet_deliveries import (
+    EARLIER,
+    FOUR,
+    HARVEY,
+    ORTHOTILE,
+    S3,
+    SCENE,
+    find,
+    write_image,
+    write_manifest,
+)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from planet_deliveries import EARLIER, FOUR, HARVEY, SCENE, find, write_image, write_manifest
+
+from tests.sample_data.planet_deliveries import EARLIER, FOUR, HARVEY, SCENE, find, write_image, write_manifest
 
 
 def damage_nothing(folder: Path) -> None:

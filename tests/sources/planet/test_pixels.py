@@ -12,7 +12,11 @@ import pytest
 import rasterio
 import rasterio.warp
 import shapely
-from planet_deliveries import (
+
+from darts_assets.errors import RasterError, SceneError, SettingsError
+from darts_assets.sources.planet import PLANET_SCENES
+from darts_assets.sources.planet.pixels import band_names
+from tests.sample_data.planet_deliveries import (
     EIGHT,
     FOUR,
     HARVEY,
@@ -28,10 +32,6 @@ from planet_deliveries import (
     write_image,
     write_manifest,
 )
-
-from darts_assets.errors import RasterError, SceneError, SettingsError
-from darts_assets.sources.planet import PLANET_SCENES
-from darts_assets.sources.planet.pixels import band_names
 
 SIDE = 64
 

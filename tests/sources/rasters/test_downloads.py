@@ -21,16 +21,16 @@ from typing import Any
 import boto3
 import numpy as np
 import pytest
-from eodata import Eodata, raster, scene_item
 from moto.server import ThreadedMotoServer
-from proxy import Proxy, proxy_of
-from tcp_proxy import tcp_proxy_of
 
 from darts_assets.errors import RasterError, SettingsError, SourceUnavailableError
 from darts_assets.remote import http_client
 from darts_assets.scene import Scene
 from darts_assets.sources import S3Options, fetch, open_raw, parse_item, scene_grid
 from darts_assets.sources.rasters import downloads, gdal
+from tests.servers.network.http_proxy import Proxy, proxy_of
+from tests.servers.network.tcp_proxy import tcp_proxy_of
+from tests.servers.s3.eodata import Eodata, raster, scene_item
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "SECRET", "AWS_DEFAULT_REGION": "us-east-1"}
 FACTORS = {"blue": 1, "green": 1, "red": 1, "nir": 1, "rededge071": 2, "nir09": 6, "s2_scl": 2}

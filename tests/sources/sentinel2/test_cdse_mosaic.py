@@ -11,7 +11,6 @@ import boto3
 import numpy as np
 import pytest
 from affine import Affine
-from eodata import EPSG, LEFT, MOSAIC, MOSAIC_FOLDER, TOP, Eodata, mosaic_item, raster
 from moto.server import ThreadedMotoServer
 from odc.geo.geobox import GeoBox
 
@@ -22,6 +21,7 @@ from darts_assets.sources.sentinel2.cdse_mosaic import MOSAIC_SCENES
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
 from darts_assets.stores.tiles import read_tile, write_tile
+from tests.servers.s3.eodata import EPSG, LEFT, MOSAIC, MOSAIC_FOLDER, TOP, Eodata, mosaic_item, raster
 
 FILES = {"B02": "blue", "B03": "green", "B04": "red", "B08": "nir", "observations": "observations"}
 BANDS = tuple(FILES.values())

@@ -15,11 +15,7 @@ import pandas as pd
 import psycopg
 import pytest
 import shapely
-from earth_search_api import earth_search_of
-from proxy import Proxy, proxy_of
 from pyproj import CRS
-from scene_archive import SceneArchive, make_archive, newest
-from stac_api import StacApi
 
 from darts_assets.errors import SceneError, SettingsError
 from darts_assets.geo.antimeridian import lonlat_area
@@ -28,6 +24,10 @@ from darts_assets.sources.stac.scene_ids import UnknownScenesError
 from darts_assets.sources.stac.scene_selection import SceneFilter, Selection
 from darts_assets.sources.stac.search import StacCatalog
 from darts_assets.sources.stac.services import CDSE, CDSE_MOSAIC, EARTH_SEARCH, StacService
+from tests.servers.network.http_proxy import Proxy, proxy_of
+from tests.servers.stac_api.earth_search import earth_search_of
+from tests.servers.stac_api.scene_archive import SceneArchive, make_archive, newest
+from tests.servers.stac_api.server import StacApi
 
 COUNT = 5000
 ANY = SceneFilter(max_cloud_cover=100, max_snow_cover=100)

@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 import shapely
-from file_server import running, serve_folder
-from proxy import Proxy, proxy_of
-from scene_archive import SceneArchive, make_archive, newest
-from stac_api import StacApi
 
 from darts_assets.errors import SceneError, SettingsError, SourceUnavailableError
 from darts_assets.sources.stac.scene_selection import SceneFilter, Selection
 from darts_assets.sources.stac.search import StacCatalog
 from darts_assets.sources.stac.services import CDSE
+from tests.servers.network.file_server import running, serve_folder
+from tests.servers.network.http_proxy import Proxy, proxy_of
+from tests.servers.stac_api.scene_archive import SceneArchive, make_archive, newest
+from tests.servers.stac_api.server import StacApi
 
 SERVICE = replace(CDSE, collection="faults", page=50)
 PAGES = 5

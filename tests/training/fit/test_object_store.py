@@ -7,7 +7,6 @@ from pathlib import Path
 
 import obstore
 import pytest
-from s3_server import CREDENTIALS, S3Server
 
 from darts_assets.errors import NotReadableError
 from darts_assets.stores.location import StoreLocation
@@ -15,6 +14,7 @@ from darts_assets.training.fit.fit_parameters import FitParameters
 from darts_assets.training.fit.resume_state import forget_state
 from darts_assets.training.fit.trainer import fit
 from darts_assets.training.fit.training_set import TrainingSet
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Tests of `darts_assets`; `README.md` describes how to run them."""

@@ -1,0 +1,1 @@
+"""Benchmarks, and the tests of their tools."""

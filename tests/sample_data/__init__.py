@@ -1,0 +1,1 @@
+"""Writers of synthetic input files with known values."""

@@ -1,0 +1,1 @@
+"""Local servers that stand for the services which the pipeline uses."""

@@ -1,0 +1,1 @@
+"""An Earth Engine REST API on synthetic images."""

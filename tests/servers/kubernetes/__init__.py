@@ -1,0 +1,1 @@
+"""A Kubernetes API that runs pods as local processes."""

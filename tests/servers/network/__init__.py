@@ -1,0 +1,1 @@
+"""An HTTP file server, proxies that inject faults, and a guard against sockets."""

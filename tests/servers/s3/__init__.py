@@ -1,0 +1,1 @@
+"""S3 servers, and scenes in the layout of CDSE's bucket."""

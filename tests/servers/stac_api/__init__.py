@@ -1,0 +1,1 @@
+"""A STAC API (stac-fastapi on PgSTAC), with synthetic catalogs."""
