@@ -329,7 +329,7 @@ def test_the_history_of_cubes_is_shortened_on_request(site: Site) -> None:
     assert site.resource("cubes").arcticdem_cube(10).filled(keys) == set(keys)
     for config, words in (
         ({"older_than_days": 0.5}, "cannot expire"),
-        ({"cubes": ["arcticdem_11m"]}, "there is no cube 'arcticdem_11m'; cubes are arcticdem_2m, "),
+        ({"cubes": ["arcticdem_11m"]}, "unknown cube 'arcticdem_11m'; expected one of arcticdem_2m, "),
     ):
         assert words in reason(site.run_job("expire_cube_history", "expire_history", **config))
 
@@ -339,6 +339,6 @@ def test_two_runs_do_not_shorten_the_history_at_once(site: Site) -> None:
 
     other = create_run_for_test(site.instance, job_name="expire_cube_history", status=dg.DagsterRunStatus.STARTED)
     words = reason(site.run_job("expire_cube_history", "expire_history"))
-    assert f"run {other.run_id} is shortening the history already" in words
+    assert f"run {other.run_id} is already expiring the history" in words
     site.instance.report_run_canceled(other)
     assert site.run_job("expire_cube_history", "expire_history").success
