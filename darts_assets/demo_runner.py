@@ -3,8 +3,8 @@
 import shlex
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from darts_assets.errors import SettingsError
+from darts_assets.orchestration.core.error_handling import failure_message
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 from darts_assets.orchestration.scene_discovery.registration import register_items
 from darts_assets.settings import Settings
@@ -93,49 +94,34 @@ def _write_home(folder: Path, home: Path, settings: Settings) -> None:
 def _materialize(
     console: Console, instance: dg.DagsterInstance, defs: dg.Definitions, labels: dict[str, str]
 ) -> dict[str, str]:
-    """Run the chain for each scene; returns scene id -> reason of the failed ones."""
+    """Run the chain for each scene, with a progress bar; returns scene id -> reason of the failed ones."""
     failed: dict[str, str] = {}
-    with Progress(
+    job = defs.resolve_job_def(f"{SENTINEL2.name}_chain")
+    columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=console,
-    ) as progress:
+    )
+    with Progress(*columns, console=console) as progress, ThreadPoolExecutor(1) as pool:
         for scene, label in labels.items():
-            task = progress.add_task(label, total=len(STEPS))
-            for done, step in _run_chain(instance, defs, scene, failed):
-                progress.update(task, completed=done, description=f"{label}  {step:<17}")
+            task, run_id = progress.add_task(label, total=len(STEPS)), str(uuid.uuid4())
+            future = pool.submit(
+                job.execute_in_process, instance=instance, partition_key=scene, run_id=run_id, run_config=_QUIET,
+                raise_on_error=False,
+            )  # fmt: skip
+            running = True
+            while running:
+                running = bool(wait([future], timeout=0.3).not_done)
+                completed, step = _position(instance, run_id)
+                progress.update(task, completed=completed, description=f"{label}  {step:<17}")
+            failures = [event.step_failure_data for event in future.result().all_events if event.is_step_failure]
+            if not future.result().success:
+                failed[scene] = failure_message(failures[0]) if failures else "the run failed"
     for scene, reason in failed.items():
         console.print(f"[red]{scene}: {reason}")
     return failed
-
-
-def _run_chain(
-    instance: dg.DagsterInstance, defs: dg.Definitions, scene: str, failed: dict[str, str]
-) -> Iterator[tuple[int, str]]:
-    """Run the chain in a thread, and yield (number of completed steps, current step) from the event log."""
-    run_id = str(uuid.uuid4())
-    job = defs.resolve_job_def(f"{SENTINEL2.name}_chain")
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(
-            job.execute_in_process,
-            instance=instance,
-            partition_key=scene,
-            run_id=run_id,
-            run_config=_QUIET,
-            raise_on_error=False,
-        )
-        while not future.done():
-            time.sleep(0.3)
-            yield _position(instance, run_id)
-        result = future.result()
-        yield _position(instance, run_id)
-    if not result.success:
-        events = [event for event in result.all_events if event.is_step_failure]
-        error = events[0].step_failure_data.error if events else None
-        failed[scene] = error.cause.message.strip() if error and error.cause else str(error and error.message)
 
 
 def _position(instance: dg.DagsterInstance, run_id: str) -> tuple[int, str]:

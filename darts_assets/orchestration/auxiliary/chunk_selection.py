@@ -31,14 +31,11 @@ class PreparationConfig(dg.Config):
     """Options that all jobs which prepare data share."""
 
     tpi_outer_radius: float = Field(
-        default=100.0,
-        description="Outer TPI radius of `preprocessed_tile`, in metres: the chunks cover this margin around scenes "
-        "and areas.",
+        100.0,
+        description="Outer TPI radius of `preprocessed_tile`, in metres: the chunks cover this margin.",
     )
-    dry_run: bool = Field(
-        default=False, description="Report what matches and what is missing; register and fetch nothing."
-    )
-    chunks_per_step: int = Field(default=CHUNKS_PER_RUN, description="Number of chunks that one step fills.")
+    dry_run: bool = Field(False, description="Report what matches and what is missing; register and fetch nothing.")
+    chunks_per_step: int = Field(CHUNKS_PER_RUN, description="Number of chunks that one step fills.")
 
     def check_sizes(self, *names: str) -> None:
         """Raise SettingsError if a number of items per step is below 1."""
@@ -51,33 +48,23 @@ class PrepareAuxiliaryConfig(PreparationConfig):
     """Chunks to fill: set exactly one of `aoi`, `scenes` and `chunks`."""
 
     aoi: str = Field(
-        default="",
-        description="Vector file (path or URL) in any format and CRS: all chunks under its features, with the margin "
-        "that scenes need.",
+        "",
+        description="Vector file (path or URL) in any format and CRS: all chunks under its features.",
     )
-    scenes: list[str] = Field(
-        default=[],
-        description="Ids of registered scenes, of any family: exactly the chunks that their `auxiliary` step needs.",
-    )
+    scenes: list[str] = Field([], description="Ids of registered scenes: the chunks that their `auxiliary` step needs.")
     chunks: list[str] = Field(
-        default=[],
-        description="Keys such as 10m-r0123-c0456, or blocks given by two corners: 10m-r0120-c0450...10m-r0123-c0456.",
+        [],
+        description="Keys such as 10m-r0123-c0456, or blocks: 10m-r0120-c0450...10m-r0123-c0456.",
     )
     layers: list[str] = Field(
-        default=[],
-        description="Layers (arcticdem, tcvis), with aoi or scenes. Default: the configured layers that the models "
-        "need.",
+        [],
+        description="Layers (arcticdem, tcvis), with aoi or scenes. Default: those that the models need.",
     )
     arcticdem_resolution: int | None = Field(
-        default=None,
-        description="ArcticDEM resolution in metres (2, 10 or 32), with aoi. Default: as for Sentinel-2 scenes.",
+        None, description="ArcticDEM resolution in metres (2, 10 or 32), with aoi. Default: as for Sentinel-2 scenes."
     )
-    years: list[int] = Field(
-        default=[], description="Years of the scenes to be processed, with aoi; they determine the TCVIS vintages."
-    )
-    vintages: list[int] = Field(
-        default=[], description="TCVIS vintages (2019, 2020, 2022, 2024), with aoi. Default: the newest."
-    )
+    years: list[int] = Field([], description="Years of the scenes, with aoi; they determine the TCVIS vintages.")
+    vintages: list[int] = Field([], description="TCVIS vintages (2019, 2020, 2022, 2024), with aoi. Default: newest.")
 
     def check(self) -> None:
         """Raise SettingsError, with the names of the fields, if fields contradict each other."""

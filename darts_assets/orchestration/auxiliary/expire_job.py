@@ -14,10 +14,8 @@ from darts_assets.orchestration.core.metadata import as_metadata
 class ExpireConfig(dg.Config):
     """Cubes and snapshots to expire."""
 
-    older_than_days: float = Field(
-        default=30.0, description="Minimum age of expired snapshots, in days since their replacement; at least 1."
-    )
-    cubes: list[str] = Field(default=[], description="Cubes, such as arcticdem_10m. Default: all in the store.")
+    older_than_days: float = Field(30.0, description="Days since the replacement of expired snapshots; at least 1.")
+    cubes: list[str] = Field([], description="Cubes, such as arcticdem_10m. Default: all in the store.")
 
 
 @dg.op(out=dg.Out(dg.Nothing), description="Expires old snapshots and removes unreferenced objects.")

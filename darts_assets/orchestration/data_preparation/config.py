@@ -21,13 +21,11 @@ _SCENES_PER_STEP = 4
 class DataConfig(PreparationConfig):
     """Data to prepare for the selected scenes."""
 
-    optical: bool = Field(default=True, description="Fetch the scenes.")
-    auxiliary: bool = Field(default=True, description="Fill the chunks under the scenes that the models need.")
-    bands: Literal["needed", "all"] = Field(
-        default="needed", description="Bands of the scenes: those that the models need, or all."
-    )
-    force: bool = Field(default=False, description="Fetch scenes again that are in the store.")
-    scenes_per_step: int = Field(default=_SCENES_PER_STEP, description="Number of scenes that one step fetches.")
+    optical: bool = Field(True, description="Fetch the scenes.")
+    auxiliary: bool = Field(True, description="Fill the chunks under the scenes that the models need.")
+    bands: Literal["needed", "all"] = Field("needed", description="Bands to fetch: those that the models need, or all.")
+    force: bool = Field(False, description="Fetch scenes again that are in the store.")
+    scenes_per_step: int = Field(_SCENES_PER_STEP, description="Number of scenes that one step fetches.")
 
     def check_data(self) -> None:
         """Raise SettingsError if nothing is to be prepared, or if a number of items per step is below 1."""
@@ -39,9 +37,7 @@ class DataConfig(PreparationConfig):
 class PrepareDataConfig(DataConfig, SceneChoice):
     """Sentinel-2 scenes, and the data to prepare for them."""
 
-    registered_tiles: list[str] = Field(
-        default=[], description="MGRS tiles: all their registered scenes, without a search and without filters."
-    )
+    registered_tiles: list[str] = Field([], description="MGRS tiles: all their registered scenes, without filters.")
 
     @property
     def ways(self) -> tuple[str, ...]:

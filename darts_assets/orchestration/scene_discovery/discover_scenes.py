@@ -19,10 +19,8 @@ _SHOWN = 20  # problems in the failure message; the metadata contain all
 class _OutputConfig(dg.Config):
     """Options for the scenes that match."""
 
-    dry_run: bool = Field(default=False, description="Report what matches; register nothing.")
-    write_ids: str = Field(
-        default="", description="JSON file for the ids of all matches, also in a dry run: a path, or s3://."
-    )
+    dry_run: bool = Field(False, description="Report what matches; register nothing.")
+    write_ids: str = Field("", description="JSON file for the ids of all matches, also in a dry run: a path, or s3://.")
 
 
 class DiscoverConfig(_OutputConfig, SceneChoice):

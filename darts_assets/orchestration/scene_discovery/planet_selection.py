@@ -61,7 +61,7 @@ class PlanetChoice(SelectionConfig):
     """Planet images in folders, selected by ids, or by area and time; all images by default."""
 
     folders: list[str] = Field(
-        default=[], description="Folders, or s3://bucket/prefix, with images at any depth. Default: DARTS_PLANET."
+        [], description="Folders, or s3://bucket/prefix, searched recursively. Default: DARTS_PLANET."
     )
 
     def check(self) -> None:
