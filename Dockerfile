@@ -1,24 +1,24 @@
-# Targets: `cpu` (default), everything but segmentation and training; `gpu`, the same with torch, on any hardware;
-# `test`, `gpu` with the tests. For example:
+# Targets: `cpu` (default), without segmentation and training; `gpu`, with torch, also for CPUs; `test`, `gpu` with the
+# tests. For example:
 #
 #   docker build --target gpu --build-arg VERSION=0.1.0 -t darts-assets:0.1.0-gpu .
 #   docker run --rm --read-only --tmpfs /tmp:exec -v darts:/work darts-assets:0.1.0-gpu darts-assets demo
 #
-# Any Debian-like base with Python 3.11 and `venv` will do: --build-arg BASE=...
+# BASE may be any Debian-like image with Python 3.11 and `venv`: --build-arg BASE=...
 
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
 
 FROM ${BASE} AS python
-# rasterio's wheel takes expat from the system; certificates are for GDAL and gRPC.
+# rasterio's wheel uses the expat library of the system; GDAL and gRPC use the certificates.
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates libexpat1 \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 
 
-# What is to be installed, in two lists, so that the long steps below run again only when a list or a pin changes.
+# Requirements as files, so that the long steps below are repeated only when a requirement or a pin changes.
 FROM python AS requirements
-# The dependencies that need torch; tests/k8s/test_image.py holds this against the packages' own metadata.
+# Dependencies that need torch; tests/k8s/test_image.py compares the list with the metadata of the packages.
 ARG NEEDS_TORCH="pytorch-lightning segmentation-models-pytorch torch torchmetrics torchvision"
 COPY pyproject.toml /
 RUN python3 -c "import re, sys, tomllib; \
@@ -49,7 +49,7 @@ COPY --from=requirements /test.txt /build/
 RUN /opt/venv/bin/pip install -r /build/test.txt
 
 
-# The package by itself: the layer that changes with every commit is small.
+# The package alone, so that the layer that changes with every commit is small.
 FROM cpu-venv AS package
 COPY pyproject.toml README.md LICENSE /build/
 COPY darts_assets /build/darts_assets
@@ -63,7 +63,7 @@ LABEL org.opencontainers.image.title="darts_assets" \
 RUN groupadd --gid 10001 darts \
  && useradd --uid 10001 --gid darts --no-create-home --home-dir /tmp --shell /usr/sbin/nologin darts \
  && install --directory --owner darts --group darts /work
-# Everything is readable by all and belongs to root; only /tmp and /work are written to, and both can be volumes.
+# All files belong to root and are readable by everyone. Only /tmp and /work are written to; both can be volumes.
 ENV PATH=/opt/darts/bin:/opt/venv/bin:${PATH} \
     PYTHONPATH=/opt/darts \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -72,23 +72,23 @@ ENV PATH=/opt/darts/bin:/opt/venv/bin:${PATH} \
 USER 10001:10001
 WORKDIR /work
 EXPOSE 4000
-# For the code location, which the image starts by itself; Kubernetes has probes of its own.
+# For the default command, the code location. Kubernetes uses its own probes.
 HEALTHCHECK --interval=30s --timeout=20s --start-period=60s CMD ["dagster", "api", "grpc-health-check", "-p", "4000"]
 CMD ["dagster", "api", "grpc", "-h", "0.0.0.0", "-p", "4000", "-m", "darts_assets"]
 
 
 FROM runtime AS gpu
-# For the NVIDIA container runtime, which puts the driver beside the CUDA libraries of torch's wheels.
+# For the NVIDIA container runtime, which adds the driver; torch's wheels contain the CUDA libraries.
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=gpu-venv /opt/venv /opt/venv
 COPY --from=package /opt/darts /opt/darts
-# Last, since the revision is another with every commit.
+# Last, because the revision changes with every commit.
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"
 
 
-# Servers of the tests. Manifests are rendered by kubectl, and Debian has none that is new enough: those tests skip.
+# Servers of the tests. Debian's kubectl is too old to render the manifests, so those tests are skipped.
 FROM runtime AS test-runtime
 USER root
 RUN apt-get update \
@@ -97,16 +97,16 @@ RUN apt-get update \
 USER 10001:10001
 
 
-# The tests read the repository's files, so they run on a copy of it, which wins over the installed package.
+# The tests read files of the repository, so they run on a copy of it, which takes precedence over the installed package.
 FROM test-runtime AS test
 COPY --from=test-venv /opt/venv /opt/venv
 COPY --from=package /opt/darts /opt/darts
-# They look for commands beside Python.
+# The tests expect commands in the folder of Python.
 COPY --from=package /opt/darts/bin /opt/venv/bin
 COPY . /src
 ENV PYTHONPATH=/src:/opt/darts HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
 WORKDIR /src
-CMD ["pytest", "-p", "no:cacheprovider", "-n", "3", "--dist", "loadfile"]
+CMD ["pytest", "-p", "no:cacheprovider", "-n", "3", "-m", "slow or not slow"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.version="${VERSION}" org.opencontainers.image.revision="${REVISION}"

@@ -1,8 +1,8 @@
-"""Band names and codecs: the one table of how every band looks in memory, in stores and to a model.
+"""Band names, and the table of all codecs.
 
-A codec has three faces. *Memory* is physical values (float32, NaN where there is nothing). *Stored* is scaled
-integers with a fill value, following the CF conventions (`value = stored * scale + offset`). *Model* is
-`(value - low) / (high - low)` of the valid range, clipped to [0, 1], NaN -> 0.
+A codec has three representations. *Memory*: physical values (float32, NaN without data). *Stored*: scaled integers with
+a fill value, following the CF conventions (`value = stored * scale + offset`). *Model*: `(value - low) / (high - low)`
+of the valid range, clipped to [0, 1], NaN as 0.
 """
 
 from collections.abc import Iterable
@@ -16,32 +16,38 @@ AuxiliaryLayer = Literal["arcticdem", "tcvis"]
 AUXILIARY_LAYERS: tuple[AuxiliaryLayer, ...] = get_args(AuxiliaryLayer)
 
 VISIBLE_NIR = ("blue", "green", "red", "nir")
-"""The optical bands that every scene must have."""
+"""Optical bands required in every scene."""
 
 OPTICAL = (*VISIBLE_NIR, "coastal", "rededge071", "rededge075", "rededge078", "nir08", "nir09", "swir16", "swir22")
-"""All optical bands, in the order in which they are stored."""
+"""All optical bands, in storage order."""
+
+SCL = "s2_scl"
+OBSERVATIONS = "observations"
+UDM = "planet_udm"
+MASKS = (SCL, OBSERVATIONS, UDM)
+"""Bands of classes or counts instead of reflectance."""
 
 TERRAIN = ("relative_elevation", "slope", "aspect", "hillshade", "curvature")
 TCVIS = ("tc_brightness", "tc_greenness", "tc_wetness")
 
 FEATURES = ("red", "green", "blue", "nir", "ndvi", *TERRAIN, *TCVIS)
-"""The 13 features, in the order in which models are trained."""
+"""The 13 features, in the order of the channels of a model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """How one band is represented.
+    """The codec of a band.
 
     Attributes:
         name: canonical name.
         memory: dtype of physical values.
         stored: dtype in stores.
-        valid: lowest and highest physical value; the model representation spans it.
-        scale: physical value of one stored unit; None where stored and physical values are the same numbers.
+        valid: lowest and highest physical value; the model representation spans this range.
+        scale: physical value of one stored unit; None if stored and physical values are equal.
         offset: physical value of stored 0.
-        fill: stored value of NaN; None where the band knows no NaN.
-        clip: whether storing clips to `valid`; where not, the stored dtype's own range (less the fill) is the limit.
-        long_name: what the band is, for people.
+        fill: stored value of NaN; None for bands without NaN.
+        clip: whether storing clips to `valid`; otherwise to the range of the stored dtype without `fill`.
+        long_name: title for people.
         units: unit of physical values; "1" for ratios, "" for classes.
     """
 
@@ -57,7 +63,7 @@ class Band:
     units: str = ""
 
     def encode(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Physical values (any shape) to stored ones: scaled, rounded to nearest, clipped, NaN as `fill`."""
+        """Stored values of physical ones (any shape): scaled, rounded to nearest, clipped, NaN as `fill`."""
         if self.scale is None:
             return values.astype(self.stored, copy=False)
         assert self.fill is not None
@@ -70,7 +76,7 @@ class Band:
         return scaled.astype(self.stored)
 
     def decode(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Stored values (any shape) to physical ones in the memory dtype; `fill` becomes NaN."""
+        """Physical values, in the memory dtype, of stored ones (any shape); `fill` becomes NaN."""
         if self.scale is None:
             return stored.astype(self.memory, copy=False)
         values = stored.astype(np.float32)
@@ -80,7 +86,7 @@ class Band:
         return values
 
     def to_model(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Physical values (any shape) to the model representation: float32 in [0, 1], NaN as 0."""
+        """Model representation of physical values (any shape): float32 in [0, 1], NaN as 0."""
         low, high = self.valid
         scaled = values.astype(np.float32)
         scaled -= np.float32(low)
@@ -89,7 +95,7 @@ class Band:
         return np.nan_to_num(scaled, copy=False, nan=0.0)
 
     def cf_attributes(self) -> dict[str, Any]:
-        """Attributes that let any CF-aware reader decode the stored band."""
+        """Attributes with which CF-aware readers decode the stored band."""
         attributes: dict[str, Any] = {"long_name": self.long_name, "units": self.units}
         if self.scale is not None:
             attributes |= {"scale_factor": self.scale, "add_offset": self.offset, "_FillValue": self.fill}
@@ -100,7 +106,7 @@ class Band:
             low, high = ((v - self.offset) / self.scale for v in self.valid)
             return round(low), round(high)
         info = np.iinfo(self.stored)
-        # The fill sits at one end of the integer range; data must never land on it.
+        # The fill is one end of the integer range and must not encode data.
         return info.min + (self.fill == info.min), info.max - (self.fill == info.max)
 
 
@@ -147,10 +153,10 @@ _TABLE: dict[str, Band] = {
 
 
 def band(name: str) -> Band:
-    """The codec of a band by its canonical name; `probabilities-NAME` and `binarized_segmentation-NAME` too.
+    """The codec of a band by its canonical name, including `probabilities-NAME` and `binarized_segmentation-NAME`.
 
     Raises:
-        KeyError: for a name that is not in the table.
+        KeyError: for an unknown name.
     """
     if name in _TABLE:
         return _TABLE[name]
@@ -161,10 +167,10 @@ def band(name: str) -> Band:
 
 
 def auxiliary_layers(bands: Iterable[str]) -> tuple[AuxiliaryLayer, ...]:
-    """The auxiliary layers that `bands` are computed from, in the order of `AUXILIARY_LAYERS`."""
-    wanted = set(bands)
+    """The auxiliary layers from which `bands` are computed, in the order of `AUXILIARY_LAYERS`."""
+    requested = set(bands)
     needs: dict[AuxiliaryLayer, set[str]] = {
         "arcticdem": {*TERRAIN, "dem", "arcticdem_data_mask"},
         "tcvis": set(TCVIS),
     }
-    return tuple(layer for layer in AUXILIARY_LAYERS if wanted & needs[layer])
+    return tuple(layer for layer in AUXILIARY_LAYERS if requested & needs[layer])

@@ -1,35 +1,35 @@
-"""The errors users see: each names the file, band or id that is wrong and what was expected."""
+"""The errors that users see; each message has the file, band or id, the problem and the expectation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 class DartsError(Exception):
-    """Base of every error that `darts_assets` raises on purpose; its text is meant for the user."""
+    """Base class of all errors with a message for users."""
 
 
 class SettingsError(DartsError):
-    """A setting is missing or makes no sense; the text names the setting."""
+    """A setting is missing or invalid; the message has its name."""
 
 
 class SceneError(DartsError):
-    """A scene id is malformed or unknown, or a STAC item cannot be understood."""
+    """A scene id is malformed or unknown, or a STAC item is invalid."""
 
 
 class RasterError(DartsError):
-    """A raster file is missing, corrupt, truncated, or not what its item says; the text names file and band."""
+    """A raster file is missing, corrupt, truncated, or contradicts its item; the message has file and band."""
 
 
 class SourceUnavailableError(DartsError):
-    """A remote service did not answer after bounded retries; the text carries its last words."""
+    """A remote service did not answer after bounded retries; the message has its last response."""
 
 
 class CubeError(DartsError):
-    """An auxiliary datacube cannot be read or filled; the text names cube and chunk keys."""
+    """An auxiliary datacube cannot be read or filled; the message has the cube and chunk keys."""
 
 
 class MissingChunksError(CubeError):
-    """Offline, or before filling: chunks that a window needs are not in the cube.
+    """Chunks of a window are not in the cube, and are not fetched.
 
     Attributes:
         cube: name of the cube.
@@ -44,40 +44,40 @@ class MissingChunksError(CubeError):
 
 
 class ChunksFailedError(CubeError):
-    """Some chunks could not be filled; every other one was.
+    """Some chunks could not be filled; all others are.
 
     Attributes:
         cube: name of the cube.
-        failed: partition key -> why the chunk could not be read.
-        filled: the chunks that were filled all the same (`darts_assets.cubes.FilledChunk`).
-        may_pass: whether trying again can help, because a service did not answer.
+        failed: partition key -> error.
+        filled: the chunks that were filled (`darts_assets.cubes.FilledChunk`).
+        retryable: whether a retry can help, because a service did not answer.
     """
 
     def __init__(self, cube: str, failed: Mapping[str, DartsError], filled: Sequence[Any]) -> None:
         self.cube = cube
         self.failed = dict(failed)
         self.filled = list(filled)
-        self.may_pass = any(isinstance(error, SourceUnavailableError) for error in failed.values())
-        said = [f"{key}: {error}" for key, error in list(failed.items())[:10]]
-        said += [f"and {len(failed) - 10} more"] if len(failed) > 10 else []
-        super().__init__(f"{cube}: {len(failed)} chunk(s) could not be filled: {'; '.join(said)}")
+        self.retryable = any(isinstance(error, SourceUnavailableError) for error in failed.values())
+        reasons = [f"{key}: {error}" for key, error in list(failed.items())[:10]]
+        reasons += [f"and {len(failed) - 10} more"] if len(failed) > 10 else []
+        super().__init__(f"{cube}: {len(failed)} chunk(s) could not be filled: {'; '.join(reasons)}")
 
 
 class CheckpointError(DartsError):
-    """A model checkpoint is missing, not a checkpoint, unsafe, or does not fit; the text names the file."""
+    """A model checkpoint is missing, invalid, unsafe, or incompatible; the message has the file."""
 
 
 class TrainingError(DartsError):
-    """A label archive or a training set is damaged, or not what was expected; the text names file, image or band."""
+    """A label archive or a training set is damaged or invalid; the message has the file, image or band."""
 
 
 class StoreError(DartsError):
-    """The object store cannot do what was asked; the text names the location."""
+    """An operation of the object store failed; the message has the location."""
 
 
 class UnsafeStoreError(StoreError):
-    """The object store ignores conditional writes: concurrent commits would be lost without an error."""
+    """The object store ignores conditional writes, so that concurrent commits would be lost without an error."""
 
 
 class NotReadableError(StoreError):
-    """Nothing has been published at a location, or what was published has since been damaged."""
+    """Nothing has been published at a location, or it has been damaged since."""

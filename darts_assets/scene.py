@@ -1,4 +1,4 @@
-"""What a scene is: a small record of one acquisition, independent of the catalog that described it."""
+"""Scenes: records of one acquisition, independent of the catalog that lists it."""
 
 import datetime as dt
 import hashlib
@@ -13,25 +13,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SceneBand:
-    """One band of a scene as its provider stores it.
+    """One band of a scene in its provider's file.
 
     Attributes:
         name: canonical band name (`blue`, `s2_scl`, ...).
         asset: key of the STAC asset.
-        href: where the file is: a path, `https://...` or `s3://...`.
+        href: path or URL of the file (`https://...` or `s3://...`).
         index: 1-based band of the file.
+        dtype: dtype of the digital numbers in the file.
         scale: reflectance of one digital number; 1 for classes.
         offset: reflectance of digital number 0; 0 for classes.
-        nodata: digital number that means "no data".
-        grid: the grid that the item promises, None where it promises none.
-        size: bytes that the item promises, None where it promises none.
-        checksum: multihash (hex) that the item promises, None where it promises none.
+        nodata: digital number of pixels without data.
+        grid: grid declared by the item, if any.
+        size: bytes declared by the item, if any.
+        checksum: multihash (hex) declared by the item, if any.
     """
 
     name: str
     asset: str
     href: str
     index: int = 1
+    dtype: str = "uint16"
     scale: float = 1.0
     offset: float = 0.0
     nodata: float | None = 0
@@ -45,19 +47,19 @@ class Scene:
     """One acquisition on one tile.
 
     Attributes:
-        id: the id that users know; the partition key.
-        source: provider whose layout the item follows (`cdse`, `earth_search`, ...).
+        id: product or image id; the partition key.
+        source: provider (`cdse`, `earth_search`, ...) whose layout the item follows.
         datetime: sensing time, UTC.
-        epsg: EPSG code of the one CRS of all bands.
-        bands: canonical name -> band; `s2_scl` is absent where the provider gives no scene classification.
-        sun_azimuth: degrees clockwise from north, None where unknown.
-        sun_elevation: degrees above the horizon, None where unknown.
-        cloud_cover: percent, None where unknown.
-        snow_cover: percent, None where unknown.
-        tile: MGRS tile such as `33UUP`, cell of Planet's grid for its orthotiles, None where unknown.
-        processing_baseline: such as `05.10`, None where unknown.
-        geometry: GeoJSON footprint in EPSG:4326, None where the item's is invalid.
-        item: the item as registered, so that a run can be repeated.
+        epsg: EPSG code of the CRS of all bands.
+        bands: canonical name -> band; without `s2_scl` if the provider has no scene classification.
+        sun_azimuth: degrees clockwise from north, None if unknown.
+        sun_elevation: degrees above the horizon, None if unknown.
+        cloud_cover: percent, None if unknown.
+        snow_cover: percent, None if unknown.
+        tile: MGRS tile such as `33UUP`, cell of Planet's grid for its orthotiles, None if unknown.
+        processing_baseline: such as `05.10`, None if unknown.
+        geometry: GeoJSON footprint in EPSG:4326, None if the item's is invalid.
+        item: the registered item, so that a run can be repeated.
     """
 
     id: str
@@ -76,17 +78,17 @@ class Scene:
 
     @property
     def has_scl(self) -> bool:
-        """Whether the provider gives a scene classification."""
+        """Whether the scene has a scene classification."""
         return "s2_scl" in self.bands
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the item: two runs that share it read the same files in the same way."""
+        """A hash of the item; equal fingerprints mean the same files, read in the same way."""
         return hashlib.sha256(json.dumps(self.item, sort_keys=True).encode()).hexdigest()[:16]
 
     def summary(self) -> dict[str, Any]:
-        """What people want to know of a scene, JSON types only; what is unknown is left out."""
-        facts = {
+        """Known properties of the scene for people, JSON types only."""
+        properties = {
             "scene_id": self.id,
             "source": self.source,
             "datetime": self.datetime.isoformat(),
@@ -98,4 +100,4 @@ class Scene:
             "sun_azimuth": self.sun_azimuth,
             "sun_elevation": self.sun_elevation,
         }
-        return {name: value for name, value in facts.items() if value is not None}
+        return {name: value for name, value in properties.items() if value is not None}

@@ -1,8 +1,8 @@
-"""What a tile is: an `xarray.Dataset` on a `GeoBox`, read and written in full-width row windows.
+"""Tiles: an `xarray.Dataset` on a `GeoBox`, read and written in row windows of full width.
 
-A full Sentinel-2 tile with all features is 6 GB in memory, so no step holds one. Steps *read* a lazy dataset (dask or
-zarr behind it) window by window, and *produce* a `TileStream`: the grid, and an iterator of row windows from top to
-bottom. Whoever consumes the stream sets the pace and reports progress.
+A full Sentinel-2 tile with all features takes 6 GB of memory, so that no step holds one. Steps *read* a lazy dataset
+(backed by dask or zarr) window by window, and *return* a `TileStream`: the grid, and an iterator of row windows from
+top to bottom. The consumer of the stream sets the pace and reports progress.
 """
 
 import threading
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import xarray as xr
 
-if TYPE_CHECKING:  # geography loads slowly, and definitions must not
+if TYPE_CHECKING:  # odc.geo is slow to import, and definitions import this module
     from odc.geo.geobox import GeoBox
 
 T = TypeVar("T")
 
 WINDOW_ROWS = 512
-"""Rows of a window: 360 MB for 16 float32 bands of a full Sentinel-2 scene."""
+"""Rows of a window; 16 float32 bands of a full Sentinel-2 scene take 360 MB."""
 
 
 def row_windows(height: int, rows: int = WINDOW_ROWS) -> Iterator[slice]:
@@ -31,19 +31,19 @@ def row_windows(height: int, rows: int = WINDOW_ROWS) -> Iterator[slice]:
 
 
 def ahead(items: Generator[T | None, None, None], depth: int = 1) -> Generator[T, None, None]:
-    """What `items` yields, made in a thread of its own while whoever takes it does something else.
+    """Yield from `items`, computing the next ones in a thread meanwhile.
 
-    The thread starts with the first item taken. When the taker leaves early (`close()`), the thread ends at the next
-    item and closes `items`; when this returns, it has ended.
+    The thread starts with the first `next()`. After `close()` it ends at the next item and closes `items`; it has ended
+    when this generator has.
 
     Args:
-        items: where it yields None there is nothing to take, but the thread can end.
-        depth: items that are in the making or waiting at a time; at least 1.
+        items: a yielded None is skipped, and lets the thread end in between.
+        depth: number of items in progress or waiting, at least 1.
 
     Raises:
-        Exception: what `items` raises, after the items before it.
+        Exception: an error of `items`, after the items before it.
     """
-    made: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+    queue: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
     room, stopped = threading.Semaphore(depth), threading.Event()
 
     def work() -> None:
@@ -53,19 +53,19 @@ def ahead(items: Generator[T | None, None, None], depth: int = 1) -> Generator[T
                 room.acquire()
                 for item in items:
                     if item is not None:
-                        made.put((item, None))
+                        queue.put((item, None))
                         room.acquire()
                     if stopped.is_set():
                         break
-        except BaseException as raised:  # the taker's thread raises it again
+        except BaseException as raised:  # raised again in the consumer's thread
             error = raised
-        made.put((None, error))
+        queue.put((None, error))
 
     thread = threading.Thread(target=work, name="ahead", daemon=True)
     thread.start()
     try:
         while True:
-            item, error = made.get()
+            item, error = queue.get()
             if error is not None:
                 raise error
             if item is None:
@@ -79,17 +79,17 @@ def ahead(items: Generator[T | None, None, None], depth: int = 1) -> Generator[T
 
 
 def on_grid(bands: Mapping[str, Any], geobox: "GeoBox", attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
-    """Arrays (numpy, dask) of shape `geobox.shape` as a dataset with dims (y, x), coordinates and `spatial_ref`.
+    """Dataset with dims (y, x), coordinates and `spatial_ref` of arrays (numpy, dask) of shape `geobox.shape`.
 
     Raises:
-        ValueError: if an array does not have the shape of the grid.
+        ValueError: if the shape of an array differs from the grid's.
     """
     from odc.geo.xr import xr_coords
 
     for name, values in bands.items():
         if values.shape != tuple(geobox.shape):
             raise ValueError(f"band {name} has shape {values.shape}, its grid {tuple(geobox.shape)}")
-    # xarray's convention is (y, x) everywhere, also for geographic grids.
+    # Dims are (y, x) for geographic grids as well.
     coords = xr_coords(geobox, dims=("y", "x"))
     data = {name: (("y", "x"), values, {"grid_mapping": "spatial_ref"}) for name, values in bands.items()}
     return xr.Dataset(data, coords=coords, attrs=dict(attrs or {}))
@@ -99,9 +99,9 @@ def geobox_of(tile: xr.Dataset) -> "GeoBox":
     """The grid of a tile.
 
     Raises:
-        ValueError: if the dataset carries no georeference.
+        ValueError: if the dataset is not georeferenced.
     """
-    import odc.geo.xr  # noqa: F401 - gives datasets their `odc` accessor
+    import odc.geo.xr  # noqa: F401 - registers the `odc` accessor
 
     geobox: GeoBox | None = tile.odc.geobox
     if geobox is None:
@@ -111,12 +111,12 @@ def geobox_of(tile: xr.Dataset) -> "GeoBox":
 
 @dataclass(frozen=True)
 class TileStream:
-    """A tile on its way: never whole in memory unless somebody collects it.
+    """A tile as a stream of row windows.
 
     Attributes:
         geobox: grid of the whole tile.
         bands: names of the bands of every window, in storage order.
-        windows: datasets of full width, top to bottom, without gap or overlap; consumed once.
+        windows: datasets of full width, top to bottom, without gap or overlap; can be iterated once.
         attrs: attributes of the whole tile (sun angles, identifiers, parameters), JSON types only.
     """
 
@@ -126,18 +126,18 @@ class TileStream:
     attrs: dict[str, Any] = field(default_factory=dict)
 
     def close(self) -> None:
-        """End what works ahead for windows that nobody will take; needed only where they are not all taken."""
+        """Stop computing further windows; needed only if not all of them are consumed."""
         if isinstance(self.windows, Generator):
             self.windows.close()
 
     def collect(self) -> xr.Dataset:
-        """The whole tile in memory: for small tiles and tests."""
+        """The whole tile in memory, for small tiles and tests."""
         parts = [{name: np.asarray(window[name].values) for name in self.bands} for window in self.windows]
         whole = {name: np.concatenate([part[name] for part in parts]) for name in self.bands}
         return on_grid(whole, self.geobox, self.attrs)
 
     def rechunked(self, rows: int) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
-        """The windows' arrays, regrouped to `rows` rows each (the last may be shorter)."""
+        """The arrays of the windows, regrouped to `rows` rows each; the last may have fewer."""
         pending: list[dict[str, np.ndarray[Any, Any]]] = []
         held = 0
         for window in self.windows:

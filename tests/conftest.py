@@ -1,3 +1,5 @@
+"""Options and fixtures of all tests; `README.md` describes how to run them."""
+
 import os
 import signal
 from pathlib import Path
@@ -6,21 +8,31 @@ import pytest
 
 pytest_plugins = ["tests.servers.stac_api.server"]
 
-# Ignored where a script runs the tests in the background: Dagster's runs in this process then have it, and all that is
-# started after them, ignore SIGTERM too.
+TESTS = Path(__file__).parent
+SLOW_FOLDERS = tuple(TESTS / name for name in ("benchmarks", "e2e", "servers"))
+SLOW_FIXTURES = {"stac_api"}
+"""Fixtures that start servers which take seconds."""
+
+# A shell ignores SIGINT for commands in the background, and child processes inherit that. Dagster's in-process runs
+# would then ignore SIGTERM too, as would everything they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take long come first: no worker is left with one of them when the others have nothing more to do."""
+    """Mark tests as slow by folder and fixture, and run files with slow tests first, so that workers end together."""
+    for item in items:
+        in_slow_folder = any(folder in item.path.parents for folder in SLOW_FOLDERS)
+        if in_slow_folder or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: not (item.path in slow or item.path.parent.name == "e2e"))
+    items.sort(key=lambda item: (item.path.parent.name != "e2e", item.path not in slow))
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Root of the real data and the peer's reference; tests that need it are skipped elsewhere."""
+    """Root of the real data and the peer's reference; tests that use it are skipped where it is missing."""
     root = Path(os.environ.get("DARTS_ASSETS_TEST_DATA", "../shared")).resolve()
     if not (root / "data").is_dir():
         pytest.skip(f"no test data at {root} (set DARTS_ASSETS_TEST_DATA)")

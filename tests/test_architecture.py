@@ -1,70 +1,155 @@
-"""The floors of the house: a room imports only from floors below it; only some know Dagster or torch."""
+"""The layout of the package and of its tests: floors, cycles, file names, and what may be imported where."""
 
 import ast
 import subprocess
 import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "darts_assets"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "darts_assets"
+ORCHESTRATION = PACKAGE / "orchestration"
+
 FLOORS = {
     **dict.fromkeys(("__init__", "definitions", "cli"), 6),
     **dict.fromkeys(("demo_runner", "doctor"), 5),
     "orchestration": 4,
     **dict.fromkeys(("settings", "training", "demo"), 3),
     **dict.fromkeys(("sources", "cubes", "features", "model", "detection", "catalog", "inventory", "timings"), 2),
-    **dict.fromkeys(("maps", "stores", "earth_engine", "geo", "remote"), 1),
-    **dict.fromkeys(("bands", "scene", "tiles", "errors"), 0),
+    **dict.fromkeys(("maps", "plots", "stores", "earth_engine", "geo", "remote"), 1),
+    **dict.fromkeys(("bands", "scene", "tiles", "errors", "parameters"), 0),
 }
-USES_TORCH = {"model", "training", "demo"}
+"""Room (folder or module directly below the package) -> floor; a room imports only from floors below it."""
+
+NEIGHBOURS_MAY_MEET = {0, 1, 6}
+"""Floors whose rooms may import each other, without cycles."""
+
+RUNS_MODELS = {"model", "training", "demo"}
+MODEL_LIBRARIES = {"torch", "torchvision", "segmentation_models_pytorch", "pytorch_lightning", "torchmetrics", "timm"}
+REPEATED_NAMES = {"__init__", "assets", "tiles", "regions"}
+"""`tiles` is the tile of all rooms (floor 0) and its storage (`stores/`)."""
 
 
-def modules() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
+@cache
+def modules() -> tuple[Path, ...]:
+    return tuple(sorted(PACKAGE.rglob("*.py")))
 
 
-def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imports(path: Path) -> set[str]:
-    """Every module that a file imports, wherever in the file."""
-    found = set()
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """Full names of all that a file imports, at any depth of its code."""
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(names)
 
 
-def test_every_module_has_a_floor() -> None:
-    assert {room(path) for path in modules()} <= FLOORS.keys()
+def file_of(name: str) -> Path | None:
+    """The file of the package that a full name refers to, if any."""
+    parts = name.split(".")
+    if parts[0] != PACKAGE.name:
+        return None
+    for length in range(len(parts), 0, -1):
+        path = ROOT.joinpath(*parts[:length])
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_below(path: Path) -> None:
-    own = room(path)
-    for name in imports(path):
-        if not name.startswith("darts_assets."):
+def arrows(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Imports among the entries directly below a folder: importing entry, imported entry, and a description."""
+    for path in modules():
+        if folder not in path.parents:
             continue
-        other = name.split(".")[1]
-        if other == own or (own == "__init__" and other == "definitions"):
-            continue
-        neighbour_allowed = FLOORS[own] in (0, 1, 6)
-        below = FLOORS[other] < FLOORS[own] or (FLOORS[other] == FLOORS[own] and neighbour_allowed)
-        assert below, f"{own} (floor {FLOORS[own]}) imports {name} (floor {FLOORS[other]})"
+        own = path.relative_to(folder).parts[0].removesuffix(".py")
+        for name in imports(path):
+            file = file_of(name)
+            if file is None or folder not in file.parents:
+                continue
+            other = file.relative_to(folder).parts[0].removesuffix(".py")
+            if other != own:
+                yield own, other, f"{path.relative_to(PACKAGE)} imports {name}"
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_dagster_and_torch_stay_where_they_belong(path: Path) -> None:
-    heads = {name.split(".")[0] for name in imports(path)}
-    if FLOORS[room(path)] <= 3:
-        assert not any(head.startswith("dagster") for head in heads)
-    if room(path) not in USES_TORCH:
-        assert heads.isdisjoint({"torch", "segmentation_models_pytorch", "timm"})
+def test_every_room_has_a_floor() -> None:
+    assert {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in modules()} == FLOORS.keys()
+
+
+def test_a_room_imports_only_from_floors_below() -> None:
+    assert [
+        f"{text}: floor {FLOORS[own]} imports floor {FLOORS[other]}"
+        for own, other, text in arrows(PACKAGE)
+        if FLOORS[other] > FLOORS[own] or (FLOORS[other] == FLOORS[own] and FLOORS[own] not in NEIGHBOURS_MAY_MEET)
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "folder",
+    sorted({path.parent for path in modules()}),
+    ids=lambda folder: str(folder.relative_to(ROOT)),
+)
+def test_entries_of_a_folder_do_not_import_each_other_in_a_circle(folder: Path) -> None:
+    graph: dict[str, set[str]] = defaultdict(set)
+    lines = []
+    for own, other, text in arrows(folder):
+        graph[own].add(other)
+        lines.append((own, other, text))
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle = error.args[1]
+        steps = set(zip(circle[1:], circle[:-1], strict=True))
+        pytest.fail("\n".join(text for own, other, text in lines if (own, other) in steps))
+
+
+def test_orchestration_has_at_most_twelve_entries() -> None:
+    entries = {path.relative_to(ORCHESTRATION).parts[0] for path in modules() if ORCHESTRATION in path.parents}
+    assert len(entries - {"__init__.py"}) <= 12
+
+
+def test_orchestration_stands_on_core_and_ends_in_jobs_and_schedules() -> None:
+    found = [(own, other, text) for own, other, text in arrows(ORCHESTRATION)]
+    assert [text for own, _, text in found if own == "core"] == []
+    assert [text for own, other, text in found if other in ("jobs", "schedules") and own not in ("schedules",)] == []
+
+
+def test_only_orchestration_and_the_commands_import_dagster() -> None:
+    assert [
+        f"{path.relative_to(PACKAGE)}: {name}"
+        for path in modules()
+        if FLOORS[path.relative_to(PACKAGE).parts[0].removesuffix(".py")] <= 3
+        for name in imports(path)
+        if name.startswith("dagster")
+    ] == []
+
+
+def test_private_names_of_dagster_are_used_in_one_file() -> None:
+    assert {
+        str(path.relative_to(PACKAGE))
+        for path in modules()
+        for name in imports(path)
+        if name.startswith("dagster") and any(part.startswith("_") for part in name.split("."))
+    } <= {"orchestration/core/dagster_compat.py"}
+
+
+def test_torch_is_imported_only_where_a_model_runs() -> None:
+    assert [
+        f"{path.relative_to(PACKAGE)}: {name}"
+        for path in modules()
+        if path.relative_to(PACKAGE).parts[0] not in RUNS_MODELS
+        for name in imports(path)
+        if name.split(".")[0] in MODEL_LIBRARIES
+    ] == []
 
 
 def test_definitions_load_without_torch_or_geography() -> None:
@@ -74,3 +159,8 @@ def test_definitions_load_without_torch_or_geography() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_file_names_are_unique() -> None:
+    names = Counter(path.stem for path in modules() if path.stem not in REPEATED_NAMES)
+    assert [name for name, count in names.items() if count > 1] == []

@@ -102,6 +102,12 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert anchor in {slug(heading) for heading in headings}, f"{link}: no such heading"
 
 
+@of_each_document
+def test_functions_are_in_the_files_that_are_linked(document: Path) -> None:
+    for name, path in re.findall(r"`(\w+)` in \[[^]]+\]\(([^)#]+\.py)\)", document.read_text()):
+        assert f"def {name}(" in (document.parent / path).read_text(), f"{name} is not in {path}"
+
+
 def slug(heading: str) -> str:
     """The anchor that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")

@@ -1,9 +1,12 @@
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 
+import numpy as np
 import pytest
+from affine import Affine
+from odc.geo.geobox import GeoBox
 
-from darts_assets.tiles import ahead
+from darts_assets.tiles import TileStream, ahead, geobox_of, on_grid, row_windows
 
 
 def numbers(stop: int, begun: list[int], done: list[str], fails_at: int | None = None) -> Generator[int, None, None]:
@@ -146,3 +149,55 @@ def test_leaving_early_ends_the_work_between_items() -> None:
     taking.close()
     assert closed == ["ahead"]
     assert threads() == set()
+
+
+@pytest.fixture
+def made_stream() -> Callable[[Sequence[int]], TileStream]:
+    """A stream of two bands of ascending numbers, 3 columns wide, in windows of the given heights."""
+
+    def stream(heights: Sequence[int]) -> TileStream:
+        grid = GeoBox((sum(heights), 3), Affine(10, 0, 500_000, 0, -10, 7_000_000), "EPSG:32608")
+        numbers = np.arange(3 * sum(heights), dtype=np.int32).reshape(-1, 3)
+        whole = on_grid({"first": numbers, "second": -numbers}, grid)
+        ends = np.cumsum(heights)
+        windows = (whole.isel(y=slice(end - height, end)) for end, height in zip(ends, heights, strict=True))
+        return TileStream(grid, ("first", "second"), windows, {"key": "value"})
+
+    return stream
+
+
+@pytest.mark.parametrize("heights", [(4, 4, 4), (12,), (1, 5, 2, 4), (3, 3, 3, 2), (7, 1), (1,) * 9])
+@pytest.mark.parametrize("rows", [1, 3, 4, 5, 100])
+def test_rechunked_windows_have_the_requested_rows_in_order(
+    made_stream: Callable[[Sequence[int]], TileStream], heights: tuple[int, ...], rows: int
+) -> None:
+    height = sum(heights)
+    chunks = list(made_stream(heights).rechunked(rows))
+    assert [len(chunk["first"]) for chunk in chunks] == [
+        len(range(*w.indices(height))) for w in row_windows(height, rows)
+    ]
+    assert all(list(chunk) == ["first", "second"] for chunk in chunks)
+    numbers = np.arange(3 * height, dtype=np.int32).reshape(-1, 3)
+    np.testing.assert_array_equal(np.concatenate([chunk["first"] for chunk in chunks]), numbers)
+    np.testing.assert_array_equal(np.concatenate([chunk["second"] for chunk in chunks]), -numbers)
+
+
+def test_rechunking_reads_no_further_than_it_must(made_stream: Callable[[Sequence[int]], TileStream]) -> None:
+    stream = made_stream((2, 2, 2))
+    chunks = stream.rechunked(3)
+    assert len(next(chunks)["first"]) == 3
+    assert len(list(stream.windows)) == 1, "two windows make the first chunk"
+
+
+def test_a_collected_stream_is_the_whole_tile(made_stream: Callable[[Sequence[int]], TileStream]) -> None:
+    stream = made_stream((2, 1, 4))
+    whole = stream.collect()
+    assert whole.attrs == {"key": "value"}
+    assert geobox_of(whole) == stream.geobox
+    assert whole["second"].values.ravel().tolist() == list(range(0, -21, -1))
+
+
+def test_bands_must_have_the_shape_of_the_grid() -> None:
+    grid = GeoBox((2, 3), Affine(10, 0, 0, 0, -10, 0), "EPSG:32608")
+    with pytest.raises(ValueError, match=r"band red has shape \(3, 2\), its grid \(2, 3\)"):
+        on_grid({"red": np.zeros((3, 2))}, grid)

@@ -1,44 +1,62 @@
-"""The store as the catalog uses it: one client for all objects, many requests at once, one writer at a time."""
+"""Access to the store for the catalog: objects, concurrent requests, a single writer, published products."""
 
+import hashlib
 import json
+import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 
 from darts_assets.errors import NotReadableError, StoreError
 from darts_assets.stores.location import StoreLocation
 
+if TYPE_CHECKING:
+    import geopandas as gpd
+
 A = TypeVar("A")
 B = TypeVar("B")
 
-AT_ONCE = 32
-"""Requests to the store that are under way at a time."""
+CONCURRENCY = 32
+"""Concurrent requests to the store."""
 
 BATCH = 256
-"""Scenes whose facts are in memory at a time."""
+"""Scenes whose metadata are in memory at a time."""
+
+_POINTER = "current.json"
 
 
-def side_by_side(work: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """Results of `work` in the order of `items`: many at once, since stores are far away, and few in memory."""
-    rest = iter(items)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        while batch := list(islice(rest, BATCH)):
+def concurrent_map(work: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+    """Results of `work` in the order of `items`, computed in threads; at most `BATCH` are in memory."""
+    remaining = iter(items)
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
+        while batch := list(islice(remaining, BATCH)):
             yield from pool.map(work, batch)
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """Hash of a document's content, used as the name of its version."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def model_id(name: str, sha256: str) -> str:
+    """Id of a model's item."""
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '-', name)}-{sha256[:16]}"
 
 
 class Tree:
     """The objects below a location, by relative keys.
 
     Attributes:
-        location: where they are; a local folder is created.
+        location: the root; a local folder is created.
     """
 
     def __init__(self, location: StoreLocation) -> None:
@@ -46,7 +64,7 @@ class Tree:
         self._objects = location.objects()
 
     def tags(self, prefix: str = "") -> dict[str, str]:
-        """Keys below a prefix -> entity tags, which change whenever an object is written. One listing, nothing read."""
+        """Keys below a prefix -> entity tags, which change with every write. Lists, without reading objects."""
         return {
             entry["path"]: str(entry["e_tag"])
             for batch in obstore.list(self._objects, prefix or None)
@@ -54,14 +72,23 @@ class Tree:
         }
 
     def read(self, key: str) -> bytes | None:
-        """An object, None if there is none."""
+        """Content of an object, None if it does not exist."""
         try:
             return bytes(obstore.get(self._objects, key).bytes())
         except FileNotFoundError:
             return None
 
+    def table(self, key: str) -> "gpd.GeoDataFrame | None":
+        """Content of a GeoParquet object, None if it does not exist."""
+        import geopandas as gpd
+
+        try:
+            return gpd.read_parquet(self.location.file(key), filesystem=self.location.filesystem())
+        except FileNotFoundError:
+            return None
+
     def document(self, key: str) -> dict[str, Any] | None:
-        """A JSON object, None if there is none.
+        """Content of a JSON object, None if it does not exist.
 
         Raises:
             NotReadableError: if it is damaged.
@@ -73,11 +100,11 @@ class Tree:
             raise NotReadableError(f"{self.location}: {key} is damaged: {error}") from error
 
     def write(self, key: str, document: dict[str, Any]) -> None:
-        """Put a JSON object; readers see the old one or the new one."""
+        """Write a JSON object atomically."""
         obstore.put(self._objects, key, json.dumps(document, separators=(",", ":")).encode())
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object."""
+        """Whether an object exists."""
         try:
             obstore.head(self._objects, key)
         except FileNotFoundError:
@@ -86,73 +113,115 @@ class Tree:
 
     @contextmanager
     def file_for(self, folder: str, name: str) -> Iterator[Path]:
-        """A path to write a file to, which becomes the object `folder/name` when the block ends without an error.
+        """A path to write a file to. It becomes the object `folder/name` if the block ends without an exception.
 
-        On a path it is written in `folder/.writing-...` and moved, so that nobody takes it for a file of the folder.
+        In a local store the file is written in `folder/.writing-...` and then moved.
         """
-        beside = None
-        if self.location.is_local:
-            beside = self.location.path / folder / f".writing-{uuid.uuid4().hex[:8]}"
-            beside.mkdir(parents=True)
-        try:
-            with tempfile.TemporaryDirectory(dir=beside) as scratch:
-                path = Path(scratch) / "file"
-                yield path
-                if beside is None:
-                    obstore.put(self._objects, f"{folder}/{name}", path)
-                else:
-                    target = self.location.path / folder / name
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    path.replace(target)
-        finally:
-            if beside is not None:
-                shutil.rmtree(beside, ignore_errors=True)
+        parent = self.location.path / folder if self.location.is_local else None
+        if parent:
+            parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=parent, prefix=".writing-") as scratch:
+            path = Path(scratch) / "file"
+            yield path
+            if parent:
+                (parent / name).parent.mkdir(parents=True, exist_ok=True)
+                path.replace(parent / name)
+            else:
+                obstore.put(self._objects, f"{folder}/{name}", path)
 
     def remove(self, keys: Iterable[str]) -> int:
-        """Delete objects, and on a path the folders that they leave empty; returns how many they were."""
-        found = list(keys)
-        for start in range(0, len(found), 1000):
+        """Delete objects and, in a local store, folders that become empty; returns the number of objects."""
+        keys = list(keys)
+        for start in range(0, len(keys), 1000):
             with suppress(FileNotFoundError):
-                obstore.delete(self._objects, found[start : start + 1000])
+                obstore.delete(self._objects, keys[start : start + 1000])
         if self.location.is_local:
-            for folder in {(self.location.path / key).parent for key in found}:
+            for folder in {(self.location.path / key).parent for key in keys}:
                 with suppress(OSError):  # not empty
                     folder.rmdir()
                     folder.parent.rmdir()
-        return len(found)
+        return len(keys)
 
     def remove_unfinished(self, folder: str) -> None:
-        """Remove what killed writers have left in a folder."""
+        """Remove incomplete files of killed writers from a folder."""
         if self.location.is_local:
-            for left in (self.location.path / folder).glob(".writing-*"):
-                shutil.rmtree(left, ignore_errors=True)
-            for staged in (self.location.path / folder).rglob("*#*"):  # a PUT killed midway
+            for unfinished in (self.location.path / folder).glob(".writing-*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+            for staged in (self.location.path / folder).rglob("*#*"):  # of an interrupted PUT
                 staged.unlink(missing_ok=True)
 
 
-class Turn:
-    """Lets one writer publish: when two overlap, the later one goes on and the earlier one gives way."""
+class SingleWriter:
+    """Marks the current writer of a tree. If two overlap, the later one continues and the earlier one fails."""
 
     def __init__(self, tree: Tree, key: str) -> None:
-        self._tree, self._key, self._name = tree, key, uuid.uuid4().hex
+        self._tree, self._key, self._id = tree, key, uuid.uuid4().hex
 
-    def __enter__(self) -> "Turn":
-        self._tree.write(self._key, {"writer": self._name})
+    def __enter__(self) -> "SingleWriter":
+        self._tree.write(self._key, {"writer": self._id})
         return self
 
     def __exit__(self, *raised: object) -> None:
-        if self._is_mine():
+        if self._is_current():
             self._tree.remove([self._key])
 
     def check(self) -> None:
-        """To be called before anything is published.
+        """Check that no other writer has started; to be called before publishing.
 
         Raises:
-            StoreError: if another writer has begun meanwhile.
+            StoreError: if another writer has started.
         """
-        if not self._is_mine():
-            raise StoreError(f"{self._tree.location}: another run has started to write the catalog; this one gives way")
+        if not self._is_current():
+            raise StoreError(f"{self._tree.location}: another run is writing the catalog; this run does not publish")
 
-    def _is_mine(self) -> bool:
-        found = self._tree.document(self._key)
-        return found is not None and found.get("writer") == self._name
+    def _is_current(self) -> bool:
+        marker = self._tree.document(self._key)
+        return marker is not None and marker.get("writer") == self._id
+
+
+@dataclass(frozen=True)
+class Products:
+    """The published products of a scene.
+
+    Attributes:
+        family: family of the scene.
+        scene: id of the scene.
+        contents: file name -> version (folder) that holds it.
+        facts: metadata from `products`: `provenance metadata item grid footprint summary files`.
+    """
+
+    family: str
+    scene: str
+    contents: dict[str, str]
+    facts: dict[str, Any]
+
+    @property
+    def models(self) -> list[str]:
+        """Ids of the models."""
+        return [model_id(name, sha256) for name, sha256 in self.facts["metadata"]["models"].items()]
+
+    def key(self, file: str) -> str:
+        """Key of a file, from the root of the store."""
+        return f"products/{self.family}/{self.scene}/{self.contents[file]}/{file}"
+
+
+def pointers(root: Tree, family: str) -> dict[str, str]:
+    """Scenes of a family with products -> entity tag of their pointer, which changes with every publication."""
+    folder = f"products/{family}/"
+    keys = ((*key.removeprefix(folder).partition("/"), tag) for key, tag in root.tags(folder).items())
+    return {scene: tag for scene, _, name, tag in keys if name == _POINTER}
+
+
+def read_products(root: Tree, family: str, scene: str) -> Products | None:
+    """The products of a scene.
+
+    Returns None if they no longer exist, if their pointer is damaged, or if an older version of this package published
+    them without the metadata that a catalog needs; these have to be materialized again.
+    """
+    raw = root.read(f"products/{family}/{scene}/{_POINTER}")
+    try:
+        pointer = json.loads(raw or b"")
+        contents, facts = dict(pointer["contents"]), dict(pointer["metadata"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return Products(family, scene, contents, facts) if "footprint" in facts else None

@@ -1,35 +1,39 @@
-"""The published table of detections, `catalog/detections/year=.../region=.../part.parquet`, brought up to date.
+"""Updates of the published table of detections, `catalog/detections/year=.../region=.../part.parquet`.
 
-Each file is replaced in one step and keeps its name, so that the pattern `year=*/region=*/part.parquet` can be read at
-any time: a scene is in exactly one file, hence readers see all of its detections as they were or as they are, never a
-part of them and never both. Files are replaced one after the other, so that, while a run goes on, some regions are
-older than others; `stac/detections/collection.json` names the files and is put last.
+Each file is replaced atomically and keeps its name, so that `year=*/region=*/part.parquet` is readable at any time.
+Since all detections of a scene are in one file, readers get either the old or the new ones. Files are replaced one
+after the other: during an update some regions are older than others. `stac/detections/collection.json` lists the files
+and is written last.
 """
 
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Any
 
-import geopandas as gpd
 import shapely
 
-from darts_assets.catalog import rows
-from darts_assets.catalog.catalog_store import BATCH, Tree, Turn, side_by_side
-from darts_assets.catalog.collections import detections_collection
+from darts_assets.catalog import detection_rows as rows
+from darts_assets.catalog.catalog_store import (
+    BATCH,
+    SingleWriter,
+    Tree,
+    concurrent_map,
+    digest,
+    pointers,
+    read_products,
+)
 from darts_assets.catalog.detection_columns import COLUMNS
-from darts_assets.catalog.extents import covering
-from darts_assets.catalog.published_products import pointers, read_products
+from darts_assets.catalog.regions import covering
+from darts_assets.catalog.stac_collections import detections_collection
 from darts_assets.catalog.stac_tree import write_root
-from darts_assets.catalog.vocabulary import digest
 from darts_assets.stores.location import StoreLocation
 
 _log = logging.getLogger(__name__)
 
 LAYOUT = "1"
-"""Of the table: a change writes all of it anew."""
+"""Version of the table's layout; if it changes, all files are written again."""
 
 _State = dict[str, dict[str, str]]
 
@@ -39,16 +43,16 @@ _COLLECTION = "stac/detections/collection.json"
 
 @dataclass
 class DetectionsUpdate:
-    """What an update has done.
+    """Result of an update.
 
     Attributes:
-        scenes: that the table speaks of, with detections or without.
-        rows: detections in the table.
-        parts: files of it -> their `rows`, `bytes`, `bbox` (west, south, east, north), `start` and `end`.
-        written: files that were written.
-        deleted: files that were removed.
-        left_out: scenes whose products have no polygons, or do not tell what the catalog needs.
-        version: of the table's content.
+        scenes: number of scenes in the table, including those without detections.
+        rows: number of detections.
+        parts: file -> its `rows`, `bytes`, `bbox` (west, south, east, north), `start` and `end`.
+        written: written files.
+        deleted: removed files.
+        left_out: scenes whose products lack polygons or the metadata that the catalog needs.
+        version: hash of the table's content.
     """
 
     scenes: int = 0
@@ -62,7 +66,7 @@ class DetectionsUpdate:
 
 @dataclass
 class _Change:
-    """What changes in a file: scenes that leave it, and scenes whose rows are new or replace older ones."""
+    """Changes of a file: scenes to remove, and scenes whose rows are new or replace older ones."""
 
     gone: list[str] = field(default_factory=list)
     added: list[rows.Source] = field(default_factory=list)
@@ -71,22 +75,22 @@ class _Change:
 def update_detections(
     root: StoreLocation, families: Sequence[str], *, licence: str, rebuild: bool = False
 ) -> DetectionsUpdate:
-    """Bring the table of detections up to date with the products in the store.
+    """Update the table of detections to the products in the store.
 
-    Files without a scene whose polygons have changed are not written. One file is in memory at a time.
+    Only files with changed scenes are written. One file is in memory at a time.
 
     Args:
-        root: of the store.
-        families: of scenes.
-        licence: of the results: SPDX identifier, or `other`.
-        rebuild: write all files anew.
+        root: root of the store.
+        families: families of scenes.
+        licence: licence of the results: SPDX identifier, or `other`.
+        rebuild: write all files again.
 
     Raises:
-        StoreError: if another run has begun to write the catalog meanwhile.
+        StoreError: if another run has started to write the catalog.
         NotReadableError: if the collection is damaged.
     """
     store, tree, done = Tree(root), Tree(root.child("catalog")), DetectionsUpdate()
-    with Turn(tree, ".detections.writer") as turn:
+    with SingleWriter(tree, ".detections.writer") as writer:
         tree.remove_unfinished(_FOLDER)
         collection = tree.document(_COLLECTION) or {}
         fresh = rebuild or collection.get("darts:layout") != LAYOUT
@@ -94,54 +98,54 @@ def update_detections(
         parts: dict[str, dict[str, Any]] = {} if fresh else dict(collection["darts:parts"])
         state, changes = _compare(store, families, before, done)
         if changes:
-            # Said before it is done: a run after a killed one must know which files may hold which scenes.
-            turn.check()
-            doubtful = {source.scene: _memory("", "", part) for part, new in changes.items() for source in new.added}
-            known = collection or _document({}, {}, licence)
-            layout = "" if fresh else LAYOUT  # all is written anew until it has been
-            tree.write(_COLLECTION, {**known, "darts:state": {**before, **doubtful}, "darts:layout": layout})
+            # Recorded first, so that a run after a killed one knows which files may hold which scenes.
+            writer.check()
+            pending = {source.scene: _state("", "", part) for part, new in changes.items() for source in new.added}
+            current = collection or _document({}, {}, licence)
+            layout = "" if fresh else LAYOUT  # a rebuild is not complete yet
+            tree.write(_COLLECTION, {**current, "darts:state": {**before, **pending}, "darts:layout": layout})
         for count, (part, change) in enumerate(sorted(changes.items()), start=1):
-            turn.check()
+            writer.check()
             facts, late = _replace(store, tree, part, change, whole=part not in parts)
-            for scene in late:  # published again just now: the next run will see it
-                state[scene] = before.get(scene, _memory("", "", part))
+            for scene in late:  # published again in the meantime: left to the next update
+                state[scene] = before.get(scene, _state("", "", part))
             parts.pop(part, None)
             if facts:
                 parts[part] = facts
                 done.written.append(part)
             _log.info("detections: %d of %d files: %s, %d rows", count, len(changes), part, facts.get("rows", 0))
-        turn.check()
-        wanted = _document(parts, state, licence)
-        if changes or wanted != collection:
-            tree.write(_COLLECTION, wanted)
-        found = {key.removeprefix(f"{_FOLDER}/") for key in tree.tags(f"{_FOLDER}/")}
-        done.deleted = sorted(found - parts.keys())
+        writer.check()
+        document = _document(parts, state, licence)
+        if changes or document != collection:
+            tree.write(_COLLECTION, document)
+        files = {key.removeprefix(f"{_FOLDER}/") for key in tree.tags(f"{_FOLDER}/")}
+        done.deleted = sorted(files - parts.keys())
         tree.remove(f"{_FOLDER}/{part}" for part in done.deleted)
         write_root(tree)
     done.scenes, done.rows = len(state), sum(part["rows"] for part in parts.values())
     done.parts = dict(sorted(parts.items()))
-    done.version = digest({scene: known["version"] for scene, known in state.items()})
+    done.version = digest({scene: entry["version"] for scene, entry in state.items()})
     return done
 
 
 def _compare(
     store: Tree, families: Sequence[str], before: _State, done: DetectionsUpdate
 ) -> tuple[_State, dict[str, _Change]]:
-    """What is to be remembered of each scene, and what changes in each file."""
+    """The state of each scene to store, and the changes of each file."""
     state: _State = {}
     changes: defaultdict[str, _Change] = defaultdict(_Change)
     for family in families:
-        there = pointers(store, family)
-        unread = [scene for scene, tag in sorted(there.items()) if before.get(scene, {}).get("pointer") != tag]
-        state |= {scene: before[scene] for scene in there.keys() - unread}
-        _log.info("%s: %d scenes have products, %d of them new or published again", family, len(there), len(unread))
+        tags = pointers(store, family)
+        unread = [scene for scene, tag in sorted(tags.items()) if before.get(scene, {}).get("pointer") != tag]
+        state |= {scene: before[scene] for scene in tags.keys() - unread}
+        _log.info("%s: %d scenes with products, %d new or published again", family, len(tags), len(unread))
         for count, (scene, source) in enumerate(_sources(store, family, unread), start=1):
             if count % (4 * BATCH) == 0:
                 _log.info("%s: %d of %d scenes compared", family, count, len(unread))
             if source is None:
                 done.left_out.append(scene)
                 continue
-            state[scene] = _memory(there[scene], source.version, source.part)
+            state[scene] = _state(tags[scene], source.version, source.part)
             old = before.get(scene)
             if old is None or (old["version"], old["part"]) != (source.version, source.part):
                 changes[source.part].added.append(source)
@@ -156,26 +160,25 @@ def _sources(store: Tree, family: str, scenes: Sequence[str]) -> Iterator[tuple[
         products = read_products(store, family, scene)
         return scene, rows.source_of(products) if products else None
 
-    return side_by_side(source, scenes)
+    return concurrent_map(source, scenes)
 
 
 def _replace(store: Tree, tree: Tree, part: str, change: _Change, *, whole: bool) -> tuple[dict[str, Any], list[str]]:
     """Replace a file.
 
     Args:
-        store: where polygons are.
+        store: the store with the polygons.
         tree: the catalog.
         part: key of the file.
-        change: what changes in it.
-        whole: whether nothing of the file that may be there is kept.
+        change: changes of its scenes.
+        whole: whether to discard the current content.
 
     Returns:
-        Facts about it, none if nothing is left in it (it is removed at the end); and the scenes whose polygons were
-        not there any more, which are left as they were.
+        Facts about the file, empty if it has no rows left (it is removed at the end); and the scenes whose polygons no
+        longer exist, whose rows are not changed.
     """
-    raw = None if whole else tree.read(f"{_FOLDER}/{part}")
-    before = None if raw is None else gpd.read_parquet(BytesIO(raw))
-    read = list(side_by_side(lambda source: (source, store.read(source.key)), change.added))
+    before = None if whole else tree.table(f"{_FOLDER}/{part}")
+    read = list(concurrent_map(lambda source: (source, store.read(source.key)), change.added))
     added = [(source.scene, rows.rows_of(source, content)) for source, content in read if content is not None]
     late = [source.scene for source, content in read if content is None]
     table = rows.merged(before, [*change.gone, *(scene for scene, _ in added)], [frame for _, frame in added])
@@ -195,6 +198,6 @@ def _document(parts: Mapping[str, Mapping[str, Any]], state: _State, licence: st
     return {**detections_collection(parts, state, columns, licence), "darts:layout": LAYOUT}
 
 
-def _memory(pointer: str, version: str, part: str) -> dict[str, str]:
-    """What is remembered of a scene: the entity tag of its pointer, the version of its rows, the file they are in."""
+def _state(pointer: str, version: str, part: str) -> dict[str, str]:
+    """State of a scene: entity tag of its pointer, version of its rows, file that holds them."""
     return {"pointer": pointer, "version": version, "part": part}

@@ -1,4 +1,8 @@
-"""The products of a scene as a STAC item (STAC 1.1), with the extensions projection, raster, table and processing."""
+"""The products of a scene as a STAC item, with the extensions projection, processing, raster and table.
+
+pystac has no processing extension, and raster only in version 1, without `bands` of STAC 1.1; their fields are set
+directly.
+"""
 
 import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
@@ -7,124 +11,104 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pystac
+from pystac.extensions.projection import ProjectionExtension
+from pystac.extensions.table import COLUMNS_PROP, TableExtension
 from shapely.geometry import shape
 
-from darts_assets.catalog.extents import box_of
-from darts_assets.catalog.model_item import model_id
-from darts_assets.catalog.published_products import Products
-from darts_assets.catalog.vocabulary import (
-    GEOPACKAGE,
-    PARQUET,
-    PROCESSING,
-    PROJECTION,
-    RASTER,
-    STAC_VERSION,
-    TABLE,
-    link,
-)
+from darts_assets.catalog.catalog_store import Products
+from darts_assets.catalog.regions import box_of
+
+PARQUET = "application/vnd.apache.parquet"
+_PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
+_RASTER = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"
 
 _TO_ROOT = "../../../../"
 """From the folder of an item, `catalog/stac/<family>/<scene>`, to the root of the store."""
 
 
-class Kind(NamedTuple):
-    """What a file is, as far as its name tells.
-
-    Attributes:
-        title: for people.
-        roles: of STAC.
-    """
+class FileKind(NamedTuple):
+    """Title and STAC roles of a product file."""
 
     title: str
     roles: list[str]
 
 
-KINDS: Mapping[str, Kind] = {
-    "probabilities": Kind("Probability of a thaw slump in percent, 255 where it was not looked", ["data"]),
-    "binarized": Kind("Detections: 1 thaw slump, 0 none", ["data"]),
-    "prediction_segments": Kind("Detected thaw slumps as polygons", ["data"]),
-    "prediction_extent": Kind("The area that was looked at", ["data-mask"]),
-    "thumbnail": Kind("True colours with outlines of the detections", ["thumbnail"]),
-    "metadata": Kind("Scene, parameters and versions", ["metadata"]),
+FILE_KINDS: Mapping[str, FileKind] = {
+    "probabilities": FileKind("Probability of thaw slumps in percent, 255 outside the valid area", ["data"]),
+    "binarized": FileKind("Detection mask: 1 thaw slump, 0 background", ["data"]),
+    "prediction_segments": FileKind("Detected thaw slumps as polygons", ["data"]),
+    "prediction_extent": FileKind("Valid area", ["data-mask"]),
+    "thumbnail": FileKind("True colour with outlines of the detections", ["thumbnail"]),
+    "metadata": FileKind("Scene, parameters and versions", ["metadata"]),
 }
-"""By the stem of a file; others are bands, or groups of bands, of the features."""
+"""Stem of a file -> kind; other files hold feature bands."""
 
-_MEDIA = {
+_MEDIA_TYPES = {
     ".tif": pystac.MediaType.COG,
-    ".gpkg": GEOPACKAGE,
+    ".gpkg": pystac.MediaType.GEOPACKAGE,
     ".parquet": PARQUET,
     ".jpg": pystac.MediaType.JPEG,
     ".json": pystac.MediaType.JSON,
 }
 
 
+def link(rel: str, href: str, media_type: str = pystac.MediaType.JSON, title: str | None = None) -> pystac.Link:
+    """A STAC link to a document."""
+    return pystac.Link(rel, href, media_type, title)
+
+
 def scene_item(products: Products, models: Collection[str] = ()) -> dict[str, Any]:
-    """The item of a scene's products, for `catalog/stac/<family>/<scene>/`.
+    """The STAC item of a scene's products, for `catalog/stac/<family>/<scene>/`.
 
     Args:
-        products: of the scene.
-        models: ids of the model items that there are.
+        products: products of the scene.
+        models: ids of existing model items, which the item then links to.
     """
     facts = products.facts
-    said, grid, files = facts["metadata"], facts["grid"], facts["files"]
-    geometry = facts["footprint"]
-    segments = files.get("prediction_segments.parquet")
-    transform = grid["transform"]
-    properties: dict[str, Any] = {
-        "datetime": utc(said["datetime"]),
-        "created": utc(said["export_date"]),
-        "gsd": abs(transform[0]),
-        "proj:code": grid["crs"],
-        "proj:shape": grid["shape"],
-        "proj:transform": transform,
-        "proj:bbox": _bounds(transform, grid["shape"]),
-        "processing:level": "L4",
-        "processing:datetime": utc(said["export_date"]),
-        "processing:lineage": _lineage(said),
-        "processing:software": _software(said),
-        **(_table(segments) if segments else {}),
-        **{f"darts:{name}": value for name, value in facts["summary"].items()},
-        **{f"darts:{name}": said[name] for name in ("models", "config_hash", "data_version", "item_hash")},
-        "darts:source": said["source"],
-        **({"darts:tile": said["tile"]} if said.get("tile") else {}),
-    }
-    extensions = [PROJECTION, PROCESSING, *([TABLE] if segments else [])]
+    metadata, grid, files = facts["metadata"], facts["grid"], facts["files"]
+    item = pystac.Item(
+        products.scene, facts["footprint"], box_of(shape(facts["footprint"])), _utc(metadata["datetime"]),
+        {
+            "created": pystac.utils.datetime_to_str(_utc(metadata["export_date"])),
+            "gsd": abs(grid["transform"][0]),
+            "processing:level": "L4",
+            "processing:datetime": pystac.utils.datetime_to_str(_utc(metadata["export_date"])),
+            "processing:lineage": _lineage(metadata),
+            "processing:software": _software(metadata),
+            **{f"darts:{name}": value for name, value in facts["summary"].items()},
+            **{f"darts:{name}": metadata[name] for name in ("models", "config_hash", "data_version", "item_hash")},
+            "darts:source": metadata["source"],
+            **({"darts:tile": metadata["tile"]} if metadata.get("tile") else {}),
+        },
+        collection=products.family,
+        assets={_asset_key(name): _asset(products, name, file) for name, file in files.items()},
+    )  # fmt: skip
+    ProjectionExtension.ext(item, add_if_missing=True).apply(
+        code=grid["crs"], shape=grid["shape"], transform=grid["transform"],
+        bbox=_bounds(grid["transform"], grid["shape"]),
+    )  # fmt: skip
+    item.stac_extensions.append(_PROCESSING)
+    if "prediction_segments.parquet" in files:
+        _fill_table(TableExtension.ext(item, add_if_missing=True), files["prediction_segments.parquet"])
     if any("bands" in file for file in files.values()):
-        extensions.append(RASTER)
-    used = [model_id(name, sha256) for name, sha256 in said["models"].items()]
-    links = [
+        item.stac_extensions.append(_RASTER)
+    used = [name for name in products.models if name in models]
+    item.links = [
         link("root", "../../../catalog.json"),
         link("parent", "../collection.json"),
         link("collection", "../collection.json"),
         link(
             "derived_from", f"{_TO_ROOT}scenes/{products.family}/{products.scene}.json", pystac.MediaType.GEOJSON,
-            title="The scene, as it was registered",
+            title="Registered scene",
         ),
-        *(
-            link("derived_from", f"../../models/{name}.json", pystac.MediaType.GEOJSON, title="The model")
-            for name in used
-            if name in models
-        ),
+        *(link("derived_from", f"../../models/{name}.json", pystac.MediaType.GEOJSON, "Model") for name in used),
+        *([link("via", facts["item"], title="Scene at its provider")] if facts.get("item") else []),
     ]  # fmt: skip
-    if facts.get("item"):
-        links.append(link("via", facts["item"], title="The scene, at its provider"))
-    return {
-        "type": "Feature",
-        "stac_version": STAC_VERSION,
-        "stac_extensions": extensions,
-        "id": products.scene,
-        "collection": products.family,
-        "geometry": geometry,
-        "bbox": box_of(shape(geometry)),
-        "properties": properties,
-        "links": links,
-        "assets": {_asset_key(name): _asset(products, name, file) for name, file in files.items()},
-    }
+    return item.to_dict(transform_hrefs=False)
 
 
-def utc(moment: str) -> str:
-    """A time as STAC has it: in UTC, with a Z."""
-    return dt.datetime.fromisoformat(moment).astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+def _utc(time: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(time).astimezone(dt.UTC)
 
 
 def _asset_key(file: str) -> str:
@@ -132,18 +116,14 @@ def _asset_key(file: str) -> str:
     return f"{stem}-gpkg" if suffix == "gpkg" else stem
 
 
-def _asset(products: Products, name: str, file: Mapping[str, Any]) -> dict[str, Any]:
+def _asset(products: Products, name: str, file: Mapping[str, Any]) -> pystac.Asset:
     stem, suffix = Path(name).stem, Path(name).suffix
     base, _, model = stem.partition("-")
-    kind = KINDS.get(base) or Kind(f"{base}, on the scene's grid", ["data"])
-    asset: dict[str, Any] = {
-        "href": _TO_ROOT + products.key(name),
-        "type": str(_MEDIA[suffix]),
-        "title": f"{kind.title} (model {model})" if model else kind.title,
-        "roles": kind.roles,
-    }
+    kind = FILE_KINDS.get(base) or FileKind(f"{base} on the scene's grid", ["data"])
+    title = f"{kind.title} (model {model})" if model else kind.title
+    asset = pystac.Asset(_TO_ROOT + products.key(name), title, media_type=_MEDIA_TYPES[suffix], roles=kind.roles)
     if "bands" in file:
-        asset["bands"] = [
+        asset.extra_fields["bands"] = [
             {
                 **{key: each[key] for key in ("name", "data_type", "nodata", "unit") if key in each},
                 "raster:scale": each["scale"],
@@ -152,35 +132,33 @@ def _asset(products: Products, name: str, file: Mapping[str, Any]) -> dict[str, 
             for each in file["bands"]
         ]
     if "columns" in file:
-        asset |= _table(file)
+        _fill_table(TableExtension.ext(asset), file)
     return asset
 
 
-def _table(file: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "table:columns": file["columns"],
-        "table:primary_geometry": "geometry",
-        "table:row_count": file["rows"],
-    }
+def _fill_table(table: TableExtension[Any], file: Mapping[str, Any]) -> None:
+    table.properties[COLUMNS_PROP] = file["columns"]  # pystac 1.15 does not serialize `Column` objects
+    table.primary_geometry, table.row_count = "geometry", file["rows"]
 
 
 def _bounds(transform: Sequence[float], shape_: Sequence[int]) -> list[float]:
-    """Of a grid that is not rotated."""
+    """Bounds of a grid that is not rotated."""
     width, _, left, _, height, top = transform
     rows, columns = shape_
     xs, ys = sorted((left, left + columns * width)), sorted((top, top + rows * height))
     return [xs[0], ys[0], xs[1], ys[1]]
 
 
-def _lineage(said: Mapping[str, Any]) -> str:
-    models = ", ".join(f"{name} ({sha256[:16]})" for name, sha256 in said["models"].items())
+def _lineage(metadata: Mapping[str, Any]) -> str:
+    models = ", ".join(f"{name} ({sha256[:16]})" for name, sha256 in metadata["models"].items())
     return (
-        f"Features of {said['scene_id']} ({said['source']}) with terrain convention {said['terrain']}; segmentation by "
-        f"{models}; probabilities above {said['threshold']} in objects of at least {said['min_object_size']} pixels."
+        f"Features of {metadata['scene_id']} ({metadata['source']}) with terrain convention {metadata['terrain']}; "
+        f"segmentation by {models}; probabilities above {metadata['threshold']} in objects of at least "
+        f"{metadata['min_object_size']} pixels."
     )
 
 
-def _software(said: Mapping[str, Any]) -> dict[str, str]:
-    own = str(said["code_version"]).partition("+")[0]
-    steps = {f"darts_assets.{step}": str(facts["code_version"]) for step, facts in said["steps"].items()}
+def _software(metadata: Mapping[str, Any]) -> dict[str, str]:
+    own = str(metadata["code_version"]).partition("+")[0]
+    steps = {f"darts_assets.{step}": str(facts["code_version"]) for step, facts in metadata["steps"].items()}
     return {"darts_assets": own or version("darts_assets"), **steps}

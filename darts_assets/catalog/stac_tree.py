@@ -1,9 +1,9 @@
-"""The STAC tree `catalog/stac`, brought up to date: only items of scenes whose products have changed are written.
+"""Updates of the STAC tree `catalog/stac`, which write only items of scenes with changed products.
 
-Items have names of their own for each content, `<scene>/<digest>.json`, and are never changed. A family's
-`collection.json` names the items that are current, and is put last: a reader that holds the old one still finds its
-items, until the run after this one removes what is no longer named. What a run must know of earlier ones stands in the
-links of the collection, so that it cannot disagree with it.
+Items are immutable and named by their content, `<scene>/<digest>.json`. The `collection.json` of a family links to the
+current items and is written last. Items that it no longer links to are removed by the next update, so that readers of
+the old collection still get its items. The links also hold the state of the update, which therefore always agrees with
+the collection.
 """
 
 import logging
@@ -11,35 +11,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from darts_assets.catalog import collections
-from darts_assets.catalog.catalog_store import BATCH, Tree, Turn, side_by_side
-from darts_assets.catalog.model_collection import ModelShelf
-from darts_assets.catalog.model_item import Model, model_id
-from darts_assets.catalog.published_products import pointers, read_products
+from darts_assets.catalog.catalog_store import (
+    BATCH,
+    SingleWriter,
+    Tree,
+    concurrent_map,
+    digest,
+    pointers,
+    read_products,
+)
+from darts_assets.catalog.model_collection import Model, ModelCollection
 from darts_assets.catalog.scene_item import scene_item
-from darts_assets.catalog.vocabulary import digest, link
+from darts_assets.catalog.stac_collections import TITLES, root_catalog, scenes_collection
 from darts_assets.stores.location import StoreLocation
 
 _log = logging.getLogger(__name__)
 
 LAYOUT = "1"
-"""Of items: a change writes all of them anew."""
+"""Version of the items' layout; if it changes, all items are written again."""
 
 
 @dataclass
 class StacUpdate:
-    """What an update has done.
+    """Result of an update.
 
     Attributes:
-        items: scenes in the catalog, by family.
-        written: items that are new or have changed.
-        removed: scenes that are no longer in the catalog.
-        unusable: scenes whose products do not tell what the catalog needs.
-        deleted: objects that earlier catalogs named, or killed runs left.
-        hrefs: of all items, which name their content.
+        items: number of scenes in the catalog, by family.
+        written: number of new or changed items.
+        removed: number of scenes removed from the catalog.
+        unusable: scenes whose products lack the metadata that the catalog needs.
+        deleted: number of deleted objects, of earlier catalogs or killed runs.
+        hrefs: hrefs of all items; they contain a hash of the content.
         boxes: bounding boxes of all scenes (west, south, east, north; degrees).
-        models: ids of the models that are told.
-        version: of the content of all items.
+        models: ids of the published models.
+        version: hash of the content of all items.
     """
 
     items: dict[str, int] = field(default_factory=dict)
@@ -56,45 +61,43 @@ class StacUpdate:
 def update_stac(
     root: StoreLocation, families: Sequence[str], models: Sequence[Model], *, licence: str, rebuild: bool = False
 ) -> StacUpdate:
-    """Bring the STAC tree up to date with the products in the store.
+    """Update the STAC tree to the products in the store.
 
     Args:
-        root: of the store.
-        families: of scenes.
-        models: whose checkpoints are at hand; they are told, and copied into the catalog, if a scene was mapped by
-            them. Models that were told once stay.
-        licence: of the results: SPDX identifier, or `other`.
+        root: root of the store.
+        families: families of scenes.
+        models: models with a local checkpoint. Those used by a scene are copied into the catalog, and stay there.
+        licence: licence of the results: SPDX identifier, or `other`.
         rebuild: read the products of all scenes again.
 
     Raises:
-        StoreError: if another run has begun to write the catalog meanwhile.
+        StoreError: if another run has started to write the catalog.
         NotReadableError: if a collection is damaged.
     """
     store, tree, done = Tree(root), Tree(root.child("catalog")), StacUpdate()
-    with Turn(tree, ".stac.writer") as turn:
-        shelf = ModelShelf(tree, models, licence=licence, rebuild=rebuild)
+    with SingleWriter(tree, ".stac.writer") as writer:
+        collection = ModelCollection(tree, models, licence=licence, rebuild=rebuild)
         for family in families:
-            _update_family(store, tree, turn, family, shelf, done, licence=licence, rebuild=rebuild)
+            _update_family(store, tree, writer, family, collection, done, licence=licence, rebuild=rebuild)
         write_root(tree)
-        done.models = shelf.kept
+        done.models = collection.published
     done.version = digest(dict.fromkeys([*done.hrefs, *done.models]))
     return done
 
 
 def write_root(tree: Tree) -> None:
-    """Write `catalog.json`, if the collections that there are have changed."""
-    children = [name for name in collections.TITLES if tree.exists(f"stac/{name}/collection.json")]
-    wanted = collections.root_catalog(children)
-    if tree.document("catalog.json") != wanted:
-        tree.write("catalog.json", wanted)
+    """Write `catalog.json` if the set of collections has changed."""
+    document = root_catalog([name for name in TITLES if tree.exists(f"stac/{name}/collection.json")])
+    if tree.document("catalog.json") != document:
+        tree.write("catalog.json", document)
 
 
 def _update_family(
     store: Tree,
     tree: Tree,
-    turn: Turn,
+    writer: SingleWriter,
     family: str,
-    shelf: ModelShelf,
+    model_collection: ModelCollection,
     done: StacUpdate,
     *,
     licence: str,
@@ -105,30 +108,29 @@ def _update_family(
     entries = {item["title"]: item for item in (before or {}).get("links", []) if item["rel"] == "item"}
     done.deleted += _remove_garbage(tree, folder, entries)
 
-    there = pointers(store, family)
-    current = {scene: entry for scene, entry in entries.items() if scene in there}
+    tags = pointers(store, family)
+    current = {scene: entry for scene, entry in entries.items() if scene in tags}
     changed = [
         scene
-        for scene, tag in sorted(there.items())
+        for scene, tag in sorted(tags.items())
         if rebuild or scene not in current or current[scene]["darts:state"] != f"{LAYOUT} {tag}"
     ]
-    _log.info("%s: %d scenes have products, %d of them new or changed", family, len(there), len(changed))
+    _log.info("%s: %d scenes with products, %d new or changed", family, len(tags), len(changed))
 
-    models = shelf.known
+    models = model_collection.available
 
     def write(scene: str) -> tuple[str, dict[str, Any] | None, set[str]]:
         products = read_products(store, family, scene)
         if products is None:
             return scene, None, set()
         item = scene_item(products, models)
-        entry = _entry(item, f"{LAYOUT} {there[scene]}")
+        entry = _entry(item, f"{LAYOUT} {tags[scene]}")
         if entry["href"] != current.get(scene, {}).get("href"):
             tree.write(f"{folder}/{scene}/{digest(item)}.json", item)
-        used = {model_id(name, sha256) for name, sha256 in item["properties"]["darts:models"].items()}
-        return scene, entry, used & models
+        return scene, entry, models.intersection(products.models)
 
     used_models: set[str] = set()
-    for count, (scene, entry, used) in enumerate(side_by_side(write, changed), start=1):
+    for count, (scene, entry, used) in enumerate(concurrent_map(write, changed), start=1):
         used_models |= used
         old = current.pop(scene, None)
         if entry is None:
@@ -143,25 +145,25 @@ def _update_family(
     done.hrefs += sorted(entry["href"] for entry in current.values())
     done.boxes += [entry["bbox"] for entry in current.values()]
 
-    turn.check()
+    writer.check()
     if not current:
         tree.remove([f"{folder}/collection.json"] if before else [])
         return
-    shelf.keep(used_models)
-    named = sorted({*_related(before), *(f"../models/{name}.json" for name in used_models)})
-    wanted = collections.scenes_collection(family, dict(sorted(current.items())), named, licence)
-    if wanted != before:
-        tree.write(f"{folder}/collection.json", wanted)
+    model_collection.publish(used_models)
+    related = sorted({*_related(before), *(f"../models/{name}.json" for name in used_models)})
+    document = scenes_collection(family, dict(sorted(current.items())), related, licence)
+    if document != before:
+        tree.write(f"{folder}/collection.json", document)
 
 
 def _entry(item: Mapping[str, Any], state: str) -> dict[str, Any]:
-    """The link to an item, with what collections summarize and what the next update must know."""
+    """The link to an item, with the values that collections summarize and the state for the next update."""
     properties = item["properties"]
-    return link(
-        "item", f"./{item['id']}/{digest(item)}.json", "application/geo+json", title=item["id"],
-        datetime=properties["datetime"], bbox=item["bbox"],
-        **{"darts:crs": properties["proj:code"], "darts:objects": properties["darts:objects"], "darts:state": state},
-    )  # fmt: skip
+    return {
+        "rel": "item", "href": f"./{item['id']}/{digest(item)}.json", "type": "application/geo+json",
+        "title": item["id"], "datetime": properties["datetime"], "bbox": item["bbox"],
+        "darts:crs": properties["proj:code"], "darts:objects": properties["darts:objects"], "darts:state": state,
+    }  # fmt: skip
 
 
 def _related(collection: Mapping[str, Any] | None) -> list[str]:
@@ -169,8 +171,7 @@ def _related(collection: Mapping[str, Any] | None) -> list[str]:
 
 
 def _remove_garbage(tree: Tree, folder: str, entries: Mapping[str, Mapping[str, Any]]) -> int:
-    """Remove the items that the published collection does not name: a reader of it needs none of them."""
+    """Remove items without a link in the published collection; returns their number."""
     tree.remove_unfinished(folder)
-    named = {f"{folder}/{entry['href'].removeprefix('./')}" for entry in entries.values()}
-    found = tree.tags(f"{folder}/").keys()
-    return tree.remove(sorted(found - named - {f"{folder}/collection.json"}))
+    linked = {f"{folder}/{entry['href'].removeprefix('./')}" for entry in entries.values()}
+    return tree.remove(sorted(tree.tags(f"{folder}/").keys() - linked - {f"{folder}/collection.json"}))

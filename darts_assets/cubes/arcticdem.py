@@ -1,8 +1,8 @@
-"""ArcticDEM mosaics v4.1 (2, 10 and 32 m, EPSG:3413): the cube, and its chunks from the mosaic's tiles.
+"""ArcticDEM mosaics v4.1 (2, 10 and 32 m, EPSG:3413): specification of the cube, and chunks from the mosaic's tiles.
 
 The cube's lattice is that of the Polar Geospatial Center's tile scheme: super tile row and column 0 begin at
--4,100,000 m, which is a whole number of pixels from the pole at 2, 10 and 32 m, so tiles are copied, not resampled
-(but at 32 m those that begin elsewhere: half tiles at odd multiples of 50 km, published ones 100 m before the square).
+-4,100,000 m, a whole number of pixels from the pole at 2, 10 and 32 m, so that tiles are copied, not resampled (except
+at 32 m half tiles at odd multiples of 50 km, and published tiles that begin 100 m before their square).
 The cube covers +-4,100,000 m (the published index reaches to x = -4,000,000 and y = 4,100,000), padded to whole
 chunks at the right and the bottom.
 """
@@ -21,7 +21,7 @@ from darts_assets.cubes._raster import OpenRasters, read_onto, with_raster
 from darts_assets.cubes.catalogs import open_catalog
 from darts_assets.cubes.grid import CubeGrid, whole_chunks
 from darts_assets.cubes.mosaic import CRS, MosaicTile, TileCatalog
-from darts_assets.cubes.spec import ChunkData, CubeSpec
+from darts_assets.cubes.variables import ChunkData, CubeSpec
 from darts_assets.errors import CubeError, RasterError
 
 RESOLUTIONS = (2, 10, 32)
@@ -36,13 +36,13 @@ _MASK = replace(band("arcticdem_data_mask"), stored=np.dtype("uint8"))
 
 
 def arcticdem_spec(resolution: int) -> CubeSpec:
-    """The cube of a resolution: `dem` (kept to 1 cm) and `arcticdem_data_mask`.
+    """The cube of a resolution: `dem` (stored to 1 cm) and `arcticdem_data_mask`.
 
     Raises:
-        CubeError: if ArcticDEM does not come in that resolution.
+        CubeError: if ArcticDEM is not published at that resolution.
     """
     if resolution not in RESOLUTIONS:
-        raise CubeError(f"ArcticDEM comes at {', '.join(map(str, RESOLUTIONS))} m, not at {resolution} m")
+        raise CubeError(f"ArcticDEM is published at {', '.join(map(str, RESOLUTIONS))} m, not at {resolution} m")
     geobox = whole_chunks(CRS, resolution, -_REACH, _REACH, 2 * _REACH, 2 * _REACH)
     return CubeSpec(
         name=f"arcticdem_{resolution}m",
@@ -54,7 +54,7 @@ def arcticdem_spec(resolution: int) -> CubeSpec:
 
 
 class ArcticDemTiles:
-    """Reads chunks from the mosaic's tiles, which a catalog knows; may be used from several threads at once.
+    """Reads chunks from the mosaic's tiles listed in a catalog; thread-safe.
 
     Args:
         where: a STAC API (such as `https://stac.pgc.umn.edu/api/v1/`), a static STAC source (a catalog, a collection,
@@ -69,10 +69,10 @@ class ArcticDemTiles:
         self._catalog: TileCatalog | None = None
 
     def under(self, geobox: GeoBox) -> list[MosaicTile]:
-        """The tiles of the grid's resolution that intersect a grid in EPSG:3413, in the order of their ids.
+        """The tiles of the grid's resolution that intersect a grid in EPSG:3413, sorted by id.
 
         Raises:
-            CubeError: if the catalog cannot be understood, or has no tiles of that resolution.
+            CubeError: if the catalog is invalid, or has no tiles of that resolution.
             SourceUnavailableError: if a remote catalog does not answer.
         """
         with self._opening:
@@ -81,7 +81,7 @@ class ArcticDemTiles:
         return sorted(tiles, key=lambda tile: tile.id)
 
     def read_chunk(self, geobox: GeoBox) -> ChunkData:
-        """The mosaic of every tile that intersects a chunk: in each pixel, the tile of the first id wins that has one.
+        """The mosaic of all tiles that intersect a chunk; each pixel is of the first tile, by id, that has data there.
 
         Tiles on the cube's lattice are copied; others (half tiles at 32 m) are resampled, elevations bilinearly.
 
@@ -90,7 +90,7 @@ class ArcticDemTiles:
 
         Returns:
             `dem` float32 metres, NaN where no tile has data; `arcticdem_data_mask` uint8, 0 there. The sources are the
-            tiles that contributed. A chunk without a tile is empty.
+            ids of the contributing tiles. A chunk without tiles is empty.
 
         Raises:
             CubeError: see `under`.
@@ -101,16 +101,16 @@ class ArcticDemTiles:
         mask = np.zeros(dem.shape, dtype=np.uint8)
         sources: list[str] = []
         for tile in self.under(geobox):
-            wanted = np.isnan(dem)
-            if not wanted.any():
+            open_pixels = np.isnan(dem)
+            if not open_pixels.any():
                 break
             elevation = self._read(tile.dem, geobox, np.float32, np.nan, tile.nodata, Resampling.bilinear)
-            wanted &= np.isfinite(elevation)
-            if not wanted.any():
+            open_pixels &= np.isfinite(elevation)
+            if not open_pixels.any():
                 continue
-            np.copyto(dem, elevation, where=wanted)
+            np.copyto(dem, elevation, where=open_pixels)
             valid = self._read(tile.datamask, geobox, np.uint8, 0, None, Resampling.nearest)
-            np.copyto(mask, valid != 0, where=wanted)
+            np.copyto(mask, valid != 0, where=open_pixels)
             sources.append(tile.id)
         return ChunkData({_DEM.name: dem, _MASK.name: mask}, tuple(sources), float(np.isfinite(dem).mean()))
 

@@ -1,18 +1,18 @@
-"""An auxiliary datacube: chunks are written once, whole, by whoever needs them first, and read as lazy windows.
+"""An auxiliary datacube: each chunk is written once, whole, and read through lazy windows.
 
-The layout was measured: chunks of 1024 x 1024 of a terrain with 5 cm of noise in steps of 1/128 m, on one core (kB, ms
-to compress, ms to decompress a chunk), elevations as int32 centimetres, shuffled, in Blosc's own blocks and in those of
-512 kB:
+The layout is the result of measurements with chunks of 1024 x 1024 of a terrain with 5 cm of noise in steps of 1/128 m,
+on one core (kB, ms to compress, ms to decompress a chunk), elevations as int32 centimetres, shuffled, in Blosc's
+default blocks and in blocks of 512 kB:
     zstd 3 1209 9 1.6, 1187 12 1.3; zstd 4 1186 14 1.4, 1174 16 1.05 (taken); zstd 5 1186 22 1.1, 1175 22 1.1;
     zstd 7 1175 72 1.1; lz4hc 2 1330 4 0.6; lz4hc 5 1242 40 0.55; lz4hc 9 1228 105 0.5;
     zstd 3 bitshuffle 1306 10 3.6; as float32 to 8 mm: zstd 3 1352 15 2.7; zstd 5, 512 kB 1262 36 1.7;
     peer, float32 in chunks of 3600: zstd 9 shuffle 1209, and 2198 where elevations have noise in every digit.
-lz4hc would read windows a tenth faster and make cubes a tenth larger. One-byte variables have no bytes to shuffle; a
-mask of ones takes 256 bytes and lies in the manifest itself. Filters that are not part of Zarr's specification (delta,
-scale and offset) would keep other readers from opening the cube: not taken.
+lz4hc reads windows a tenth faster but makes cubes a tenth larger. One-byte variables have no bytes to shuffle; a mask
+of ones takes 256 bytes and is stored in the manifest. Filters outside of Zarr's specification (delta, scale and offset)
+are not used, because other readers could not open the cube.
 
-`status` holds a byte for each chunk, in the manifest itself: 1 for data, 2 for a chunk whose source has nothing there.
-It is committed together with the data, so it is the truth about what is filled.
+`status` holds a byte for each chunk, in the manifest: 1 for data, 2 for a chunk without data at its source. It is
+committed together with the data, so that it always agrees with them.
 """
 
 import json
@@ -37,22 +37,21 @@ from zarr.errors import ContainsGroupError
 
 from darts_assets.cubes.grid import CHUNK
 from darts_assets.cubes.history import ExpiredHistory, expire
-from darts_assets.cubes.lazy import DecodedWindow, fetch
 from darts_assets.cubes.repository import BRANCH, CubeRepository
-from darts_assets.cubes.spec import ChunkData, CubeSpec
+from darts_assets.cubes.variables import ChunkData, CubeSpec, DecodedWindow, fetch
 from darts_assets.errors import CubeError, MissingChunksError, StoreError
 from darts_assets.stores.location import StoreLocation
 from darts_assets.tiles import on_grid
 
 _STATUS = "status"
-_MANY = 1000  # keys; listing a whole cube is faster than asking for more of them one by one
-_COMMIT_ATTEMPTS = 5  # beyond one for each chunk that another writer may take: for a history that expires meanwhile
+_MANY = 1000  # keys; listing the whole cube is faster than reading the status of more of them
+_COMMIT_ATTEMPTS = 5  # in addition to one per chunk, which another writer may fill: the history may expire meanwhile
 _ELEVATIONS = BloscCodec(cname="zstd", clevel=4, shuffle="shuffle", blocksize=1 << 19)
 _BYTES = BloscCodec(cname="zstd", clevel=3, shuffle="noshuffle")
 
 
 class ChunkStatus(IntEnum):
-    """What a cube knows of a chunk."""
+    """Status of a chunk; EMPTY: its source has no data there."""
 
     MISSING = 0
     DATA = 1
@@ -61,11 +60,11 @@ class ChunkStatus(IntEnum):
 
 @dataclass(frozen=True)
 class Coverage:
-    """What a cube holds.
+    """The filled chunks of a cube.
 
     Attributes:
         data: row and column of each chunk with data, (n, 2), sorted.
-        empty: those of each chunk whose source has nothing there, (n, 2), sorted.
+        empty: row and column of each chunk without data at its source, (n, 2), sorted.
     """
 
     data: npt.NDArray[np.int64]
@@ -76,11 +75,11 @@ _NO_CHUNKS = np.empty((0, 2), dtype=np.int64)
 
 
 class Cube:
-    """A cube at a place. Opening is free; every call sees the newest snapshot.
+    """A cube at a location. Construction reads nothing; every call sees the newest snapshot.
 
     Args:
-        location: a local folder or an S3 prefix; need not exist for reading: then every chunk is missing.
-        spec: what the cube holds.
+        location: a local folder or an S3 prefix; if it does not exist, every chunk is missing.
+        spec: specification of the cube.
         lock_timeout: seconds to wait for another process's commit on a local path.
     """
 
@@ -91,16 +90,16 @@ class Cube:
         self._layout_checked = False
 
     def create(self) -> None:
-        """Create the cube if there is none; any number of processes may do so at once.
+        """Create the cube if it does not exist; safe for concurrent processes.
 
         Raises:
             UnsafeStoreError: if the object store cannot make concurrent commits safe.
-            CubeError: if there is a cube of another layout.
+            CubeError: if the existing cube has another layout.
         """
         repository = self._repository.open_or_create()
         if self._reader() is not None:
             return
-        with self._repository.errors(), suppress(ContainsGroupError):  # somebody else has created it meanwhile
+        with self._repository.errors(), suppress(ContainsGroupError):  # created by another process meanwhile
             session = repository.writable_session(BRANCH)
             self._create_arrays(session)
             self._repository.commit(session, f"created {self.spec.name}", {})
@@ -111,49 +110,49 @@ class Cube:
         """Id of the newest snapshot, for provenance.
 
         Raises:
-            CubeError: if there is no cube.
+            CubeError: if the cube does not exist.
         """
         session = self._reader()
         if session is None:
-            raise CubeError(f"{self.spec.name}: there is no cube at {self.location}; fill a chunk first")
+            raise CubeError(f"{self.spec.name}: the cube at {self.location} does not exist; fill a chunk first")
         return str(session.snapshot_id)
 
     def status(self, keys: Iterable[str]) -> dict[str, ChunkStatus]:
-        """What the cube knows of each chunk.
+        """Status of each chunk.
 
         Raises:
-            CubeError: if a key is not one of this cube.
+            CubeError: if a key is not of this cube.
         """
         return self._status(self._reader(), keys)
 
     def filled(self, keys: Iterable[str]) -> set[str]:
-        """Those of `keys` that are filled, with data or as known to be empty."""
+        """The filled ones of `keys`, with data or empty."""
         return {key for key, status in self.status(keys).items() if status != ChunkStatus.MISSING}
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """Those of `keys` that are not filled, in their order."""
+        """The missing ones of `keys`, in their order."""
         return [key for key, status in self.status(keys).items() if status == ChunkStatus.MISSING]
 
     def write(self, chunks: Mapping[str, ChunkData], message: str) -> dict[str, str]:
-        """Fill chunks, all in one commit; chunks that are filled stay as they are.
+        """Fill chunks in one commit; filled chunks are left unchanged.
 
         Args:
-            chunks: partition key -> what the chunk holds.
-            message: what the commit says beside the keys, such as the run that fills the chunks.
+            chunks: partition key -> data of the chunk.
+            message: commit message besides the keys, such as the id of the run.
 
         Returns:
-            Partition key -> id of the snapshot that holds it first, for the chunks that this call has filled; others
-            have been filled by somebody else.
+            Partition key -> id of the first snapshot that has it, for the chunks that this call has filled; the others
+            were filled by another writer.
 
         Raises:
             CubeError: if the values do not fit the cube.
-            StoreError: if the store fails; then nothing of the chunks is visible.
+            StoreError: if the store fails; then none of the chunks is visible.
         """
         encoded = {key: self._encoded(key, data) for key, data in chunks.items()}
         if self._reader() is None:
             self.create()
         repository = self._repository.open_or_create()
-        # Only a writer of the same chunks can be in conflict; its values are as good as ours, so they leave the commit.
+        # Only a writer of the same chunks can be in conflict; its values are equivalent, so these chunks are left out.
         for _ in range(len(chunks) + _COMMIT_ATTEMPTS):
             with self._repository.errors():
                 session = repository.writable_session(BRANCH)
@@ -163,39 +162,39 @@ class Cube:
                 group = zarr.open_group(session.store, mode="r+")
                 for key in keys:
                     self._put(group, key, encoded[key])
-            facts = {"chunks": {key: list(chunks[key].sources) for key in keys}}
-            snapshot = self._repository.commit(session, f"{message}: {', '.join(keys)}", facts)
+            metadata = {"chunks": {key: list(chunks[key].sources) for key in keys}}
+            snapshot = self._repository.commit(session, f"{message}: {', '.join(keys)}", metadata)
             if snapshot is not None:
                 return dict.fromkeys(keys, snapshot)
         raise StoreError(
-            f"{self.location}: {self.spec.name} is changed faster than {len(keys)} chunks can be committed"
+            f"{self.location}: {len(keys)} chunks of {self.spec.name} could not be committed: others commit faster"
         )
 
     def expire(self, older_than: timedelta, *, alone: bool = False) -> ExpiredHistory:
-        """Expire the snapshots that were replaced longer ago than `older_than`, and remove what nothing refers to.
+        """Expire the snapshots that were replaced longer ago than `older_than`, and remove unreferenced objects.
 
         Raises:
-            CubeError: if the age is below a day, unless nobody else uses the cube meanwhile (`alone`).
-            StoreError: if the store fails; what has been done until then is sound, and can be gone on with.
+            CubeError: if the age is below a day, unless the cube has no other users meanwhile (`alone`).
+            StoreError: if the store fails; the cube stays consistent, and the call can be repeated.
         """
         return expire(self._repository, older_than, alone=alone)
 
     def coverage(self) -> Coverage:
-        """Which chunks are filled, from the manifests alone."""
+        """The filled chunks; reads only manifests."""
         session = self._reader()
         return Coverage(_NO_CHUNKS, _NO_CHUNKS) if session is None else self._coverage(session)
 
     def _coverage(self, session: icechunk.Session) -> Coverage:
         with self._repository.errors():
             filled = sync(_coordinates(session, _STATUS))
-            # A variable stores no chunk that is nothing but fill; an empty chunk has none at all.
+            # Variables do not store chunks of fill only, so that an empty chunk has no stored chunk at all.
             with_data: set[tuple[int, int]] = set()
             for variable in self.spec.variables:
                 with_data |= sync(_coordinates(session, variable.name))
         return Coverage(_sorted(with_data & filled), _sorted(filled - with_data))
 
     def stored_bytes(self, keys: Iterable[str]) -> dict[str, int]:
-        """Compressed size of each filled chunk, all variables together; 0 for one that is empty or missing."""
+        """Compressed bytes of each chunk, all variables together; 0 for empty and missing ones."""
         index = {key: self.spec.grid.parse(key) for key in keys}
         session = self._reader()
         if session is None:
@@ -203,7 +202,7 @@ class Cube:
         sizes = dict.fromkeys(index, 0)
         for key, (row, col) in index.items():
             for variable in self.spec.variables:
-                with suppress(FileNotFoundError):  # nothing but fill is not stored
+                with suppress(FileNotFoundError):  # chunks of fill only are not stored
                     sizes[key] += sync(session.store.getsize(f"{variable.name}/c/{row}/{col}"))
         return sizes
 
@@ -215,14 +214,14 @@ class Cube:
             buffer: cube pixels to add on each side.
 
         Returns:
-            Dataset with dims (y, x), physical values in memory dtypes (NaN or 0 where there is nothing), coordinates
-            and `spatial_ref` computed from the grid, and the snapshot's id in `attrs`. Longitudes run on past 180
-            where the grid crosses the antimeridian. Chunks of the window's corners that do not lie under `geobox`
-            may be unfilled: they read as nothing.
+            Dataset with dims (y, x), physical values in memory dtypes (NaN or 0 without data), coordinates and
+            `spatial_ref` computed from the grid, and the snapshot's id in `attrs`. Longitudes continue past 180 if the
+            grid crosses the antimeridian. Chunks in the window's corners that do not lie under `geobox` may be missing:
+            they read as no data.
 
         Raises:
             MissingChunksError: if a chunk under the grid is not filled.
-            CubeError: if the grid is outside the cube or cannot be served (see `CubeGrid.window`).
+            CubeError: if the grid is outside of the cube or unsupported (see `CubeGrid.window`).
         """
         grid = self.spec.grid
         rows, cols = grid.window(geobox, buffer)
@@ -242,10 +241,10 @@ class Cube:
         return dataset
 
     def _reader(self) -> icechunk.Session | None:
-        """A session on the newest snapshot, None if the cube is not there (or only begun).
+        """A session on the newest snapshot, None if the cube does not exist (or is not complete yet).
 
         Raises:
-            CubeError: if there is a cube of another layout.
+            CubeError: if the existing cube has another layout.
         """
         repository = self._repository.open()
         if repository is None:
@@ -257,11 +256,10 @@ class Cube:
             metadata = sync(_group_metadata(session.store))
         if metadata is None:
             return None
-        found = metadata.get("attributes", {}).get("darts_assets")
-        if found != self.spec.layout():
+        if metadata.get("attributes", {}).get("darts_assets") != self.spec.layout():
             raise CubeError(
-                f"{self.spec.name}: what is at {self.location} has another layout than this version of darts_assets "
-                "makes; choose another store or remove it"
+                f"{self.spec.name}: the cube at {self.location} has another layout than this version of darts_assets "
+                "expects; choose another store or remove it"
             )
         self._layout_checked = True
         return session
@@ -300,17 +298,17 @@ class Cube:
                 attributes=variable.cf_attributes(),
                 dimension_names=("y", "x"),
             )
-        # Uncompressed bytes stay below Icechunk's inline threshold: reading the status reads no further object.
+        # Uncompressed bytes stay below Icechunk's inline threshold, so that the status is part of the manifest.
         group.create_array(
             _STATUS, shape=self.spec.grid.shape, chunks=(1, 1), dtype="uint8", fill_value=0, compressors=None
         )
 
     def _encoded(self, key: str, data: ChunkData) -> dict[str, npt.NDArray[Any]]:
-        """Stored values of a chunk, variable by variable."""
+        """Variable -> stored values of a chunk."""
         encoded = {}
         for variable in self.spec.variables:
             if variable.name not in data.values:
-                raise CubeError(f"{self.spec.name}: chunk {key} comes without {variable.name}")
+                raise CubeError(f"{self.spec.name}: chunk {key} has no {variable.name}")
             array = data.values[variable.name]
             if array.shape != (CHUNK, CHUNK) or not np.can_cast(array.dtype, variable.memory, "same_kind"):
                 raise CubeError(
@@ -330,8 +328,8 @@ class Cube:
 
 
 async def _group_metadata(store: Store) -> dict[str, Any] | None:
-    """What the cube's group says of itself, None where there is no group."""
-    # To `get` alone a damaged snapshot looks like one that is not there, as it does to zarr's way to open a group.
+    """Metadata of the cube's group, None if it does not exist."""
+    # `get`, and zarr's own functions to open a group, cannot distinguish a damaged snapshot from a missing one.
     if not await store.exists("zarr.json"):
         return None
     (metadata,) = await fetch(store, ["zarr.json"])

@@ -1,4 +1,4 @@
-"""Filling chunks: exactly the missing ones are read, in blocks of neighbours, each committed as soon as it is read."""
+"""Filling the missing chunks of a cube, in blocks of neighbours; each block is committed as soon as it is read."""
 
 import logging
 import random
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from odc.geo.geobox import GeoBox
 
 from darts_assets.cubes.cube import Cube
-from darts_assets.cubes.picture import Picture, chunk_picture
-from darts_assets.cubes.spec import ChunkData
+from darts_assets.cubes.variables import ChunkData
 from darts_assets.errors import ChunksFailedError, DartsError, MissingChunksError, SourceUnavailableError
+from darts_assets.plots import Pixels, chunk_picture
 
 logger = logging.getLogger(__name__)
 
@@ -22,16 +22,16 @@ ReadChunk = Callable[[GeoBox], ChunkData]
 
 @dataclass(frozen=True, slots=True)
 class FilledChunk:
-    """A chunk that this process has filled.
+    """A chunk filled by this process.
 
     Attributes:
         key: its partition key.
-        sources: ids of what its values come from.
-        fill_fraction: share of pixels with data, 0 to 1.
+        sources: ids of the origins of its values.
+        fill_fraction: fraction of pixels with data, 0 to 1.
         bytes: compressed size in the cube.
         seconds: time to read it from the source and to write it.
-        snapshot: the snapshot that holds it first.
-        picture: what it holds, small, RGB (128, 128, 3).
+        snapshot: the first snapshot that has it.
+        picture: preview, RGB (128, 128, 3).
     """
 
     key: str
@@ -40,7 +40,7 @@ class FilledChunk:
     bytes: int
     seconds: float
     snapshot: str
-    picture: Picture = field(repr=False, compare=False)
+    picture: Pixels = field(repr=False, compare=False)
 
 
 def ensure(
@@ -53,30 +53,29 @@ def ensure(
     workers: int = 4,
     block: int = 4,
 ) -> list[FilledChunk]:
-    """Fill those of `keys` that are missing; other processes may fill the same ones at the same time.
+    """Fill the missing ones of `keys`; other processes may fill the same ones at the same time.
 
-    Neighbours are read one after the other by the same thread and committed together: their source's files are opened
-    once and its pixels decoded once, and a cube that many processes fill has fewer commits. A process that dies loses
-    the blocks that it was at, no more.
+    A thread reads neighbouring chunks one after the other and commits them together: source files are opened once and
+    their pixels decoded once, and there are fewer commits. A killed process loses only the blocks in progress.
 
     Args:
-        cube: which cube.
-        keys: partition keys that must be filled afterwards.
+        cube: the cube.
+        keys: partition keys of the chunks to fill.
         read_chunk: reads one chunk from the source.
-        message: what the commits say beside the keys, such as the run that fills the chunks.
-        offline: do not touch the source.
-        workers: blocks read and written at once; up to 10 MB of memory for each of their chunks.
-        block: side of the largest square of chunks that is read and committed together; 1 for a source that has
-            nothing to share between chunks.
+        message: commit message besides the keys, such as the id of the run.
+        offline: do not access the source.
+        workers: concurrent blocks; up to 10 MB of memory for each of their chunks.
+        block: side of the largest square of chunks that are read and committed together; 1 if neighbouring chunks share
+            no source file.
 
     Returns:
-        What this process has filled, in the order of `keys`; not what was there, or what others filled meanwhile.
+        The chunks filled by this process, in the order of `keys`; without those that existed or that others filled.
 
     Raises:
         MissingChunksError: offline, if any chunk is missing; all of them are listed.
-        ChunksFailedError: if chunks could not be read; all others are filled, unless the source's service does not
-            answer: then what has not been begun is not tried.
-        StoreError: if the store fails; what was committed before stays.
+        ChunksFailedError: if chunks could not be read; the others are filled. If the source's service does not answer,
+            remaining chunks are not tried.
+        StoreError: if the store fails; earlier commits stay.
     """
     keys = list(dict.fromkeys(keys))
     missing = cube.missing(keys)
@@ -84,9 +83,9 @@ def ensure(
         return []
     if offline:
         raise MissingChunksError(cube.spec.name, missing)
-    cube.create()  # a store that is not safe is refused before anything is fetched
+    cube.create()  # an unsafe store is rejected before anything is fetched
     blocks = _blocks(cube, missing, block, workers)
-    # Processes with the same work would otherwise fetch the same block at the same time, one after the other.
+    # Concurrent processes with the same keys should not fetch the same blocks in the same order.
     random.shuffle(blocks)
     work = _Work(cube, read_chunk, message)
     filled: dict[str, FilledChunk] = {}
@@ -103,7 +102,7 @@ def ensure(
                     cube.spec.name, tried, len(missing), len(filled), len(work.failed),
                 )  # fmt: skip
         except BaseException:
-            pool.shutdown(cancel_futures=True)  # blocks under way are still written
+            pool.shutdown(cancel_futures=True)  # blocks in progress are still written
             raise
     in_order = [filled[key] for key in keys if key in filled]
     if work.failed:
@@ -112,7 +111,7 @@ def ensure(
 
 
 class _Work:
-    """Filling blocks, from several threads; a service that does not answer ends it."""
+    """Fills blocks in several threads; stops reading once the source's service does not answer."""
 
     def __init__(self, cube: Cube, read_chunk: ReadChunk, message: str) -> None:
         self.cube = cube
@@ -122,7 +121,7 @@ class _Work:
         self.ended: SourceUnavailableError | None = None
 
     def fill(self, keys: list[str]) -> tuple[list[FilledChunk], int]:
-        """Read and commit what is still missing of a block; returns what was filled, and how many chunks it has."""
+        """Read and commit the missing chunks of a block; returns the filled chunks and the size of the block."""
         grid = self.cube.spec.grid
         read: dict[str, ChunkData] = {}
         seconds: dict[str, float] = {}
@@ -149,7 +148,7 @@ class _Work:
                 bytes=sizes[key],
                 seconds=round(seconds[key] + writing, 3),
                 snapshot=snapshot,
-                picture=chunk_picture(self.cube.spec, read[key].values),
+                picture=chunk_picture(read[key].values),
             )
             for key, snapshot in snapshots.items()
         ]
@@ -157,7 +156,7 @@ class _Work:
 
 
 def _blocks(cube: Cube, keys: list[str], side: int, workers: int) -> list[list[str]]:
-    """Keys by the square of `side` chunks that they are in; smaller squares where there would be fewer than workers."""
+    """Keys grouped by squares of `side` chunks; by smaller ones if there were fewer squares than workers."""
     while True:
         blocks: dict[tuple[int, int], list[str]] = {}
         for key in keys:

@@ -1,8 +1,8 @@
-"""The Icechunk repository behind a cube: opening, creating, and committing without losing anybody's chunks.
+"""The Icechunk repository of a cube: opening, creating, and committing safely with concurrent writers.
 
-On an object store Icechunk commits by conditional PUT, and any number of writers is safe once `ensure_safe` has proven
-that the store honours the condition. On a local path Icechunk has no such operation: commits go through a file lock
-beside the repository, which the operating system releases when its holder dies.
+On an object store Icechunk commits by conditional PUT, which is safe with concurrent writers if the store honours the
+condition; `ensure_safe` tests that. Icechunk has no such operation for a local path: commits take a file lock beside
+the repository, which the operating system releases when its holder dies.
 """
 
 import atexit
@@ -33,16 +33,16 @@ _REPOSITORY_ENTRIES = {"refs", "snapshots", "transactions", "manifests", "chunks
 
 _MANIFEST_CHUNKS = 64
 """Side of the square of chunks that share a manifest: a commit rewrites one of at most 4096 entries (about 150 kB),
-whatever the cube has grown to, and a scene's window needs one to four."""
+independent of the size of the cube, and a scene's window needs one to four."""
 
-# Icechunk's threads hand a result to Python's event loop a moment before they are done with Python. If the interpreter
-# ends in that moment they abort the process (Python < 3.14): 1 in 7 programs that end right after reading or filling.
-# Sleeping releases the interpreter lock, which is all that they wait for.
+# Icechunk's threads use Python for a moment after they return a result to the event loop. If the interpreter exits in
+# that moment, they abort the process (Python < 3.14): 1 in 7 programs that exit right after reading or filling.
+# Sleeping releases the interpreter lock, for which they wait.
 atexit.register(time.sleep, 0.1)
 
 
 class CubeRepository:
-    """One repository, opened when it is first needed.
+    """A repository, opened on first use.
 
     Args:
         location: a local folder or an S3 prefix.
@@ -55,7 +55,7 @@ class CubeRepository:
         self._repository: icechunk.Repository | None = None
 
     def open(self) -> icechunk.Repository | None:
-        """The repository, None if there is none.
+        """The repository, None if it does not exist.
 
         Raises:
             StoreError: if the store does not answer or the repository is damaged.
@@ -68,12 +68,12 @@ class CubeRepository:
         return self._repository
 
     def reopen(self) -> icechunk.Repository | None:
-        """The same, with nothing remembered of its history, which another process may have shortened meanwhile."""
+        """The same without cached history, which another process may have shortened meanwhile."""
         self._repository = None
         return self.open()
 
     def open_or_create(self) -> icechunk.Repository:
-        """The repository, created if there is none; any number of processes may do so at once.
+        """The repository, created if it does not exist; safe for concurrent processes.
 
         Raises:
             UnsafeStoreError: if the object store cannot make commits safe.
@@ -90,14 +90,14 @@ class CubeRepository:
     def _create(self) -> icechunk.Repository:
         if self.location.is_local:
             path = self.location.path
-            self._refuse_foreign(entry.name for entry in path.glob("*"))
-            shutil.rmtree(path, ignore_errors=True)  # what a process left that died here; we have the lock
+            self._check_entries(entry.name for entry in path.glob("*"))
+            shutil.rmtree(path, ignore_errors=True)  # left by a process killed here; we hold the lock
             return icechunk.Repository.create(_storage(self.location), _config())
-        # Icechunk creates only where nothing is: not where another process has died at it, or is at it. An empty
-        # repository is the same whoever makes it (but for its time), so each object is put if it is not there yet.
+        # Icechunk creates a repository only at an empty prefix: not after or during an attempt of another process. As
+        # empty repositories are equal except for their time, the missing objects of one can be put one by one.
         store = self.location.objects()
-        found = obstore.list_with_delimiter(store)
-        self._refuse_foreign([*found["common_prefixes"], *(entry["path"] for entry in found["objects"])])
+        listing = obstore.list_with_delimiter(store)
+        self._check_entries([*listing["common_prefixes"], *(entry["path"] for entry in listing["objects"])])
         with tempfile.TemporaryDirectory() as folder:
             icechunk.Repository.create(icechunk.local_filesystem_storage(folder), _config())
             for path in sorted((p for p in Path(folder).rglob("*") if p.is_file()), key=_is_branch):
@@ -105,20 +105,20 @@ class CubeRepository:
                     obstore.put(store, path.relative_to(folder).as_posix(), path.read_bytes(), mode="create")
         return icechunk.Repository.open(_storage(self.location))
 
-    def _refuse_foreign(self, entries: Iterable[str]) -> None:
+    def _check_entries(self, entries: Iterable[str]) -> None:
         foreign = set(entries) - _REPOSITORY_ENTRIES
         if foreign:
-            raise StoreError(f"{self.location}: cannot hold a cube, it holds {', '.join(sorted(foreign)[:3])}")
+            raise StoreError(f"{self.location} cannot hold a cube: it contains {', '.join(sorted(foreign)[:3])}")
 
     def commit(self, session: icechunk.Session, message: str, metadata: dict[str, Any]) -> str | None:
-        """Commit on top of whatever others have committed meanwhile.
+        """Commit on top of the commits of other writers.
 
         Returns:
-            The snapshot's id. None if the changes must be made again on a fresh session: another writer has committed
-            one of the same chunks first, or the snapshot that they were made on has expired.
+            The snapshot's id. None if the changes must be repeated in a new session, because another writer has
+            committed one of the same chunks first, or the base snapshot has expired.
 
         Raises:
-            StoreError: if the store fails, or the lock cannot be had in time.
+            StoreError: if the store fails, or the lock is not released in time.
         """
         base, attempt = session.snapshot_id, uuid.uuid4().hex
         with self.exclusive(), self.errors():
@@ -126,15 +126,15 @@ class CubeRepository:
                 return str(session.commit(message, metadata | {"attempt": attempt}, icechunk.ConflictDetector()))
             except _ERRORS as error:
                 own, has_base = self._since(base, attempt)
-                # Without the base Icechunk cannot say what others have changed since; it ends with a missing object.
+                # Without the base Icechunk cannot compute the changes of others; it fails with a missing object.
                 if own is None and has_base and not isinstance(error, icechunk.RebaseFailedError):
                     raise
                 return own
 
     def _since(self, base: str, attempt: str) -> tuple[str | None, bool]:
-        """The snapshot of an attempt, if there is one, and whether the history still has the attempt's base.
+        """The snapshot of an attempt, None if there is none, and whether the history still has the attempt's base.
 
-        An attempt can be in conflict with itself: it was repeated after its answer got lost.
+        An attempt conflicts with itself if it is repeated after its response was lost.
         """
         repository = self.reopen()
         for snapshot in repository.ancestry(branch=BRANCH) if repository is not None else ():
@@ -146,7 +146,7 @@ class CubeRepository:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the file lock on a local path; nothing on an object store, where commits are conditional.
+        """Hold the file lock on a local path; no lock on an object store, where commits are conditional.
 
         Raises:
             StoreError: if another process holds the lock for too long.
@@ -170,7 +170,7 @@ class CubeRepository:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn the libraries' errors into ours, which name the location.
+        """Convert the libraries' errors to StoreError with the location.
 
         Raises:
             StoreError: for any error of Icechunk or obstore.
@@ -178,16 +178,16 @@ class CubeRepository:
         try:
             yield
         except _ERRORS as error:
-            raise StoreError(f"{self.location}: {_words(error)}") from error
+            raise StoreError(f"{self.location}: {_first_line(error)}") from error
 
 
 def _parent(location: StoreLocation) -> StoreLocation:
-    """Where cubes of a store are side by side; Icechunk demands that nothing is at the repository's own prefix."""
+    """The folder of all cubes; Icechunk requires that the repository's own prefix is empty."""
     return replace(location, url=location.url.rstrip("/").rpartition("/")[0]) if location.prefix else location
 
 
 def _storage(location: StoreLocation) -> icechunk.Storage:
-    # Icechunk warns of what is handled here: concurrent commits on a local path, and another writer of the same chunk.
+    # Icechunk warns of two cases that are handled here: concurrent commits on a local path, and of the same chunk.
     icechunk.set_logs_filter("error")
     if location.is_local:
         return icechunk.local_filesystem_storage(str(location.path))
@@ -213,7 +213,7 @@ def _is_branch(path: Path) -> bool:
     return path.name == "ref.json"
 
 
-def _words(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """The first line of an Icechunk error; the rest is a Rust backtrace."""
     lines = (line.strip().removeprefix("x ").strip() for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)

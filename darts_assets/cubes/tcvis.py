@@ -1,7 +1,7 @@
-"""TCVIS: trends of the Tasseled Cap components of Landsat since 2000 (EPSG:4326), a cube for each vintage.
+"""TCVIS: trends of the Tasseled Cap components of Landsat since 2000 (EPSG:4326), one cube per vintage.
 
 The lattice is that of Earth Engine's 30 m grid in degrees, from the corner (-180, 90); the cube covers 90 to 45 degrees
-north and runs on 30 degrees past the antimeridian (see `grid`).
+north and continues 30 degrees past the antimeridian (see `grid`).
 """
 
 import math
@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from darts_assets.bands import TCVIS, band
 from darts_assets.cubes._raster import read_onto, with_raster
 from darts_assets.cubes.grid import CubeGrid, whole_chunks
-from darts_assets.cubes.spec import ChunkData, CubeSpec
+from darts_assets.cubes.variables import ChunkData, CubeSpec
 from darts_assets.errors import CubeError, RasterError
 
 CRS = "EPSG:4326"
@@ -26,13 +26,13 @@ VINTAGES = (2019, 2020, 2022, 2024)
 """Last years of the published trends."""
 
 PROVIDER_NAMES = ("TCB_slope", "TCG_slope", "TCW_slope")
-"""What Earth Engine calls the bands."""
+"""Names of the bands in Earth Engine."""
 
 _PAST_ANTIMERIDIAN = 30
 
 
 def vintage_for(year: int) -> int:
-    """The vintage for scenes of a year, with a year's lag: 2019 up to 2018, 2020, 2022 for 2020 and 2021, then 2024."""
+    """The vintage for scenes of a year: 2019 up to 2018, 2020 for 2019, 2022 for 2020 and 2021, then 2024."""
     for last_year, vintage in ((2018, 2019), (2019, 2020), (2021, 2022)):
         if year <= last_year:
             return vintage
@@ -45,10 +45,10 @@ def collection_of(vintage: int) -> str:
 
 
 def tcvis_spec(vintage: int) -> CubeSpec:
-    """The cube of a vintage: `tc_brightness tc_greenness tc_wetness`, uint8, 0 where there is nothing.
+    """The cube of a vintage: `tc_brightness tc_greenness tc_wetness`, uint8, 0 without data.
 
     Raises:
-        CubeError: if there is no such vintage.
+        CubeError: if the vintage does not exist.
     """
     if vintage not in VINTAGES:
         raise CubeError(f"TCVIS has the vintages {', '.join(map(str, VINTAGES))}, not {vintage}")
@@ -63,9 +63,9 @@ def tcvis_spec(vintage: int) -> CubeSpec:
 
 
 class TcvisRasters:
-    """Rasters of the trends, one for each vintage: three uint8 bands in EPSG:4326.
+    """Rasters of the trends, one per vintage: three uint8 bands in EPSG:4326.
 
-    Bands are told by their descriptions (`tc_brightness ...` or `TCB_slope ...`) where all have one, else by position.
+    Bands are identified by their descriptions (`tc_brightness ...` or `TCB_slope ...`), without any by position.
 
     Args:
         template: path, `http(s)://...` or public `s3://...` of the rasters, with `{vintage}` in it.
@@ -79,14 +79,14 @@ class TcvisRasters:
 
         Args:
             vintage: last year of the trends.
-            geobox: the chunk's grid, EPSG:4326; longitudes past 180 are those of the other side.
+            geobox: the chunk's grid, EPSG:4326; longitudes may exceed 180.
 
         Returns:
             Three uint8 arrays, 0 outside the raster.
 
         Raises:
-            CubeError: if there is no raster of the vintage on this machine.
-            RasterError: if it is not what is expected, or corrupt; if there is none at the URL.
+            CubeError: if the path of the vintage's raster does not exist.
+            RasterError: if the raster has unexpected properties, is corrupt, or does not exist at the URL.
             SourceUnavailableError: if the URL's service does not answer.
         """
         place = self.template.replace("{vintage}", str(vintage))

@@ -7,8 +7,8 @@ from odc.geo.geobox import GeoBox
 from tenacity.wait import wait_base
 
 from darts_assets.bands import TCVIS
-from darts_assets.cubes.spec import ChunkData
 from darts_assets.cubes.tcvis import PROVIDER_NAMES, collection_of, sides
+from darts_assets.cubes.variables import ChunkData
 from darts_assets.earth_engine import BACKOFF, EarthEngine, EarthEngineError, EarthEngineOptions
 from darts_assets.errors import CubeError
 

@@ -1,4 +1,4 @@
-"""A small deterministic Arctic: scenes, terrain, trends and slumps in the providers' formats, and a model for it."""
+"""A small synthetic Arctic in the formats of the data providers, and a model trained on it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The scenes of the demo world: which satellite, when, which tile, which weather."""
+"""The scenes of the demo world: platform, time, tile, illumination, weather."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from odc.geo.geobox import GeoBox
 EPSG = 32608
 RESOLUTION = 10
 
-# Corner in UTM 8 N that the windows are laid around: uplands east of the Mackenzie, where tiles T08WMB and T08WNB meet.
+# Reference corner in UTM 8 N: uplands east of the Mackenzie, at the border of tiles T08WMB and T08WNB.
 _WEST_OF_T08WNB = 499980
 _NORTH = 7660040
 
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """One scene to be made.
+    """Parameters of a synthetic scene.
 
     Attributes:
         platform: `S2A` or `S2B`.
@@ -28,8 +28,8 @@ class Acquisition:
         tile: MGRS tile.
         sun_azimuth: degrees clockwise from true north.
         sun_elevation: degrees.
-        cloudy: whether clouds and the edge of the swath cover part of it.
-        greenness: how far the season has come, 1 at its peak.
+        cloudy: whether clouds and the swath edge hide part of the scene.
+        greenness: state of the season, 1 at its peak.
         west: fraction of a window's size from the left edge of T08WNB to the window's left edge.
         south: fraction of a window's size from the northern line down to the window's upper edge.
     """
@@ -50,7 +50,7 @@ class Acquisition:
 
     @property
     def id(self) -> str:
-        """The product name, which is the id of the STAC item."""
+        """Product name and id of the STAC item."""
         baseline = self.baseline.replace(".", "")
         return (
             f"{self.platform}_MSIL2A_{self.sensed:%Y%m%dT%H%M%S}_N{baseline}_R{self.orbit:03d}_T{self.tile}"
@@ -88,4 +88,4 @@ ACQUISITIONS = (
         sun_azimuth=173.0, sun_elevation=43.0, cloudy=False, greenness=0.97, west=0.0, south=0.2,
     ),
 )  # fmt: skip
-"""A clear scene; an older one with clouds that shares half its ground; and a neighbour of an old baseline."""
+"""A clear scene, an earlier cloudy scene that overlaps half of it, and a neighbouring scene of an old baseline."""

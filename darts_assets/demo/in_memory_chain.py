@@ -1,4 +1,4 @@
-"""A scene of a demo world through the real chain, without stores: for training the demo's model and for judging it."""
+"""The processing chain in memory, for training and evaluating the demo model."""
 
 from pathlib import Path
 
@@ -9,9 +9,11 @@ from darts_assets.bands import VISIBLE_NIR, band
 from darts_assets.cubes.arcticdem import ArcticDemTiles, arcticdem_spec
 from darts_assets.cubes.tcvis import TcvisRasters, tcvis_spec, vintage_for
 from darts_assets.demo.world import World
-from darts_assets.detection.postprocess import PostprocessParameters, postprocess
+from darts_assets.detection import PostprocessParameters
+from darts_assets.detection.postprocess import postprocess
 from darts_assets.detection.vectorize import extent_polygons, segments
-from darts_assets.features import Convention, PreprocessParameters, dem_buffer, preprocess
+from darts_assets.features import Convention, PreprocessParameters, dem_buffer
+from darts_assets.features.preprocess import preprocess
 from darts_assets.model import CheckpointHeader, SegmentParameters
 from darts_assets.model.segment import segment
 from darts_assets.sources import calibrate, open_raw, parse_item, read_item
@@ -19,10 +21,10 @@ from darts_assets.tiles import geobox_of, on_grid
 
 
 def scene_features(world: World, item: Path, terrain: Convention) -> xr.Dataset:
-    """The preprocessed tile of a scene in memory, with the values that a store would give back.
+    """Preprocessed tile of a scene in memory, rounded to the stored values.
 
     Args:
-        world: where the auxiliary layers are.
+        world: world with the auxiliary layers.
         item: one of the world's items.
         terrain: convention of the terrain features.
     """
@@ -45,7 +47,7 @@ def scene_features(world: World, item: Path, terrain: Convention) -> xr.Dataset:
 def detect(
     tile: xr.Dataset, model: CheckpointHeader, parameters: SegmentParameters
 ) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
-    """Detections of a model in a preprocessed tile, and the valid area, with the defaults of postprocessing."""
+    """Detections and valid area of a preprocessed tile, with default postprocessing."""
     probabilities = segment(tile, [model], parameters).collect()
     codec = band("probabilities")
     probabilities["probabilities"].values = codec.decode(codec.encode(probabilities["probabilities"].values))

@@ -1,4 +1,4 @@
-"""The ground of the demo world: hills, rivers, lakes and plants on a 10 m grid in polar stereographic projection."""
+"""Landscape of the demo world: hills, rivers, lakes and vegetation on a 10 m polar stereographic grid."""
 
 from dataclasses import dataclass
 
@@ -15,12 +15,12 @@ _VALLEY_HALF_WIDTH = 1100.0
 _CHANNEL_HALF_WIDTH = 55.0
 _LAKE_CELL = 1500.0
 _LAKE_RELIEF = 16.0
-"""A lake needs a shore with less relief than this (m)."""
+"""Maximum relief of a lake shore in metres."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Landscape:
-    """What the ground is like before anything slumps; all fields float32 on `geobox`.
+    """The undisturbed ground; all fields are float32 on `geobox`.
 
     Attributes:
         geobox: 10 m grid in EPSG:3413.
@@ -87,7 +87,7 @@ def _distance_to_river(geobox: GeoBox, key: int) -> Field:
 
 
 def _dig_lakes(geobox: GeoBox, elevation: Field, river: Field, key: int) -> tuple[Field, Field]:
-    """Level ground for lakes with banks around them; elevation and a water field."""
+    """Add lakes with level water and banks; returns elevation and a water field."""
     elevation, water = elevation.copy(), np.zeros_like(elevation)
     for lake in _lakes(geobox, key):
         window = lake.window(geobox, 2.0)

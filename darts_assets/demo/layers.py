@@ -1,4 +1,4 @@
-"""The static layers of the demo world as their providers would serve them: elevation tiles and vegetation trends."""
+"""Static layers of the demo world in the formats of their providers: elevation tiles and vegetation trends."""
 
 import math
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from darts_assets.demo.thaw_slumps import Disturbed
 
 DEM_NODATA = -9999.0
 _SUPERTILE = 100_000
-"""Size of a PGC supertile, m; tile 41_41 has its lower left corner at the pole."""
+"""Side of a PGC supertile in metres; the lower left corner of tile 41_41 is the pole."""
 _TILE_OVERLAP = 100
 _HOLE_RADIUS = 120.0
 # No change is 128. Trends of a full-grown slump and of a burn, in units of the stored bytes.
@@ -44,7 +44,7 @@ class DemTile:
 
 
 def dem_tiles(elevation: Field, geobox: GeoBox, hole: tuple[float, float]) -> Iterator[DemTile]:
-    """Cut the terrain into the supertiles it lies on, overlapping by 100 m on each side; a hole at `hole`."""
+    """Cut the terrain into supertiles that overlap by 100 m, with a data gap at `hole`."""
     x, y = pixel_centres(geobox)
     unknown = np.hypot(x[None, :] - hole[0], y[:, None] - hole[1]) < _HOLE_RADIUS
     # Centimetres, as the cubes keep them; a shorter mantissa also compresses better.
@@ -96,7 +96,7 @@ def trends(ground: Disturbed, grid: GeoBox, vintage: int, seed: int) -> dict[str
 
 
 def no_trends(grid: GeoBox) -> dict[str, npt.NDArray[np.uint8]]:
-    """What there is of trends before any were made: `tc_*` -> 0."""
+    """Trends without data: `tc_*` -> 0."""
     return {name: np.zeros(grid.shape, dtype=np.uint8) for name in TCVIS}
 
 

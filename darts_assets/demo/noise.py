@@ -1,4 +1,4 @@
-"""Seeded noise as a function of map coordinates: the same place gives the same value whatever window asks.
+"""Seeded noise as a function of map coordinates, independent of the requested window.
 
 A field is a lattice of hashed random numbers, anchored at the origin of the CRS, under a cubic B-spline: separable,
 hence two sparse matrix products, and with two continuous derivatives, so slopes and curvatures are smooth.

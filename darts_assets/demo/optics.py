@@ -1,4 +1,4 @@
-"""What Sentinel-2 sees of the ground: reflectance under the sun, clouds, digital numbers and their classification."""
+"""Synthetic Sentinel-2 images: reflectance, illumination, clouds, digital numbers and scene classification."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,25 +55,25 @@ class Image:
 
 
 def add_block(image: Image, ground: Disturbed, acquisition: Acquisition, block: Block, seed: int) -> None:
-    """Image what a block of the world holds of a scene; in place."""
+    """Add the part of a scene that lies in a block; in place."""
     window = block.window_of(image.geobox)
     if window is None:
         return
     part = take_image(ground, acquisition, image.geobox[window], seed, block.numbers)
     halved = tuple(slice(side.start // 2, side.stop // 2) for side in window)
-    held = block.holds(part.geobox.zoom_out(2))  # whole pixels of the classification
-    np.copyto(image.classes[halved], part.classes, where=held)
-    held = held.repeat(2, axis=0).repeat(2, axis=1)
+    covered = block.covers(part.geobox.zoom_out(2))  # whole pixels of the classification
+    np.copyto(image.classes[halved], part.classes, where=covered)
+    covered = covered.repeat(2, axis=0).repeat(2, axis=1)
     for name, numbers in image.numbers.items():
-        np.copyto(numbers[window], part.numbers[name], where=held)
+        np.copyto(numbers[window], part.numbers[name], where=covered)
 
 
 def take_image(
     ground: Disturbed, acquisition: Acquisition, geobox: GeoBox, seed: int, block: tuple[int, ...] = ()
 ) -> Image:
-    """Image a landscape that covers `geobox`; `seed` makes weather and sensor noise, another one for each `block`.
+    """Image a landscape that covers `geobox`; `seed` and `block` determine weather and sensor noise.
 
-    The weather is scaled to the grid, so that a cloudy scene cannot be made in blocks.
+    The weather is scaled to the grid; therefore a cloudy scene cannot be made in blocks.
     """
     rng = np.random.default_rng([seed, acquisition.orbit, acquisition.sensed.toordinal(), *block])
     fields = _on_scene(ground, geobox)
@@ -93,7 +93,7 @@ def take_image(
 
 
 def _on_scene(ground: Disturbed, geobox: GeoBox) -> dict[str, Field]:
-    """The fields that the eye needs, resampled to the scene's grid."""
+    """The fields of the ground, resampled to the grid of the scene."""
     land = ground.landscape
     sources = {
         "elevation": land.elevation, "water": land.water, "turbidity": land.turbidity, "sand": land.sand,
@@ -111,7 +111,7 @@ def _on_scene(ground: Disturbed, geobox: GeoBox) -> dict[str, Field]:
 
 
 def _surface(fields: Mapping[str, Field], acquisition: Acquisition) -> Field:
-    """Reflectance (4, rows, columns) at the ground: surfaces mixed by cover, then lit by the sun."""
+    """Surface reflectance (4, rows, columns): linear mixture of covers, illuminated by the sun."""
     green = np.clip(fields["greenness"] * acquisition.greenness, 0, 1)
     wet = smoothstep(fields["moisture"], 0.45, 0.85)
     lichen = 1 - smoothstep(green, 0.05, 0.35)
@@ -123,7 +123,7 @@ def _surface(fields: Mapping[str, Field], acquisition: Acquisition) -> Field:
         value = pure["tundra"] + shrub * (pure["shrub"] - pure["tundra"])
         value = value + wet * 0.6 * (pure["sedge"] - value)
         value = value + lichen * (pure["lichen"] - value)
-        # Burns of decades ago: the plants are back, only slightly darker.
+        # Burns are decades old: the vegetation has recovered and is slightly darker.
         value = value * (1 - 0.05 * fields["burn"]) * (1 + 0.05 * fields["texture"])
         for cover in ("gravel", "sand", "mud"):
             value = value + fields[cover] * (pure[cover] * bare_texture - value)
@@ -134,7 +134,7 @@ def _surface(fields: Mapping[str, Field], acquisition: Acquisition) -> Field:
 
 
 def _light(elevation: Field, acquisition: Acquisition) -> Field:
-    """Direct light on the slope against that on flat ground, softened by the light of the sky."""
+    """Illumination of a slope relative to flat ground, with a diffuse part."""
     east, north = hill_gradient(elevation, 10, 8)
     azimuth, zenith = np.radians(acquisition.sun_azimuth), np.radians(90 - acquisition.sun_elevation)
     toward = np.cos(zenith) - np.sin(zenith) * (np.sin(azimuth) * east + np.cos(azimuth) * north)
@@ -151,7 +151,7 @@ def _weather(acquisition: Acquisition, geobox: GeoBox, seed: int) -> tuple[Field
     """Opacity of clouds, depth of their shadows and thickness of cirrus, each 0 to 1."""
     key = seed * 1000 + 40
     height, width = geobox.shape
-    # Scaled to the window, so that a small scene has its clouds too.
+    # Scaled to the window, so that small scenes have clouds as well.
     size = width * geobox.resolution.x
     reach = _CLOUD_HEIGHT / np.tan(np.radians(acquisition.sun_elevation)) / geobox.resolution.x
     azimuth = np.radians(acquisition.sun_azimuth)
@@ -160,7 +160,7 @@ def _weather(acquisition: Acquisition, geobox: GeoBox, seed: int) -> tuple[Field
     pad = int(np.ceil(reach))
     sky = geobox.pad(pad)
     bulk = noise(sky, 0.10 * size, key) + 0.5 * noise(sky, 0.03 * size, key + 1) + 0.2 * noise(sky, 90, key + 2)
-    # They gather in the east.
+    # More clouds in the east.
     bulk += 0.9 * np.linspace(-1, 1, sky.shape[1], dtype=np.float32)
     clouds = smoothstep(bulk, 1.1, 1.9)
     cloud = clouds[pad : pad + height, pad : pad + width]
@@ -171,7 +171,7 @@ def _weather(acquisition: Acquisition, geobox: GeoBox, seed: int) -> tuple[Field
 
 
 def _beyond_swath(geobox: GeoBox) -> npt.NDArray[np.bool_]:
-    """The wedge in the lower left that the swath does not cover, in whole 20 m pixels."""
+    """Mask of the wedge in the lower left outside the swath, in whole 20 m pixels."""
     rows, columns = (np.repeat(np.arange(n // 2), 2) / (n // 2) for n in geobox.shape)
     return np.asarray(columns[None, :] < 0.45 * (rows[:, None] - 0.45))
 

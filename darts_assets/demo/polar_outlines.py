@@ -1,4 +1,4 @@
-"""Closed outlines in polar form: lakes, slumps, gravel and burns are all drawn with them."""
+"""Closed outlines in polar form, for lakes, slumps, gravel and burns."""
 
 from dataclasses import dataclass
 

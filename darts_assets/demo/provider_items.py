@@ -1,4 +1,4 @@
-"""STAC items as the providers of the demo's data write them."""
+"""STAC items of the demo data in the layouts of the providers."""
 
 import hashlib
 import os
@@ -45,7 +45,7 @@ def cdse_item(
     classification: Path,
     folder: Path,
 ) -> dict[str, Any]:
-    """An item of the collection `sentinel-2-l2a` as the Copernicus Data Space Ecosystem serves it.
+    """An item of the collection `sentinel-2-l2a` in the layout of the Copernicus Data Space Ecosystem.
 
     Args:
         acquisition: the scene.
@@ -117,7 +117,7 @@ def cdse_item(
 
 
 def pgc_item(supertile: str, geobox: GeoBox, dem: Path, datamask: Path, known: float, folder: Path) -> dict[str, Any]:
-    """An item of the collection `arcticdem-mosaics-v4.1-10m` as the Polar Geospatial Center serves it.
+    """An item of the collection `arcticdem-mosaics-v4.1-10m` in the layout of the Polar Geospatial Center.
 
     Args:
         supertile: `row_column`.
@@ -173,7 +173,7 @@ def pgc_item(supertile: str, geobox: GeoBox, dem: Path, datamask: Path, known: f
 
 
 def static_catalog(identifier: str, description: str, items: list[Path], folder: Path) -> dict[str, Any]:
-    """A static catalog in `folder` that links items."""
+    """Static catalog in `folder` with links to items."""
     links = [{"rel": "root", "href": "./catalog.json", "type": "application/json"}]
     links += [{"rel": "item", "href": _relative(item, folder), "type": "application/geo+json"} for item in items]
     return {

@@ -1,8 +1,8 @@
-"""Thaw slumps, and what looks like one in some of the data but is none.
+"""Thaw slumps and confusers, which resemble slumps in some of the data.
 
-A slump shows in everything at once: bare mud in reflectance, a headwall and a lowered floor in the terrain, and
-brighter, barer, drier ground in the trends. Each confuser lacks part of that: gravel is bare, a
-stabilised scar has the headwall, a burn has the trend, stripped ground is bare and has the trend but no headwall.
+A slump has bare mud, a headwall with a lowered floor, and a trend towards brighter, barer and drier ground. Each
+confuser lacks part of these: gravel has no headwall and no trend, a stabilised scar only the headwall, a burn only the
+trend, stripped ground no headwall.
 """
 
 import dataclasses
@@ -50,15 +50,15 @@ def disturb(
     seed: int,
     block: tuple[int, ...] = (),
 ) -> Disturbed:
-    """Let slumps and confusers happen to a landscape.
+    """Add slumps and confusers to a landscape.
 
     Args:
         landscape: the untouched ground.
-        allowed: where the centres of slumps may lie, shape of the grid.
-        within: where there may be confusers, shape of the grid.
-        count: how many slumps to place; fewer only where there is no room.
-        seed: of the world.
-        block: numbers of the block of the world that the landscape is, if it is not all of it.
+        allowed: mask for the centres of slumps, shape of the grid.
+        within: mask for confusers, shape of the grid.
+        count: number of slumps; fewer if the space does not suffice.
+        seed: seed of the world.
+        block: row and column of the block of the world; empty for the whole world.
     """
     rng = np.random.default_rng([seed, 1, *block])
     geobox = landscape.geobox
@@ -98,14 +98,14 @@ def _place(
     count: int,
     taken: npt.NDArray[np.bool_],
 ) -> list[Outline]:
-    """Slump outlines on slopes near water, none on another one; marks their ground as `taken`."""
+    """Outlines of slumps on slopes near water without overlap; marks their ground as `taken`."""
     geobox = landscape.geobox
     resolution = geobox.resolution.x
     to_water = cv2.distanceTransform((landscape.water < 0.5).astype(np.uint8), cv2.DIST_L2, 5) * resolution
     slope = np.hypot(*gradient)
     weight = smoothstep(slope, 0.03, 0.12) * np.exp(-to_water / np.float32(350)) + np.float32(1e-9)
     weight[~allowed] = 0
-    # Weighted sampling without replacement: the largest of u ** (1 / weight) come first.
+    # Weighted sampling without replacement: the largest values of u ** (1 / weight) come first.
     with np.errstate(divide="ignore"):
         order = np.log(rng.random(weight.shape, dtype=np.float32)) / weight
     outlines: list[Outline] = []
@@ -132,7 +132,7 @@ def _place(
 def _patches(
     rng: np.random.Generator, geobox: GeoBox, free: npt.NDArray[np.bool_], count: int, radii: tuple[float, float]
 ) -> list[Outline]:
-    """Blobs anywhere on free ground, fewer than `count` only where hardly any is free."""
+    """Blobs on free ground; fewer than `count` if the space does not suffice."""
     outlines: list[Outline] = []
     for index in rng.choice(np.flatnonzero(free), size=20 * count):
         if len(outlines) == count:
@@ -148,7 +148,7 @@ def _patches(
 
 
 def _dig(rng: np.random.Generator, geobox: GeoBox, elevation: Field, scar: Outline) -> None:
-    """A floor that lies lower towards the head, under a steep wall, with a little debris below the toe; in place."""
+    """Lower the floor towards the head, with a steep headwall, and add debris below the toe; in place."""
     window = scar.window(geobox, 1.6)
     if window is None:
         return
@@ -162,7 +162,7 @@ def _dig(rng: np.random.Generator, geobox: GeoBox, elevation: Field, scar: Outli
 
 
 def _bare(rng: np.random.Generator, geobox: GeoBox, slump: Outline, wear: Field, mud: Field, trend: Field) -> None:
-    """Mud over the scar, plants coming back at the toe of old ones, little trend in young ones; in place."""
+    """Add mud with regrowth at the toe of old slumps, and a trend that is weak for young slumps; in place."""
     _, inside, along = slump.local(geobox)
     half_length = float(slump.radii.max())
     regrown = rng.uniform(0, 0.45) * (1 - smoothstep(along, -half_length, 0.3 * half_length))

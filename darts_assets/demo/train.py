@@ -1,4 +1,4 @@
-"""Make the checkpoint that ships with the package: `python -m darts_assets.demo.train`.
+"""Train the checkpoint of the package: `python -m darts_assets.demo.train`.
 
 A small U-Net learns on worlds of other seeds than the demo's, from tiles that went through the real chain, and is then
 judged on the demo's world as a user would see it.
@@ -23,7 +23,7 @@ from darts_assets.demo import DEMO_CHECKPOINT, build_world, score
 from darts_assets.demo.in_memory_chain import detect, scene_features
 from darts_assets.features import Convention
 from darts_assets.model import CheckpointHeader, SegmentParameters
-from darts_assets.model.checkpoint import save_checkpoint
+from darts_assets.model.networks import save_checkpoint
 from darts_assets.tiles import geobox_of
 
 _log = logging.getLogger(__name__)
@@ -42,13 +42,13 @@ _FIRST_SEED = 101
 _CROP = 192
 _BATCH = 16
 _ON_SLUMP = 0.6
-"""Share of crops with a slump in them; slumps cover a thousandth of the ground."""
+"""Fraction of crops with slumps, which cover only a thousandth of the ground."""
 _IGNORED = 255
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A scene to learn from.
+    """A training scene.
 
     Attributes:
         inputs: model representation, float16 (bands, rows, columns).
@@ -62,7 +62,7 @@ class Sample:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train, write the checkpoint, and print how it does on the demo's world."""
+    """Train, write the checkpoint, and print its scores on the demo world."""
     parser = argparse.ArgumentParser(prog="python -m darts_assets.demo.train", description=main.__doc__)
     parser.add_argument("--out", type=Path, default=DEMO_CHECKPOINT, help="the checkpoint to write")
     parser.add_argument("--worlds", type=int, default=6, help="how many worlds of three scenes to learn from")
@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def read_samples(folder: Path, seed: int) -> list[Sample]:
-    """The scenes of a world with more slumps than the demo has, built in `folder`."""
+    """Training scenes of a world with many slumps, built in `folder`."""
     world = build_world(folder, seed=seed, size=1024, slumps=30)
     truth = gpd.read_file(world.truth)
     samples = []
@@ -105,7 +105,7 @@ def read_samples(folder: Path, seed: int) -> list[Sample]:
 
 
 def fit(samples: list[Sample], steps: int, seed: int) -> torch.nn.Module:
-    """A model trained on random crops with cross entropy and Dice loss."""
+    """Train a model on random crops with cross entropy and Dice loss."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model: torch.nn.Module = smp.create_model(**ARCHITECTURE)
@@ -130,7 +130,7 @@ def fit(samples: list[Sample], steps: int, seed: int) -> torch.nn.Module:
 
 
 def evaluate(header: CheckpointHeader, folder: Path) -> None:
-    """Print the agreement with the truth, per scene of the demo's world, with the product's defaults."""
+    """Print the score of each scene of the demo world, with default parameters."""
     world = build_world(folder, seed=_DEMO_SEED)
     truth = gpd.read_file(world.truth)
     for item in world.items:
@@ -140,7 +140,7 @@ def evaluate(header: CheckpointHeader, folder: Path) -> None:
 
 
 def _batch(samples: list[Sample], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Crops (n, bands, crop, crop) and their labels (n, 1, crop, crop), turned, mirrored and disturbed at random."""
+    """Crops (n, bands, crop, crop) and their labels (n, 1, crop, crop), randomly rotated, mirrored and perturbed."""
     crops = [_crop(samples[int(rng.integers(len(samples)))], rng) for _ in range(_BATCH)]
     inputs, labels = (np.stack(parts) for parts in zip(*crops, strict=True))
     return torch.from_numpy(inputs), torch.from_numpy(labels[:, None])
@@ -166,7 +166,7 @@ def _crop(sample: Sample, rng: np.random.Generator) -> tuple[npt.NDArray[np.floa
 
 
 def _disturb(inputs: npt.NDArray[np.float32], rng: np.random.Generator) -> None:
-    """Another brightness; sometimes no terrain or no trends, as in a hole of these layers. In place."""
+    """Change the brightness, and sometimes remove terrain or trends like a data gap; in place."""
     optical = [FEATURES.index(name) for name in ("red", "green", "blue", "nir")]
     low, high = band("red").valid
     black = -low / (high - low)

@@ -1,7 +1,7 @@
-"""A small deterministic Arctic on disk, in the formats of the real providers.
+"""A small deterministic Arctic on disk, in the formats of the data providers.
 
-`scenes/<id>/<id>.json` (CDSE layout), `arcticdem/catalog.json` (PGC layout), `tcvis/tcvis_<vintage>.tif`, and the truth
-that no provider gives: `truth.gpkg`.
+`scenes/<id>/<id>.json` (CDSE layout), `arcticdem/catalog.json` (PGC layout), `tcvis/tcvis_<vintage>.tif`, and the true
+outlines in `truth.gpkg`.
 """
 
 import json
@@ -39,24 +39,24 @@ _log = logging.getLogger(__name__)
 
 _MANIFEST = "world.json"
 _FORMAT = 1
-"""Goes up when the same parameters make another world."""
+"""Increase when the same parameters give another world."""
 
 _POLAR = "EPSG:3413"
 _MARGIN = 1000
-"""How far the ground reaches beyond the scenes, m."""
+"""Margin of the ground around the scenes, metres."""
 
 _S2_BANDS = {"B02": "blue", "B03": "green", "B04": "red", "B08": "nir"}
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Where the parts of a demo world are.
+    """Paths of a demo world.
 
     Attributes:
-        folder: everything is below it.
+        folder: root folder.
         items: STAC items of the scenes; the first is the clear one.
         arcticdem: STAC catalog of the elevation tiles.
-        tcvis: path of the trends with `{vintage}` in it.
+        tcvis: path of the trends with the placeholder `{vintage}`.
         truth: outlines of the slumps (GeoPackage): `scene_id`, `slump_id`, `area_m2`.
     """
 
@@ -94,17 +94,17 @@ class _Parameters:
 
 
 def build_world(folder: Path, seed: int = 7, scenes: int = 3, size: int = 1500, slumps: int = 14) -> World:
-    """Build a world in a folder, or find it there: complete or absent at any time.
+    """Build a world in a folder, or return the existing one. The folder is complete or absent at any time.
 
     Args:
-        folder: created by this; a world of other parameters in it is replaced, anything else refused.
-        seed: of everything random; the same seed gives the same pixels.
+        folder: destination; a world of other parameters is replaced, any other content refused.
+        seed: seed of all random numbers; the same seed gives the same pixels.
         scenes: 1 to 3: a clear scene, a cloudy one that shares half its ground, one of an old processing baseline.
-        size: rows and columns of each scene (10 m pixels), even; above 3000 only the clear scene can be made.
-        slumps: how many to place per area of a scene.
+        size: rows and columns of each scene (10 m pixels), even; above 3000 only the clear scene is possible.
+        slumps: number of slumps per scene area.
 
     Raises:
-        SettingsError: if a parameter is out of range, or the folder holds something that is no demo world.
+        SettingsError: if a parameter is out of range, or the folder contains anything but a demo world.
     """
     parameters = _Parameters(seed, scenes, size, slumps)
     folder = Path(folder).resolve()
@@ -113,28 +113,28 @@ def build_world(folder: Path, seed: int = 7, scenes: int = 3, size: int = 1500, 
         if (existing := _manifest(folder)) == parameters.manifest:
             return _world(folder, parameters)
         if existing is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise SettingsError(f"{folder} exists and is not a demo world; name another folder")
-        # Left behind by builders that were killed: nobody else can be at work under the lock.
+            raise SettingsError(f"{folder} exists and is not a demo world; choose another folder")
+        # Left by killed processes; the lock excludes running ones.
         for leftover in folder.parent.glob(f".{folder.name}.building-*"):
             shutil.rmtree(leftover)
-        making = folder.with_name(f".{folder.name}.building-{os.getpid()}")
-        _build(making, parameters)
-        replaced = making.with_name(f"{making.name}-replaced")
+        building = folder.with_name(f".{folder.name}.building-{os.getpid()}")
+        _build(building, parameters)
+        replaced = building.with_name(f"{building.name}-replaced")
         if folder.exists():
-            # Moved away first: a world that is half deleted would still look complete.
+            # Move it away first: a partly deleted world would look complete.
             folder.rename(replaced)
-        making.rename(folder)
+        building.rename(folder)
         shutil.rmtree(replaced, ignore_errors=True)
         return _world(folder, parameters)
 
 
 def holds_other_world(folder: Path, seed: int = 7, scenes: int = 3, size: int = 1500, slumps: int = 14) -> bool:
-    """Whether a folder holds a world of other parameters, which `build_world` would replace."""
+    """Whether a folder contains a world of other parameters, which `build_world` would replace."""
     return _manifest(folder) not in (None, _Parameters(seed, scenes, size, slumps).manifest)
 
 
 def _manifest(folder: Path) -> dict[str, int] | None:
-    """The parameters of the world in a folder; None where there is none."""
+    """Parameters of the world in a folder; None without a world."""
     try:
         manifest: dict[str, int] = json.loads((folder / _MANIFEST).read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -167,11 +167,11 @@ def _build(folder: Path, parameters: _Parameters) -> None:
     share = 0.0
     for block in blocks_of(area, parameters.size):
         _log.info("making the ground: %d x %d pixels", *block.geobox.shape)
-        here = round(count * (share + block.share)) - round(count * share)
+        slumps_here = round(count * (share + block.share)) - round(count * share)
         share += block.share
         allowed = _where_slumps_may_be(block.geobox, extents, hole) & block.within
         land = make_landscape(block.geobox, seed)
-        ground = disturb(land, allowed, block.within, here, seed, block.numbers)
+        ground = disturb(land, allowed, block.within, slumps_here, seed, block.numbers)
         slumps += ground.slumps
         elevation[block.core] = ground.landscape.elevation[block.inner]
         for acquisition, image in images.items():
@@ -181,7 +181,7 @@ def _build(folder: Path, parameters: _Parameters) -> None:
             if window := block.window_of(trends_grid):
                 part = trends_grid[window]
                 for name, values in trends(ground, part, vintage, seed).items():
-                    np.copyto(bands[name][window], values, where=block.holds(part))
+                    np.copyto(bands[name][window], values, where=block.covers(part))
 
     folder.mkdir(parents=True)
     for acquisition in grids:
@@ -221,7 +221,7 @@ def _write_arcticdem(folder: Path, elevation: Field, area: GeoBox, hole: tuple[f
 
 
 def _truth(slumps: list[Outline], grids: dict[Acquisition, GeoBox]) -> gpd.GeoDataFrame:
-    """Whole outlines of the slumps that reach into each scene."""
+    """Whole outlines of the slumps that intersect each scene."""
     outlines = gpd.GeoDataFrame(
         {"slump_id": [f"slump-{number:03d}" for number in range(1, len(slumps) + 1)]},
         geometry=[slump.polygon for slump in slumps],
@@ -245,7 +245,7 @@ def _polar_grid(extents: list[Geometry], margin: int = _MARGIN) -> GeoBox:
 
 
 def _hole(extent: Geometry) -> tuple[float, float]:
-    """Where the elevation has its hole: in the lower right part of a scene."""
+    """Centre of the hole in the elevation, in the lower right part of a scene."""
     box = extent.boundingbox
     centre = Geometry(
         {"type": "Point", "coordinates": (box.left + 0.7 * box.span_x, box.bottom + 0.2 * box.span_y)}, extent.crs
@@ -255,7 +255,7 @@ def _hole(extent: Geometry) -> tuple[float, float]:
 
 
 def _where_slumps_may_be(area: GeoBox, extents: list[Geometry], hole: tuple[float, float]) -> npt.NDArray[np.bool_]:
-    """200 m inside any scene and 400 m away from the hole."""
+    """Mask of the pixels at least 200 m inside a scene and 400 m from the hole."""
     inside = reduce(or_, [extent.to_crs(_POLAR, resolution=500).buffer(-200) for extent in extents])
     near_hole = Geometry({"type": "Point", "coordinates": hole}, _POLAR).buffer(400)
     shape = (int(area.shape[0]), int(area.shape[1]))

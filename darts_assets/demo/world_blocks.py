@@ -1,7 +1,7 @@
-"""Worlds that are too large for one piece: their ground is made block by block, and never all of it at once.
+"""Blocks of large worlds, whose ground is computed block by block to limit memory.
 
-The landscape is a function of place, so that neighbouring blocks agree once they are made with a margin. Slumps and
-what looks like them stay inside their block.
+The landscape is a function of the coordinates, so neighbouring blocks agree if they have a margin. Slumps and confusers
+lie within one block.
 """
 
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ from pyproj import Transformer
 from darts_assets.demo.noise import pixel_centres
 
 _SIDE = 3000
-"""Pixels of a block: 1.7 GB of memory."""
+"""Side of a block in pixels (1.7 GB of memory)."""
 
 LARGEST = 3000
-"""Pixels of the largest scene whose world is made in one piece."""
+"""Side in pixels of the largest scene whose world is a single block."""
 
 _MARGIN = 300
-"""Pixels around a block: a lake is level with its shore up to 2.7 km away."""
+"""Margin of a block in pixels: a lake levels the ground up to 2.7 km around it."""
 
 _RIM = 16
-"""Pixels of other grids that are made around a block; slopes at the edge of an image are not those of the ground."""
+"""Margin in pixels of other grids around a block, because slopes at the edge of an array are inaccurate."""
 
 _CLEAR = 40
-"""Pixels along a block's edge without slumps, patches and burns, so that none reaches into the next block."""
+"""Width in pixels along the edge of a block without slumps, patches and burns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class Block:
     """A part of the ground's grid.
 
     Attributes:
-        numbers: of the block in its world; empty where it is all of it.
-        core: rows and columns of the whole grid that it stands for.
-        geobox: its grid, with a margin around the core.
-        inner: rows and columns of that grid which are the core.
-        share: of the world's area, 0 to 1.
+        numbers: row and column of the block; empty if it is the whole world.
+        core: rows and columns of the core in the whole grid.
+        geobox: grid of the block, with a margin around the core.
+        inner: rows and columns of the core in this grid.
+        share: fraction of the area of the world, 0 to 1.
     """
 
     numbers: tuple[int, ...]
@@ -51,14 +51,14 @@ class Block:
 
     @property
     def within(self) -> npt.NDArray[np.bool_]:
-        """Where slumps and patches may be, shape of the grid."""
+        """Mask of the pixels where slumps and patches may lie, shape of the grid."""
         inside = np.zeros(self.geobox.shape, dtype=bool)
         rim = _CLEAR if self.numbers else 0
         inside[tuple(slice(part.start + rim, part.stop - rim) for part in self.inner)] = True
         return inside
 
     def window_of(self, grid: GeoBox) -> tuple[slice, slice] | None:
-        """Rows and columns of another grid that cover the core, even numbers; None where there are none."""
+        """Even rows and columns of another grid that cover the core; None without overlap."""
         if not self.numbers:
             return slice(0, int(grid.shape[0])), slice(0, int(grid.shape[1]))
         box = self.geobox[self.inner].extent.to_crs(str(grid.crs), resolution=500).boundingbox
@@ -70,13 +70,13 @@ class Block:
         )
         return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
 
-    def holds(self, grid: GeoBox) -> npt.NDArray[np.bool_]:
-        """Which pixels of another grid have their centre in the core."""
+    def covers(self, grid: GeoBox) -> npt.NDArray[np.bool_]:
+        """Mask of the pixels of another grid whose centres lie in the core."""
         if not self.numbers:
             return np.ones(grid.shape, dtype=bool)
         x, y = pixel_centres(grid)
-        there = Transformer.from_crs(str(grid.crs), str(self.geobox.crs), always_xy=True)
-        x, y = there.transform(*np.meshgrid(x, y))
+        transformer = Transformer.from_crs(str(grid.crs), str(self.geobox.crs), always_xy=True)
+        x, y = transformer.transform(*np.meshgrid(x, y))
         columns, rows = self.geobox.wld2pix(x, y)
         inside = np.ones(grid.shape, dtype=bool)
         for position, part in zip((rows, columns), self.inner, strict=True):
@@ -85,7 +85,7 @@ class Block:
 
 
 def blocks_of(area: GeoBox, size: int) -> Iterator[Block]:
-    """The blocks of a world with scenes of `size` pixels: one, or as many as its memory demands."""
+    """Yield the blocks of a world with scenes of `size` pixels: one up to `LARGEST`, several above."""
     height, width = (int(n) for n in area.shape)
     if size <= LARGEST:
         whole = (slice(0, height), slice(0, width))

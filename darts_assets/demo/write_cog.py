@@ -1,4 +1,4 @@
-"""Writing the demo's Cloud Optimized GeoTIFFs."""
+"""Write Cloud Optimized GeoTIFFs."""
 
 from pathlib import Path
 from typing import Any

@@ -1,22 +1,9 @@
 """From probabilities to detections: postprocessing, polygons and exported files.
 
-Only the polygons are stored. They follow pixel edges, so masks are derived from them exactly.
+Only the polygons are stored. They follow pixel edges, so masks are derived from them exactly. The parameters are
+exported here, because they import neither rasterio nor OpenCV; functions are imported from their modules.
 """
 
-from darts_assets.detection.export import DEFAULT_PRODUCTS, check_products, describe, export
-from darts_assets.detection.postprocess import PostprocessParameters, postprocess
-from darts_assets.detection.quicklook import thumbnail
-from darts_assets.detection.vectorize import extent_polygons, mask_from, segments
+from darts_assets.detection.detection_parameters import DEFAULT_PRODUCTS, PostprocessParameters, ProductParameters
 
-__all__ = [
-    "DEFAULT_PRODUCTS",
-    "PostprocessParameters",
-    "check_products",
-    "describe",
-    "export",
-    "extent_polygons",
-    "mask_from",
-    "postprocess",
-    "segments",
-    "thumbnail",
-]
+__all__ = ["DEFAULT_PRODUCTS", "PostprocessParameters", "ProductParameters"]

@@ -21,13 +21,12 @@ from shapely.geometry import mapping
 
 from darts_assets.bands import OPTICAL, TCVIS, TERRAIN, band
 from darts_assets.detection.cog import RasterBand, write_cog
-from darts_assets.detection.quicklook import thumbnail
+from darts_assets.detection.detection_parameters import DEFAULT_PRODUCTS
 from darts_assets.detection.vectorize import mask_from
 from darts_assets.errors import SettingsError
 from darts_assets.geo.antimeridian import lonlat_area
+from darts_assets.plots import thumbnail
 from darts_assets.tiles import geobox_of, row_windows
-
-DEFAULT_PRODUCTS = ("probabilities", "binarized", "polygonized", "extent", "thumbnail", "metadata")
 
 RASTER_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"optical": ("red", "green", "blue", "nir"), "dem": ("slope", "relative_elevation"), "tcvis": TCVIS}

@@ -5,7 +5,7 @@ same size.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import cc3d
 import cv2
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from darts_assets.errors import SettingsError
+from darts_assets.detection.detection_parameters import PostprocessParameters
 from darts_assets.tiles import geobox_of, on_grid, row_windows
 
 Mask = npt.NDArray[np.bool_]
@@ -87,54 +87,6 @@ def beside_edge(extent: Mask) -> Mask:
     kernel = np.ones((3, 3), np.uint8)
     interior = cv2.erode(extent.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return np.bitwise_xor(interior, 1, out=interior).view(bool)
-
-
-QualityLevel = Literal["none", "low", "high"]
-
-
-@dataclass(frozen=True, slots=True)
-class PostprocessParameters:
-    """How detections are made from probabilities.
-
-    Attributes:
-        quality_level: lowest quality of the valid area; `none` takes every pixel, eroded only at the tile's border.
-        mask_erosion_size: radius in pixels of the disk that erodes the valid area; 0 does not erode.
-        edge_erosion_size: pixels removed at each side of the tile; None means `mask_erosion_size`, 0 removes none.
-        threshold: probabilities above it are detections, 0..1.
-        min_object_size: 8-connected objects of fewer pixels vanish.
-        drop_edge_objects: whether objects beside the invalid area or the tile's border vanish too.
-
-    Raises:
-        SettingsError: for a value outside its range.
-    """
-
-    quality_level: QualityLevel = "low"
-    mask_erosion_size: int = 10
-    edge_erosion_size: int | None = None
-    threshold: float = 0.5
-    min_object_size: int = 32
-    drop_edge_objects: bool = False
-
-    def __post_init__(self) -> None:
-        levels = get_args(QualityLevel)
-        if self.quality_level not in levels:
-            raise SettingsError(f"quality_level is {self.quality_level!r}, expected one of {', '.join(levels)}")
-        if not 0 <= self.threshold <= 1:
-            raise SettingsError(f"threshold is {self.threshold}, expected a probability between 0 and 1")
-        for name in ("mask_erosion_size", "edge_erosion_size", "min_object_size"):
-            size = getattr(self, name)
-            if size is not None and size < 0:
-                raise SettingsError(f"{name} is {size}, expected 0 pixels or more")
-
-    @property
-    def lowest_quality(self) -> int:
-        """The lowest `quality_data_mask` value of the valid area: 0, 1 or 2."""
-        return get_args(QualityLevel).index(self.quality_level)
-
-    @property
-    def border(self) -> int:
-        """The number of pixels removed at each side of the tile."""
-        return self.mask_erosion_size if self.edge_erosion_size is None else self.edge_erosion_size
 
 
 def postprocess(

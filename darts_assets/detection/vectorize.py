@@ -10,8 +10,9 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
+from darts_assets.detection.detection_parameters import PostprocessParameters
 from darts_assets.detection.outlines import outlines
-from darts_assets.detection.postprocess import Mask, Objects, beside_edge, find_objects, label
+from darts_assets.detection.postprocess import Mask, Objects, beside_edge, find_objects, label, postprocess
 from darts_assets.tiles import geobox_of, row_windows
 
 BLOCK_PIXELS = 1 << 22
@@ -22,6 +23,22 @@ TOLERANCE = 1e-3
 
 _MAX_LISTED = 3
 _MAX_OVERHANG = 0.5  # pixels that a geometry may extend beyond the grid, for rounded coordinates
+
+
+def detection_tables(
+    probabilities: xr.Dataset, quality_data_mask: xr.DataArray, parameters: PostprocessParameters
+) -> dict[str, gpd.GeoDataFrame]:
+    """Postprocess a tile: `segments`, `extent` and, for each model of an ensemble, `segments-NAME`.
+
+    Arguments and errors as `postprocess`; tables as `segments` and `extent_polygons`.
+    """
+    detections = postprocess(probabilities, quality_data_mask, parameters)
+    models = [str(name).partition("-")[2] for name in probabilities.data_vars if "-" in str(name)]
+    return {
+        "segments": segments(detections),
+        "extent": extent_polygons(detections),
+        **{f"segments-{model}": segments(detections, model) for model in models},
+    }
 
 
 def segments(detections: xr.Dataset, model: str | None = None) -> gpd.GeoDataFrame:

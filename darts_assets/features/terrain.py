@@ -1,8 +1,8 @@
-"""Terrain attributes of an elevation array: pure functions that know neither grids nor conventions.
+"""Terrain attributes of an elevation array, as pure functions on arrays.
 
-Elevations are float32 (rows, columns) in metres, north up, cells square, NaN where unknown. The 3 x 3 operators take
-an array with a rim of one cell and return one without it, so `(h + 2, w + 2) -> (h, w)`. A cell is NaN where a
-neighbour that its formula uses is NaN.
+Elevations are float32 (rows, columns) in metres, north up, with square cells, NaN where unknown. The 3 x 3 operators
+take an array with a rim of one cell and return one without it: `(h + 2, w + 2) -> (h, w)`. A cell is NaN where a
+neighbour used by its formula is NaN.
 """
 
 import math
@@ -16,7 +16,6 @@ from darts_assets.errors import SettingsError
 
 FloatArray = npt.NDArray[np.float32]
 
-
 _DEGREES = np.float32(180 / math.pi)
 
 
@@ -28,18 +27,18 @@ class Gradient(NamedTuple):
 
 
 def gradients(dem: FloatArray, cell: float) -> tuple[Gradient, Gradient]:
-    """Horn's gradient and the one of central differences, which share their subtractions.
+    """Horn's gradient and the gradient of central differences, which share their subtractions.
 
     Horn, B.K.P. (1981): Hill shading and the reflectance map. Proc. IEEE 69(1), 14-47.
 
     Args:
         dem: elevations with a rim of one cell.
-        cell: size of a cell in metres.
+        cell: cell size in metres.
 
     Returns:
-        Horn's gradient per metre, and the gradient of central differences per metre.
+        Horn's gradient and the gradient of central differences, both per metre.
     """
-    # Differences come first: they are small, and float32 keeps their digits.
+    # Subtract first: differences are small, so float32 keeps their digits.
     east = dem[:, 2:] - dem[:, :-2]
     south = dem[2:, :] - dem[:-2, :]
     across, down = east[1:-1], south[:, 1:-1]
@@ -64,28 +63,28 @@ def aspect(gradient: Gradient) -> FloatArray:
     """Downhill direction in degrees clockwise from the top of the grid, [0, 360); -1 where flat."""
     angle = np.arctan2(-gradient.east, gradient.south)
     angle *= _DEGREES
-    turned(angle, 0)
-    # An angle a hair west of the top ends at 360 itself, for want of digits.
+    rotate(angle, 0)
+    # float32 rounds an angle slightly west of the top to 360.
     np.copyto(angle, 0, where=angle >= 360)
     np.copyto(angle, -1, where=(gradient.east == 0) & (gradient.south == 0))
     return angle
 
 
-def turned(angle: FloatArray, turn: float | FloatArray) -> FloatArray:
-    """Adds `turn` to an angle, in place: degrees, brought to [0, 360] (360 for want of digits just below 0)."""
+def rotate(angle: FloatArray, turn: float | FloatArray) -> FloatArray:
+    """Add `turn` degrees to an angle in place, modulo 360; float32 rounds values slightly below 0 to 360."""
     angle += turn
-    # The same as `np.mod`, an order of magnitude faster.
-    rounds = angle / np.float32(360)
-    np.floor(rounds, out=rounds)
-    rounds *= np.float32(360)
-    angle -= rounds
+    # Ten times faster than `np.mod`.
+    revolutions = angle / np.float32(360)
+    np.floor(revolutions, out=revolutions)
+    revolutions *= np.float32(360)
+    angle -= revolutions
     return angle
 
 
 def illumination(gradient: Gradient, azimuth: float | FloatArray, elevation: float) -> FloatArray:
-    """Cosine of the angle between the surface's normal and the sun, -1 to 1 (negative: facing away).
+    """Cosine of the angle between the surface normal and the sun, -1 to 1 (negative: facing away).
 
-    The same as the formulas with sines of slope and aspect of GDAL and xarray-spatial, without their trigonometry.
+    Equal to the formulas of GDAL and xarray-spatial, without their sines of slope and aspect.
 
     Args:
         gradient: rise per unit of distance.
@@ -105,7 +104,7 @@ def illumination(gradient: Gradient, azimuth: float | FloatArray, elevation: flo
 
 
 def _squared(gradient: Gradient) -> FloatArray:
-    """Square of the gradient's length; a new array."""
+    """Squared length of the gradient; a new array."""
     result = gradient.east * gradient.east
     result += gradient.south * gradient.south
     return result
@@ -114,11 +113,11 @@ def _squared(gradient: Gradient) -> FloatArray:
 def curvature(dem: FloatArray, cell: float) -> FloatArray:
     """Minus the Laplacian in 1/100 m: positive on ridges, negative in hollows.
 
-    Definition as in xarray-spatial: -100 (sum of the four neighbours - 4 centre) / cell area.
+    Definition of xarray-spatial: -100 (sum of the four neighbours - 4 centre) / cell area.
 
     Args:
         dem: elevations with a rim of one cell.
-        cell: size of a cell in metres.
+        cell: cell size in metres.
     """
     right = dem[1:-1, 1:] - dem[1:-1, :-1]
     down = dem[1:, 1:-1] - dem[:-1, 1:-1]
@@ -130,17 +129,17 @@ def curvature(dem: FloatArray, cell: float) -> FloatArray:
 
 
 def radius_in_cells(radius: float, cell: float) -> int:
-    """A radius in metres in whole cells, rounded up (within a millionth, for inexact cell sizes)."""
+    """A radius in metres as whole cells, rounded up (tolerance 1e-6 for inexact cell sizes)."""
     return math.ceil(radius / cell - 1e-6)
 
 
 def tpi_kernel(outer_radius: float, inner_radius: float, cell: float) -> npt.NDArray[np.bool_]:
-    """Neighbourhood of the topographic position index: a disk with its centre, or a ring.
+    """Neighbourhood of the topographic position index: a disk that includes its centre, or a ring.
 
     Args:
-        outer_radius: metres; cells at that distance count.
-        inner_radius: metres; 0 for a disk; otherwise cells at that distance or nearer do not count.
-        cell: size of a cell in metres.
+        outer_radius: metres, inclusive.
+        inner_radius: metres, exclusive; 0 for a disk.
+        cell: cell size in metres.
 
     Returns:
         bool (2 r + 1, 2 r + 1) for an outer radius of r cells.
@@ -151,8 +150,8 @@ def tpi_kernel(outer_radius: float, inner_radius: float, cell: float) -> npt.NDA
     outer, inner = radius_in_cells(outer_radius, cell), radius_in_cells(inner_radius, cell)
     if inner >= outer:
         raise SettingsError(
-            f"tpi_inner_radius ({inner_radius} m) and tpi_outer_radius ({outer_radius} m) both are {outer} cell(s) of "
-            f"{cell:g} m: there is no ring between them"
+            f"tpi_inner_radius ({inner_radius} m) must be smaller than tpi_outer_radius ({outer_radius} m): rounded up "
+            f"to cells of {cell:g} m, they are {inner} and {outer} cell(s)"
         )
     offset = np.arange(-outer, outer + 1)
     squared = offset[:, None] ** 2 + offset**2
@@ -164,16 +163,16 @@ def relative_elevation(dem: FloatArray, kernel: npt.NDArray[np.bool_]) -> FloatA
     """Topographic position index: elevation above the mean of the neighbourhood, metres.
 
     Args:
-        dem: elevations with a rim as wide as the kernel's radius r.
+        dem: elevations with a rim of the kernel's radius r.
         kernel: neighbourhood of shape (2 r + 1, 2 r + 1).
 
     Returns:
-        (h, w) for a `dem` of (h + 2 r, w + 2 r); NaN where any cell of the kernel's *square* is NaN, as in
-        xarray-spatial, whose convolution multiplies the NaN outside the disk by zero.
+        (h, w) for a `dem` of (h + 2 r, w + 2 r). NaN where any cell in the kernel's *square* is NaN, as in
+        xarray-spatial, which multiplies the NaN outside the disk by zero.
     """
     radius = kernel.shape[0] // 2
     inside = np.s_[radius : dem.shape[0] - radius, radius : dem.shape[1] - radius]
-    # Elevation and mean in one kernel: the subtraction happens in double precision.
+    # One kernel for elevation and mean, so that the subtraction is done in double precision.
     weights = -kernel.astype(np.float64) / np.count_nonzero(kernel)
     weights[radius, radius] += 1
     missing = np.isnan(dem)

@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from darts_assets.inventory.slumps import Followed
 from darts_assets.inventory.yearly_inventory import Inventory, empty_inventory
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Manifest, Place
-from darts_assets.stores.vectors import read_table
+from darts_assets.stores.vectors import read_table, write_table
 
 STATE_FORMAT = 1
 """Increased when the meaning of the tables changes; the inventory is then built from scratch."""
@@ -63,19 +62,14 @@ def _write(
     place: Place, tables: Mapping[str, gpd.GeoDataFrame], geopackages: list[str], metadata: Mapping[str, Any]
 ) -> Manifest:
     with place.new_version() as version, tempfile.TemporaryDirectory() as folder:
-        store, files = version.location.objects(), []
-        for name, table in tables.items():
-            buffer = BytesIO()
-            table.to_parquet(buffer, index=False, write_covering_bbox=True, schema_version="1.1.0")
-            obstore.put(store, f"{name}.parquet", buffer.getvalue())
-            files.append(f"{name}.parquet")
+        files = [write_table(version, name, table) for name, table in tables.items()]
         for name in geopackages:
             path = Path(folder) / f"{name}.gpkg"
-            # A layer has one geometry type, also when it is empty.
+            # A GeoPackage layer declares one geometry type, even if it is empty.
             pyogrio.write_dataframe(
                 tables[name], path, layer=name, driver="GPKG", geometry_type="MultiPolygon", promote_to_multi=True
             )
-            obstore.put(store, path.name, path)
+            obstore.put(version.location.objects(), path.name, path)
             files.append(path.name)
         manifest = Manifest(dict.fromkeys(files, version.id), dict(metadata))
         place.publish(version, manifest.contents, manifest.metadata)

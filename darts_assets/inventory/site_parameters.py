@@ -1,60 +1,55 @@
-"""What makes two detections one site, and where its outline runs."""
+"""Parameters of the inventory: how detections become sites, and how sites are followed from year to year."""
 
-from dataclasses import dataclass
 from typing import Literal
 
-from darts_assets.errors import SettingsError
+from pydantic import Field
+
+from darts_assets.parameters import Parameters
 
 
-@dataclass(frozen=True, slots=True)
-class InventoryParameters:
+class InventoryParameters(Parameters):
     """How detections become sites.
 
-    Attributes:
-        min_overlap: detections of two scenes are of one site if they share this part of the smaller one's area. A
-            quarter: neighbours that a pixel of misregistration lets overlap share less, and parts of one slump more.
-        tolerance: metres. If the border of a scene's valid area cuts one of two detections, nobody knows how much they
-            would share: then they are of one site as soon as they are this close. One and a half pixels of Sentinel-2;
-            the map stretches lengths by 2 to 3 %.
-        min_coverage: a scene observes a site if its valid area covers this part of the site's outline; one that sees
-            the site observes it in any case.
-        outline: `majority`, where at least half of the scenes that see the site, and look at the spot, have their
-            detection; or `union`, where any has.
-
-    Raises:
-        SettingsError: for values out of range.
+    The default of `min_overlap` separates neighbours that overlap by a pixel of misregistration from parts of one
+    slump. The default of `tolerance` is one and a half pixels of Sentinel-2; the projection stretches lengths by 2 to
+    3 %.
     """
 
-    min_overlap: float = 0.25
-    tolerance: float = 15.0
-    min_coverage: float = 0.5
-    outline: Literal["majority", "union"] = "majority"
-
-    def __post_init__(self) -> None:
-        _check_share("min_overlap", self.min_overlap)
-        _check_share("min_coverage", self.min_coverage)
-        if not 0 <= self.tolerance <= 1000:
-            raise SettingsError(f"tolerance: 0 to 1000 metres, not {self.tolerance}")
-
-
-@dataclass(frozen=True, slots=True)
-class FollowParameters:
-    """How sites are followed from year to year.
-
-    Attributes:
-        min_overlap: a site goes on with a slump if its outline and the slump's last one share this part of the
-            smaller one's area.
-
-    Raises:
-        SettingsError: for values out of range.
-    """
-
-    min_overlap: float = 0.25
-
-    def __post_init__(self) -> None:
-        _check_share("min_overlap", self.min_overlap)
+    min_overlap: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="Detections of two scenes belong to one site if they share this fraction of the smaller one's "
+        "area.",
+    )
+    tolerance: float = Field(
+        15.0,
+        ge=0,
+        le=1000,
+        description="Metres. If the border of a scene's valid area cuts one of two detections, they belong to one site "
+        "if they are at most this far apart.",
+    )
+    min_coverage: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="A scene observes a site if its valid area covers this fraction of the site's outline, or if it "
+        "has a detection of it.",
+    )
+    outline: Literal["majority", "union"] = Field(
+        "majority",
+        description="Outline of a site: where at least half of the scenes that observe the spot have a detection "
+        "(`majority`), or where any has (`union`).",
+    )
 
 
-def _check_share(name: str, value: float) -> None:
-    if not 0 < value <= 1:
-        raise SettingsError(f"{name}: more than 0 and at most 1, not {value}")
+class FollowParameters(Parameters):
+    """How sites are followed from year to year."""
+
+    min_overlap: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="A site continues a slump if its outline and the slump's last one share this fraction of the "
+        "smaller one's area.",
+    )

@@ -1,7 +1,7 @@
 """Checkpoints and segmentation.
 
-The names exported here do not need torch. Import what runs a model from its module: `checkpoint.load_model`,
-`checkpoint.save_checkpoint`, `device.pick_device`, `segment.segment`.
+The names exported here work without torch. Import `networks.load_model`, `networks.save_checkpoint`,
+`device.pick_device` and `segment.segment`, which need torch, from their modules.
 """
 
 from darts_assets.model.checkpoint_location import local_checkpoint, open_checkpoint

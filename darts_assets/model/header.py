@@ -133,7 +133,7 @@ _TORCH_GLOBALS = frozenset(
 def read_header(path: str | Path, name: str | None = None) -> CheckpointHeader:
     """Read and check the header of a checkpoint file, and hash the file.
 
-    The encoder and the fit of the weights are checked when the model is loaded (`checkpoint.load_model`), because both
+    The encoder and the fit of the weights are checked when the model is loaded (`networks.load_model`), because both
     need torch.
 
     Args:
@@ -218,7 +218,7 @@ def known_architectures() -> frozenset[str]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[io.BufferedReader]:
     """A checkpoint file, opened for reading; errors of the file system within become CheckpointError."""
     try:
         with path.open("rb") as file:

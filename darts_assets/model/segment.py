@@ -20,14 +20,11 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from darts_assets.errors import CheckpointError, SettingsError
-from darts_assets.model.batch_size import BatchSize
-from darts_assets.model.device import pick_device
+from darts_assets.model.device import BatchSize, Transfers, pick_device
 from darts_assets.model.header import CheckpointHeader, check_ensemble, required_bands
 from darts_assets.model.networks import Network, load_networks
-from darts_assets.model.patch_grid import PatchAxis
-from darts_assets.model.row_blocks import Block, read_blocks
+from darts_assets.model.patch_grid import Block, PatchAxis, read_blocks
 from darts_assets.model.segmentation_parameters import Precision, SegmentParameters
-from darts_assets.model.transfers import Transfers
 from darts_assets.tiles import TileStream, ahead, geobox_of, on_grid
 
 logger = logging.getLogger(__name__)

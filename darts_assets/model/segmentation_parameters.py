@@ -1,57 +1,61 @@
-"""How a tile is cut into patches and run; no torch here, so that configuration can be checked without it."""
+"""Parameters of segmentation."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, Self
 
-from darts_assets.errors import SettingsError
+from pydantic import Field, field_validator, model_validator
+
+from darts_assets.parameters import Parameters
 
 Precision = Literal["fp32", "bf16", "fp16"]
-"""In which numbers a model computes: 24, 8 or 11 significant bits."""
+"""Number formats of the computation: 24, 8 or 11 significant bits."""
 
 PrecisionSetting = Literal["auto", "fp32", "bf16", "fp16"]
 
 
-@dataclass(frozen=True)
-class SegmentParameters:
-    """How a tile is cut into patches and run.
+class SegmentParameters(Parameters):
+    """How a tile is cut into patches and run."""
 
-    Attributes:
-        patch_size: rows and columns of a patch, in pixels; a multiple of the model's stride (32 for most).
-        overlap: pixels that neighbouring patches share and over which they are blended; at most half a patch.
-        batch_size: patches that run at a time, or `auto`: what a GPU's free memory holds; on a CPU, where more do not
-            run faster, as many as have the pixels of one patch of 1024.
-        reflection: pixels by which the tile is extended on each side, by reflection.
-        edge_padding: extend by one more pixel, as DARTS does. Without it a tile that the patches fit exactly needs
-            one row and one column of patches less; results differ slightly from DARTS.
-        device: `cpu`, `cuda`, `cuda:1`, an index, or `auto` (see `device.pick_device`).
-        keep_models: yield each model's own probabilities too.
-        precision: `auto` is the fastest one that keeps the models' probabilities (see `networks.load_networks`).
-        compile: compile the models by `torch.compile`, which takes minutes once per process.
+    patch_size: int = Field(
+        1024, ge=1, description="Side of a patch, pixels; a multiple of the model's stride (32 for most models)."
+    )
+    overlap: int = Field(
+        256, ge=0, description="Pixels that neighbouring patches share and blend; at most half of `patch_size`."
+    )
+    batch_size: Any = Field(  # Dagster's config has no type for `int | Literal["auto"]`
+        "auto",
+        description="Patches per batch, or `auto`: as many as fit into the free memory of a GPU; on a CPU, as many as "
+        "have the pixels of one patch of 1024.",
+    )
+    reflection: int = Field(
+        0, ge=0, description="Pixels by which the tile is extended on each side, filled by reflection."
+    )
+    edge_padding: bool = Field(
+        True,
+        description="Extend by one more pixel, as DARTS does. Without it, a tile that the patches fit exactly needs "
+        "fewer patches; results differ slightly from DARTS.",
+    )
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1` or the index of a GPU.")
+    keep_models: bool = Field(False, description="Also store each model's own probabilities.")
+    precision: PrecisionSetting = Field(
+        "auto",
+        description="Number format; `auto`: the fastest one on the GPU that keeps probabilities within 0.01.",
+    )
+    compile: bool = Field(
+        False, description="Compile the models with `torch.compile`; takes minutes, once per process."
+    )
 
-    Raises:
-        SettingsError: if a number is out of its range, or a word is not known.
-    """
+    @field_validator("batch_size")
+    @classmethod
+    def _check_batch_size(cls, value: Any) -> Any:
+        if value != "auto" and (type(value) is not int or value < 1):
+            raise ValueError(f"batch_size is {value!r}, expected `auto` or a number of at least 1")
+        return value
 
-    patch_size: int = 1024
-    overlap: int = 256
-    batch_size: int | Literal["auto"] = "auto"
-    reflection: int = 0
-    edge_padding: bool = True
-    device: str = "auto"
-    keep_models: bool = False
-    precision: PrecisionSetting = "auto"
-    compile: bool = False
-
-    def __post_init__(self) -> None:
-        if self.batch_size != "auto" and (type(self.batch_size) is not int or self.batch_size < 1):
-            raise SettingsError(f"batch_size must be `auto` or a number of at least 1, not {self.batch_size!r}")
-        for name, lowest in (("patch_size", 1), ("overlap", 0), ("reflection", 0)):
-            if getattr(self, name) < lowest:
-                raise SettingsError(f"{name} must be at least {lowest}, not {getattr(self, name)}")
+    @model_validator(mode="after")
+    def _check_overlap(self) -> Self:
         if 2 * self.overlap > self.patch_size:
-            raise SettingsError(f"overlap ({self.overlap}) must not exceed half of patch_size ({self.patch_size})")
-        if self.precision not in get_args(PrecisionSetting):
-            raise SettingsError(f"precision must be auto, fp32, bf16 or fp16, not {self.precision!r}")
+            raise ValueError(f"overlap ({self.overlap}) exceeds half of patch_size ({self.patch_size})")
+        return self
 
     @property
     def padding(self) -> int:

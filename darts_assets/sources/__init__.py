@@ -1,4 +1,4 @@
-"""Scenes from STAC items: what an item says, whether its files can be trusted, and their pixels on one grid."""
+"""Scenes: records parsed from STAC items, checks of their files, and their pixels on one grid."""
 
 from darts_assets.remote.byte_source import S3Options
 from darts_assets.sources.rasters.integrity import Header, check_files

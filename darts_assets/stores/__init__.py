@@ -1,1 +1,1 @@
-"""Object store access: opening, atomic publish, preflight of conditional writes."""
+"""Stores on a local path or on S3: locations, atomic publishing, preflight, tiles and vectors."""

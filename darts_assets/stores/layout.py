@@ -1,23 +1,23 @@
-"""How a band of a tile is stored: chunks of 512 x 512 in shards of one row of chunks, LZ4 with bits shuffled.
+"""Zarr layout of a band: chunks of 512 x 512 in shards of one row of chunks, Blosc LZ4 with bitshuffle.
 
-The layout was chosen by measurement on two cores, on 17 bands of 4096 x 4096 of the demo and on Sentinel-2's red, green
-and near infrared. Compression of one core, in 512 x 512 chunks, bitshuffled unless said otherwise:
+Measured on two cores, with 17 bands of 4096 x 4096 of the demo and Sentinel-2 red, green and near infrared. Compression
+on one core, in 512 x 512 chunks, bitshuffled unless noted:
 
-| codec | MB/s in | MB/s out | of the bytes (demo, Sentinel-2) |
+| codec | write, MB/s | read, MB/s | size (demo, Sentinel-2) |
 |---|---|---|---|
 | Blosc LZ4, level 5 | 794 | 1319 | 54 %, 66 % |
 | Blosc LZ4 HC, level 5 | 62 | 1470 | 51 %, 63 % |
 | Blosc zstd, level 1 | 456 | 765 | 49 %, 64 % |
 | Blosc zstd, level 3 | 287 | 802 | 49 %, 63 % |
-| Blosc zstd, level 3, bytes shuffled | 186 | 1060 | 46 %, 61 % |
-| zstd, level 3, no shuffling | 165 | 885 | 54 %, 72 % |
+| Blosc zstd, level 3, byte shuffle | 186 | 1060 | 46 %, 61 % |
+| zstd, level 3, no shuffle | 165 | 885 | 54 %, 72 % |
 
-LZ4 takes a tenth more space than zstd and half of its time, which a step that reads 16 bands for a GPU would wait for.
-Chunks of 256 or 1024 compress alike; of 256 take twice the time, because Zarr spends as long on a chunk as its
-decompression takes; of 1024 make windows of 1024 rows. A shard is a row of chunks: a full scene is 400 objects, not
-8200. On S3, 17 bands of 2048 x 2048 take 98 PUTs (302 without shards) and 68 GETs by rows (272); four patches of 1024
-take 35 GETs of parts (25). Larger shards would hold more rows in memory until they can be put. Against zstd level 3 in
-single chunks, that tile takes 0.72 s of the processor to write (0.94) and 0.52 s to read by rows, decoded (0.95).
+LZ4 needs a tenth more space than zstd and half the time, for which a step that feeds 16 bands to a GPU would wait.
+Chunks of 256 or 1024 compress equally well; 256 doubles the time, since Zarr's overhead per chunk equals the
+decompression time; 1024 requires windows of 1024 rows. With shards of one row of chunks a full scene has 400 objects
+instead of 8200. On S3, 17 bands of 2048 x 2048 need 98 PUTs (302 without shards) and 68 GETs by rows (272); four
+patches of 1024 need 35 ranged GETs (25). Larger shards would hold more rows in memory. Compared with zstd level 3
+without shards, writing that tile takes 0.72 s of CPU time (0.94), reading and decoding it by rows 0.52 s (0.95).
 """
 
 import math
@@ -39,14 +39,14 @@ from darts_assets.errors import NotReadableError
 from darts_assets.tiles import WINDOW_ROWS
 
 CHUNK = WINDOW_ROWS
-"""Pixels of a chunk's side: a row of chunks is a window and one object, and a patch of 1024 pixels touches at most
-nine chunks."""
+"""Side of a chunk in pixels. A row of chunks is one window and one object; a patch of 1024 pixels overlaps at most nine
+chunks."""
 
 
 def create_band(
     group: zarr.Group, name: str, shape: tuple[int, int], dtype: np.dtype[Any], attributes: dict[str, Any]
 ) -> "zarr.Array[Any]":
-    """A band to be written row of chunks by row of chunks, into a `FreshStore`."""
+    """Create the array of a band in a `FreshStore`; it is written by rows of chunks."""
     chunk = (min(CHUNK, shape[0]), min(CHUNK, shape[1]))
     return group.create_array(
         name,
@@ -58,13 +58,13 @@ def create_band(
         compressors=BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
         attributes={**attributes, "grid_mapping": "spatial_ref"},
         dimension_names=("y", "x"),
-        # A chunk of nothing but fill is written too, so that a chunk that is not there is always damage.
+        # Write empty chunks as well, so that a missing chunk always means damage.
         config={"write_empty_chunks": True},
     )
 
 
 def open_band(version: Store, name: str) -> "zarr.Array[Any]":
-    """A band for reading; reading what is not whole raises NotReadableError."""
+    """Open a band for reading; reading a missing or damaged chunk raises NotReadableError."""
     store = _CompleteStore(version)
     array = zarr.open_array(store, path=name, mode="r", zarr_format=3)
     if array.shards is not None:
@@ -76,7 +76,7 @@ def open_band(version: Store, name: str) -> "zarr.Array[Any]":
 class _Decoded:
     """A stored band as an array of physical values.
 
-    Dask hands slices down to what it reads from, but not through a function that it maps over blocks.
+    Decodes on access, since dask passes slices on to its source but not through `map_blocks`.
     """
 
     array: "zarr.Array[Any]"
@@ -99,22 +99,21 @@ class _Decoded:
 
 
 def lazy_band(array: "zarr.Array[Any]", codec: Band | None) -> da.Array:
-    """A band as a dask array, a block for each row of chunks: physical values if there is a codec, else stored ones."""
+    """A band as a dask array with one block per row of chunks: physical values with a codec, else stored ones."""
     source = array if codec is None else _Decoded(array, codec)
     blocks = (array.chunks[0], array.shape[1])
-    nothing = np.empty((0, 0), dtype=source.dtype)  # else dask reads to find out
-    # Dask's own unique names come from `uuid1`, which opens a socket to learn the machine's address.
+    nothing = np.empty((0, 0), dtype=source.dtype)  # otherwise dask reads to infer it
+    # By default dask names arrays by `uuid1`, which opens a socket to get the machine's address.
     return da.from_array(source, chunks=blocks, name=f"band-{uuid4().hex}", inline_array=True, meta=nothing)
 
 
 class _CompleteStore(WrapperStore[Any]):
-    """A store in which every chunk must exist, also within a shard.
+    """A store that raises for missing chunks, also within a shard.
 
-    A shard ends with its index: offset and length of each chunk (both 2**64 - 1 for one that was not written), and a
-    checksum of these.
+    A shard ends with an index of the offset and length of each chunk (both 2**64 - 1 if not written) and a checksum.
 
     Attributes:
-        chunks_per_shard: of the array that is read; 0 where its objects are chunks.
+        chunks_per_shard: number of chunks per object; 0 for an array without shards.
     """
 
     chunks_per_shard: int = 0
@@ -140,8 +139,8 @@ class _CompleteStore(WrapperStore[Any]):
 
 
 class FreshStore(WrapperStore[Any]):
-    """A store into which every shard is written once and whole: Zarr need not ask first what is there."""
+    """A store for new arrays: Zarr writes each shard once and completely, without reading it first."""
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """An object, None for a shard."""
+        """Return an object, None for a shard."""
         return None if "/c/" in key else await super().get(key, prototype, byte_range)

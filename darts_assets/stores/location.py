@@ -1,16 +1,20 @@
-"""Where things are: a local path or an S3 prefix, and the object store behind it."""
+"""A local path or an S3 prefix, and the clients that access it."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import obstore
 from obstore.store import LocalStore, S3Store
 
 from darts_assets.errors import StoreError
+
+if TYPE_CHECKING:
+    from s3fs import S3FileSystem
 
 _CLIENT = {"timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=10)}
 _RETRY = {
@@ -22,14 +26,14 @@ _RETRY = {
 
 @dataclass(frozen=True, slots=True)
 class StoreLocation:
-    """A place in an object store; everything below it is named by relative keys.
+    """A root of relative keys on a local path or in an object store.
 
-    Credentials are never part of a location: they come from the environment, as the AWS tools do it.
+    Credentials are not part of a location; clients read them from the environment.
 
     Attributes:
         url: a local path, or `s3://bucket/prefix`.
-        endpoint: URL of an S3-compatible service; None for AWS.
-        region: S3 region; None for the environment's.
+        endpoint: URL of an S3-compatible service; by default AWS.
+        region: S3 region; by default that of the environment.
     """
 
     url: str
@@ -39,13 +43,13 @@ class StoreLocation:
     def __post_init__(self) -> None:
         scheme = urlsplit(self.url).scheme
         if "://" in self.url and scheme != "s3":
-            raise StoreError(f"{self.url}: a store is a local path or s3://bucket/prefix, not {scheme}://")
+            raise StoreError(f"{self.url}: {scheme}:// is not supported; expected a local path or s3://bucket/prefix")
         if scheme == "s3" and not urlsplit(self.url).netloc:
-            raise StoreError(f"{self.url}: no bucket; expected s3://bucket/prefix")
+            raise StoreError(f"{self.url}: the bucket is missing; expected s3://bucket/prefix")
 
     @property
     def is_local(self) -> bool:
-        """Whether this is a path on this machine."""
+        """Whether this is a local path."""
         return "://" not in self.url
 
     @property
@@ -66,17 +70,21 @@ class StoreLocation:
 
     @property
     def prefix(self) -> str:
-        """The S3 prefix, without slashes at its ends."""
+        """The S3 prefix, without leading and trailing slashes."""
         return urlsplit(self.url).path.strip("/")
 
     def child(self, *parts: str) -> "StoreLocation":
-        """The location of `parts` below this one."""
+        """The location of `parts` below this one.
+
+        Raises:
+            StoreError: if a part is empty, `.`, `..` or contains a slash.
+        """
         if any(part in ("", ".", "..") or "/" in part or "\\" in part for part in parts):
-            raise StoreError(f"{'/'.join(parts)!r} cannot be a name in a store")
+            raise StoreError(f"{'/'.join(parts)!r} is not a valid name in a store")
         return replace(self, url="/".join((self.url.rstrip("/"), *parts)))
 
     def objects(self) -> LocalStore | S3Store:
-        """The object store with this location as its root; a local folder is created."""
+        """The object store with this location as root; creates a local folder."""
         if self.is_local:
             return LocalStore(str(self.path), mkdir=True)
         config: dict[str, Any] = {"virtual_hosted_style_request": False} if self.endpoint else {}
@@ -93,8 +101,27 @@ class StoreLocation:
             **config,
         )
 
+    def filesystem(self) -> "S3FileSystem | None":
+        """The filesystem of `file`, for pandas and pyarrow: None for a local path, whose folder is created."""
+        if self.is_local:
+            self.path.mkdir(parents=True, exist_ok=True)
+            return None
+        from s3fs import S3FileSystem
+
+        config = {"request_checksum_calculation": "when_required", "connect_timeout": 10, "read_timeout": 60}
+        return S3FileSystem(
+            endpoint_url=self.endpoint,
+            client_kwargs={"region_name": self.region or os.environ.get("AWS_REGION")},
+            config_kwargs={**config, "s3": {"addressing_style": "path" if self.endpoint else "auto"}},
+            use_listings_cache=False,
+        )
+
+    def file(self, key: str) -> str:
+        """The path of an object in `filesystem`."""
+        return str(self.path / key) if self.is_local else "/".join(filter(None, (self.bucket, self.prefix, key)))
+
     def keys(self, prefix: str | None = None) -> Iterator[str]:
-        """Keys of all objects below this location (below `prefix` of it)."""
+        """Keys of all objects below this location, or below its `prefix`."""
         for batch in obstore.list(self.objects(), prefix):
             for entry in batch:
                 yield entry["path"]

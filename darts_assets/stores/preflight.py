@@ -1,13 +1,12 @@
-"""Proof that an object store honours conditional writes, before anything relies on them.
+"""Test of an object store for conditional writes, which Icechunk commits rely on.
 
-Icechunk commits by conditional PUT. A store that ignores the condition accepts both of two concurrent commits, keeps
-one, and reports no error: chunks vanish. So two writers are put to the test first; one must lose.
+A store that ignores the condition of a PUT accepts two concurrent commits, keeps one and reports no error: chunks are
+lost. The test lets a second writer try to overwrite the first, which must fail.
 
-The store remembers that it has passed, in a small record below the place that was tested, so that later processes read
-one object instead of making the test again. The record says for which service, bucket and prefix it holds, and its
-name is made from them: when a bucket is copied to another service, its records are not looked at there. It also says
-when the test was, by the store's clock: a record that is younger than its test is a copy. Nothing is remembered of a
-store that failed: it may be repaired.
+A store that passes keeps a small record, so that later processes read one object instead of testing again. The record
+is named by service, bucket and prefix, so a bucket copied to another service is tested there. It holds the time of the
+test by the store's clock: a record written later than its test is a copy and not accepted. Failures are not recorded,
+since the store may be repaired.
 """
 
 import hashlib
@@ -36,23 +35,22 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 FOLDER = ".preflight"
-"""Where a store remembers, below the place that was tested."""
+"""Folder of the record, below the tested location."""
 
 _PROVEN = "PUT with If-None-Match does not overwrite, PUT with If-Match does not overwrite another version"
-_COPY = timedelta(minutes=5)  # a record is written within seconds of the test, retries of the requests included
+_COPY = timedelta(minutes=5)  # records are written within seconds of the test, including retries
 
 _proven: set[StoreLocation] = set()
 
 
 def ensure_safe(location: StoreLocation) -> None:
-    """Make sure that `location` is safe for concurrent commits; free on a local path.
+    """Check that `location` is safe for concurrent commits; a local path is.
 
-    The test is made once per store, which remembers it; any number of processes may make it at the same time. A later
-    process reads the record once.
+    Each store is tested once, by any number of processes at the same time; later processes read the record once.
 
     Raises:
-        UnsafeStoreError: if the object store lets a second writer overwrite what it must not.
-        StoreError: if the object store does not answer or does not let us write.
+        UnsafeStoreError: if the object store ignores conditional writes.
+        StoreError: if the object store does not respond or denies writing.
     """
     if location.is_local or location in _proven:
         return
@@ -61,13 +59,13 @@ def ensure_safe(location: StoreLocation) -> None:
         if not _is_remembered(location, store):
             _remember(location, store, tested=_test(location, store))
     except (BaseError, OSError) as error:
-        said = str(error).partition("\n")[0]
-        raise StoreError(f"{location}: it cannot be tested whether commits are safe here: {said}") from error
+        message = str(error).partition("\n")[0]
+        raise StoreError(f"{location}: the test for safe concurrent commits failed: {message}") from error
     _proven.add(location)
 
 
 def _test(location: StoreLocation, store: "ObjectStore") -> datetime:
-    """Let a second writer try to overwrite the first; returns when that was, by the store's clock."""
+    """Try to overwrite a conditional write; returns the time of the test by the store's clock."""
     key = f"{FOLDER}/{uuid.uuid4().hex}"
     try:
         first = obstore.put(store, key, b"first", mode="create")
@@ -77,9 +75,9 @@ def _test(location: StoreLocation, store: "ObjectStore") -> datetime:
         _must_lose(location, store, key, etag)
         return obstore.head(store, key)["last_modified"]
     except NotSupportedError as error:
-        raise UnsafeStoreError(f"{location}: the object store has no conditional writes ({error})") from error
+        raise UnsafeStoreError(f"{location}: the object store does not support conditional writes ({error})") from error
     finally:
-        with suppress(BaseError, OSError):  # it proves what it proves where nothing may be deleted, too
+        with suppress(BaseError, OSError):  # the test works without permission to delete
             obstore.delete(store, key)
 
 
@@ -99,14 +97,14 @@ def _must_lose(
 def _is_remembered(location: StoreLocation, store: "ObjectStore") -> bool:
     claim = _claim(location)
     try:
-        found = obstore.get(store, _record_key(claim))
-        record = json.loads(bytes(found.bytes()))
+        stored = obstore.get(store, _record_key(claim))
+        record = json.loads(bytes(stored.bytes()))
         tested = datetime.fromisoformat(record["tested"])
-    except (FileNotFoundError, PermissionDeniedError):  # S3 denies what is not there to those who may not list
+    except (FileNotFoundError, PermissionDeniedError):  # S3 denies missing keys without permission to list
         return False
-    except (ValueError, KeyError, TypeError):  # damaged, or no record of ours
+    except (ValueError, KeyError, TypeError):  # damaged or foreign
         return False
-    return claim.items() <= record.items() and abs(found.meta["last_modified"] - tested) < _COPY
+    return claim.items() <= record.items() and abs(stored.meta["last_modified"] - tested) < _COPY
 
 
 def _remember(location: StoreLocation, store: "ObjectStore", tested: datetime) -> None:
@@ -116,9 +114,9 @@ def _remember(location: StoreLocation, store: "ObjectStore", tested: datetime) -
 
 
 def _claim(location: StoreLocation) -> dict[str, Any]:
-    """What a record is about; a record of anything else, or of another test, is not believed."""
+    """The content that a record must have to be accepted."""
     return {
-        "endpoint": re.sub(r"//[^/@]*@", "//", location.endpoint or "AWS"),  # without a user's name and password
+        "endpoint": re.sub(r"//[^/@]*@", "//", location.endpoint or "AWS"),  # without user name and password
         "bucket": location.bucket,
         "prefix": location.prefix,
         "proven": _PROVEN,

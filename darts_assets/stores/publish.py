@@ -1,12 +1,12 @@
-"""Atomic publishing: write a fresh version beside the old one, then switch in one PUT.
+"""Atomic publishing: write a new version beside the old one, then switch with one PUT of a pointer.
 
-A place holds versions (folders) and one small pointer object that says what is current. Readers go through the
-pointer, so they see the old content or the new, never a part. A writer that dies leaves a version that no pointer
-names; the next writer removes it. If two writers of one place overlap, the later one wins: it removes the earlier
-one's version, and the earlier one fails when it wants to publish.
+A place holds versions (folders) and a small pointer object that lists the current content. Readers start from the
+pointer, so they read the old or the new content, never a mixture. A killed writer leaves a version without pointer,
+which the next writer removes. If two writers of a place overlap, the later one wins: it removes the version of the
+earlier one, which then fails to publish.
 
-A place whose name ends in `.zarr` is a valid Zarr hierarchy: its pointer is the root group's own `zarr.json`, and a
-version is a subgroup.
+A place with a name ending in `.zarr` is a valid Zarr hierarchy: its pointer is the `zarr.json` of the root group, and
+each version is a subgroup.
 """
 
 import datetime as dt
@@ -25,15 +25,15 @@ import obstore
 from darts_assets.errors import NotReadableError, StoreError
 from darts_assets.stores.location import StoreLocation
 
-_MARKER = ".writer"  # "<version>.writer" beside a version says that its writer may still publish it
+_MARKER = ".writer"  # "<version>.writer" beside a version: its writer may still publish it
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is current at a place.
+    """The current content of a place.
 
     Attributes:
-        contents: name of each part (a band, a file) -> the version that holds it.
+        contents: name of each part (band or file) -> version that holds it.
         metadata: JSON facts about the content (provenance, grid).
     """
 
@@ -46,8 +46,8 @@ class Version:
     """A version being written.
 
     Attributes:
-        id: its name below the place; sorts by time.
-        location: where its objects go.
+        id: folder name below the place; sorts by time.
+        location: root of its objects.
     """
 
     id: str
@@ -55,7 +55,7 @@ class Version:
 
 
 class Place:
-    """A named place of a store whose content changes in one step."""
+    """A named location of a store whose content is replaced atomically."""
 
     def __init__(self, location: StoreLocation) -> None:
         self.location = location
@@ -63,13 +63,13 @@ class Place:
         self._pointer = "zarr.json" if self._is_zarr else "current.json"
 
     def manifest(self) -> Manifest | None:
-        """What is current, None if nothing was ever published.
+        """The current content, None if nothing has been published.
 
         Raises:
             NotReadableError: if the pointer is damaged.
         """
         if self.location.is_local and not self.location.path.exists():
-            return None  # asking must not create the folder
+            return None  # `objects` would create the folder
         try:
             raw = bytes(obstore.get(self.location.objects(), self._pointer).bytes())
         except FileNotFoundError:
@@ -79,22 +79,22 @@ class Place:
             body = document["attributes"]["darts_assets"] if self._is_zarr else document
             return Manifest(body["contents"], body["metadata"])
         except (ValueError, KeyError, TypeError) as error:
-            raise NotReadableError(f"{self.location}: its pointer {self._pointer} is damaged: {error}") from error
+            raise NotReadableError(f"{self.location}: the pointer {self._pointer} is damaged: {error}") from error
 
     def require(self) -> Manifest:
-        """What is current.
+        """The current content.
 
         Raises:
             NotReadableError: if nothing has been published here.
         """
         manifest = self.manifest()
         if manifest is None:
-            raise NotReadableError(f"{self.location}: nothing has been published here; materialize its partition first")
+            raise NotReadableError(f"{self.location}: nothing has been published; materialize its partition first")
         return manifest
 
     @contextmanager
     def new_version(self) -> Iterator[Version]:
-        """A fresh version to write into; leaving the block by an error removes it, `publish` makes it current."""
+        """A new version to write into. `publish` makes it current; an exception in the block removes it."""
         self._remove_all_but(self._referenced(self.manifest()))
         now = dt.datetime.now(dt.UTC)
         name = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
@@ -105,15 +105,15 @@ class Place:
             yield version
         except BaseException:
             self._remove_marker(version.id + _MARKER)
-            if version.id not in self._referenced(self.manifest()):  # what failed after publishing must not undo it
+            if version.id not in self._referenced(self.manifest()):  # not after publishing
                 self._remove(version.id)
             raise
 
     def publish(self, version: Version, contents: dict[str, str], metadata: dict[str, Any]) -> None:
-        """Make `contents` current in one step, then remove the versions that it replaces.
+        """Make `contents` current, then remove the replaced versions.
 
         Raises:
-            StoreError: if a later writer has taken over the place.
+            StoreError: if a later writer has started.
         """
         store = self.location.objects()
         replaced = self._referenced(self.manifest()) - set(contents.values())
@@ -123,7 +123,7 @@ class Place:
         self._require_marker(version)
         obstore.put(store, self._pointer, json.dumps(body, indent=1).encode())
         try:
-            self._require_marker(version)  # a writer that began in between has removed this version
+            self._require_marker(version)  # a writer that started in between has removed this version
         except StoreError:
             if version.id in self._referenced(self.manifest()):
                 obstore.delete(store, self._pointer)
@@ -133,7 +133,7 @@ class Place:
             self._remove(old)
 
     def clear(self) -> None:
-        """Remove the place: pointer first, so that no reader sees a part."""
+        """Remove the place, pointer first."""
         if self.manifest() is not None:
             obstore.delete(self.location.objects(), self._pointer)
         self._remove_all_but(set())
@@ -142,7 +142,7 @@ class Place:
         try:
             obstore.head(self.location.objects(), version.id + _MARKER)
         except FileNotFoundError:
-            raise StoreError(f"{self.location}: another run has started to write here; this one gives way") from None
+            raise StoreError(f"{self.location}: another run is writing here; this run does not publish") from None
 
     @staticmethod
     def _referenced(manifest: Manifest | None) -> set[str]:
@@ -157,11 +157,11 @@ class Place:
             if prefix not in keep:
                 self._remove(prefix)
         if self.location.is_local:
-            for staged in self.location.path.glob(f"{self._pointer}#*"):  # a pointer PUT killed midway
+            for staged in self.location.path.glob(f"{self._pointer}#*"):  # of an interrupted PUT
                 staged.unlink(missing_ok=True)
 
     def _remove_marker(self, marker: str) -> None:
-        with suppress(FileNotFoundError):  # another writer was faster
+        with suppress(FileNotFoundError):  # removed by another writer
             obstore.delete(self.location.objects(), marker)
 
     def _remove(self, version: str) -> None:

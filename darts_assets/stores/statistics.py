@@ -1,6 +1,6 @@
-"""What the values of a band amount to, and a small copy of them, both gathered while a tile is written.
+"""Statistics and a decimated preview of each band, accumulated while a tile is written.
 
-Checks and pictures live on these: nobody reads a tile of gigabytes again to look at it.
+Checks and previews use them instead of reading the tile again.
 """
 
 from collections.abc import Mapping
@@ -12,21 +12,21 @@ import numpy as np
 import numpy.typing as npt
 
 PREVIEW_SIDE = 256
-"""Pixels of a preview's longer side, at most: of a full Sentinel-2 scene, every 43rd in both directions."""
+"""Maximum length of a preview's longer side, in pixels; every 43rd pixel of a Sentinel-2 scene."""
 
-_FINITE = float(np.finfo(np.float32).max)  # JSON knows no infinity
+_FINITE = float(np.finfo(np.float32).max)  # JSON has no infinity
 
 
 @dataclass(frozen=True, slots=True)
 class BandStatistics:
-    """Of a band's values as they were before they were stored, so that what storing clips is seen; NaN and fill aside.
+    """Statistics of a band's values before encoding (which may clip them), without NaN and fill value.
 
     Attributes:
-        pixels: that hold something.
-        low: lowest value; 0 where no pixel holds something, like the others. Infinity is the largest float32.
-        high: highest value.
-        percentiles: of the preview's values: 1 %, 50 % and 99 %.
-        counts: stored value -> pixels that have it, the fill included, of bands that are stored in 8 bits; else empty.
+        pixels: number of pixels with data.
+        low: lowest value, 0 without data. Infinity becomes the largest float32.
+        high: highest value, likewise.
+        percentiles: 1 %, 50 % and 99 % of the preview's values.
+        counts: stored value -> number of pixels, including fill; empty unless the band is stored in 8 bits.
     """
 
     pixels: int
@@ -37,16 +37,16 @@ class BandStatistics:
 
     @property
     def median(self) -> float:
-        """About the median of all values."""
+        """Approximate median (that of the preview)."""
         return self.percentiles[1]
 
     @property
     def is_constant(self) -> bool:
-        """Whether all of at least two values are the same."""
+        """Whether at least two pixels have data and all have the same value."""
         return self.pixels > 1 and self.low == self.high
 
     def record(self) -> dict[str, Any]:
-        """As JSON, for manifests."""
+        """JSON representation, for manifests."""
         counts = {"counts": {str(value): count for value, count in self.counts.items()}} if self.counts else {}
         figures = {"low": self.low, "high": self.high}
         rounded = [float(f"{figure:.6g}") for figure in self.percentiles]
@@ -54,21 +54,21 @@ class BandStatistics:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "BandStatistics":
-        """From a manifest."""
+        """Inverse of `record`."""
         counts = {int(value): count for value, count in record.get("counts", {}).items()}
         low, median, high = record["percentiles"]
         return cls(record["pixels"], record["low"], record["high"], (low, median, high), counts)
 
 
 class BandGatherer:
-    """Takes a band's windows from top to bottom.
+    """Accumulates the windows of a band, from top to bottom.
 
     Attributes:
-        pixels: that hold something.
+        pixels: number of pixels with data so far.
     """
 
     def __init__(self, shape: tuple[int, int], fill: float | None) -> None:
-        """For a band of `shape`; `fill` is the value that windows of integers have where there is nothing."""
+        """For a band of `shape`; `fill` is the fill value of integer windows."""
         self._step = -(-max(shape) // PREVIEW_SIDE)
         self._first = self._step // 2 if min(shape) > self._step // 2 else 0
         self._fill = fill
@@ -79,7 +79,7 @@ class BandGatherer:
         self.pixels = 0
 
     def take(self, row: int, values: npt.NDArray[Any], stored: npt.NDArray[Any]) -> None:
-        """A window that begins at `row`: its values, and those values as they are stored."""
+        """Add the window that starts at `row`: its values, and their stored representation."""
         known = self._known(values)
         count = int(np.count_nonzero(known))
         self.pixels += count
@@ -96,16 +96,16 @@ class BandGatherer:
 
     @property
     def preview(self) -> npt.NDArray[Any]:
-        """Every n-th pixel of what was taken, in the windows' dtype; at most `PREVIEW_SIDE` on a side."""
+        """Every n-th pixel so far, in the dtype of the windows, at most `PREVIEW_SIDE` on a side."""
         return np.concatenate(self._parts)
 
     def statistics(self) -> BandStatistics:
-        """Of all that was taken."""
+        """Statistics of all windows so far."""
         if not self.pixels:
             return BandStatistics(0)
         sample = self.preview
         sample = sample[self._known(sample) & np.isfinite(sample)]
-        # A few pixels may lie between those of the preview.
+        # The preview may miss all pixels with data.
         spread = np.percentile(sample, (1, 50, 99)) if sample.size else (self._low, self._low, self._high)
         low, high, *spread = np.clip([self._low, self._high, *spread], -_FINITE, _FINITE).tolist()
         counts = {int(n): int(self._counts[n]) for n in np.flatnonzero(self._counts)} if self._counted else {}

@@ -1,8 +1,8 @@
-"""Tiles in object-store Zarr: streamed in, published atomically, read back lazily.
+"""Tiles as Zarr: written as a stream, published atomically, read lazily.
 
-Bands are stored as integers with CF attributes, so any CF-aware reader opens a version: `xarray.open_zarr(place,
-group=version, consolidated=False)`. Our reader decodes by the codec table to float32 (xarray would to float64), and
-treats a chunk that is not there as damage: Zarr itself would return fill values.
+Bands are stored as integers with CF attributes, so that CF-aware readers open a version:
+`xarray.open_zarr(place, group=version, consolidated=False)`. `read_tile` decodes to float32 (xarray to float64) and
+raises for missing chunks, where Zarr returns fill values.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,21 +28,21 @@ from darts_assets.stores.statistics import BandGatherer, BandStatistics
 from darts_assets.tiles import TileStream, on_grid
 
 WRITERS = 4
-"""Bands that are encoded, compressed and put at the same time; each needs 50 MB for a window of a full scene."""
+"""Bands encoded and written concurrently; each needs 50 MB per window of a full scene."""
 
 Progress = Callable[[int, int], None]
-"""Called with rows done and rows in all."""
+"""Called with the number of written rows and of all rows."""
 
 
 @dataclass(frozen=True)
 class WrittenTile:
-    """What writing a tile amounted to.
+    """Result of writing a tile.
 
     Attributes:
-        size: bytes written (compressed).
-        coverage: per band the fraction of pixels that hold something: neither NaN nor the fill value (0 by default).
-        statistics: of each band.
-        preview: a small copy of each band's values, every n-th pixel, at most 256 on a side.
+        size: compressed bytes.
+        coverage: band -> fraction of pixels that are neither NaN nor the fill value (0 by default).
+        statistics: band -> statistics.
+        preview: band -> every n-th pixel, at most 256 on a side.
     """
 
     size: int
@@ -63,15 +63,18 @@ def write_tile(
     """Write a tile window by window and publish it in one step.
 
     Args:
-        place: where; its name should end in `.zarr`.
-        stream: windows in memory dtypes, encoded by the band codecs on the way.
+        place: target; its name should end in `.zarr`.
+        stream: windows in memory dtypes; they are encoded by the band codecs.
         metadata: JSON facts for the manifest.
-        keep: bands of the current manifest (name -> version) that stay beside the new ones.
-        encoded: the windows hold stored values already, with CF attributes on their variables.
-        progress: told after each window.
+        keep: bands of the current manifest (name -> version) to keep beside the new ones.
+        encoded: whether the windows hold stored values already, with CF attributes on their variables.
+        progress: called after each window.
 
     Returns:
-        What was written; its coverage and statistics are kept in the manifest too.
+        Size, coverage, statistics and previews; coverage and statistics are also stored in the manifest.
+
+    Raises:
+        ValueError: if the stream ends early.
     """
     height, width = (int(n) for n in stream.geobox.shape)
     with place.new_version() as version:
@@ -90,12 +93,12 @@ def write_tile(
             for part in windows.rechunked(CHUNK):
                 gathered = gathered or {name: BandGatherer((height, width), arrays[name].fill_value) for name in part}
                 for _ in pool.map(write, part.keys(), part.values()):
-                    pass  # raises what writing a band has raised
+                    pass  # re-raises exceptions of `write`
                 row += len(next(iter(part.values())))
                 if progress:
                     progress(row, height)
         if row != height:
-            raise ValueError(f"{place.location}: the stream gave {row} of {height} rows")
+            raise ValueError(f"{place.location}: the stream ended after {row} of {height} rows")
         _write_coordinates(version.location, stream.geobox)
         contents = {**(keep or {}), **dict.fromkeys(stream.bands, version.id)}
         coverage = {name: round(each.pixels / (height * width), 6) for name, each in gathered.items()}
@@ -111,18 +114,18 @@ def write_tile(
 
 
 def read_tile(place: Place, bands: Sequence[str] | None = None, *, decode: bool = True) -> xr.Dataset:
-    """A published tile, lazily (dask arrays, a block for each row of chunks; parts of a block read the chunks in them).
+    """Open a published tile as dask arrays with one block per row of chunks; slices read only their chunks.
 
     Args:
-        place: where.
-        bands: which; all by default.
-        decode: physical values in memory dtypes (float32 with NaN); else stored values with their CF attributes.
+        place: location of the tile.
+        bands: bands to read, by default all.
+        decode: physical values in memory dtypes (float32 with NaN); otherwise stored values with CF attributes.
 
     Returns:
         Dataset with dims (y, x), the tile's attributes, and its grid as coordinates.
 
     Raises:
-        NotReadableError: if nothing is published, a band is not in the tile, or a chunk is gone.
+        NotReadableError: if nothing is published, a band is not in the tile, or (on computing) a chunk is missing.
     """
     manifest = place.require()
     names = list(bands) if bands is not None else list(manifest.contents)
@@ -132,7 +135,7 @@ def read_tile(place: Place, bands: Sequence[str] | None = None, *, decode: bool 
     arrays = {
         name: open_band(_zarr(place.location.child(manifest.contents[name]), read_only=True), name) for name in names
     }
-    # Coordinates come from the manifest's grid: no array is read to open a tile.
+    # Coordinates come from the grid in the manifest, so that opening a tile reads no array.
     variables = {name: lazy_band(array, band(name) if decode else None) for name, array in arrays.items()}
     tile = on_grid(variables, _geobox(manifest), manifest.metadata["attrs"])
     if decode:
@@ -141,7 +144,7 @@ def read_tile(place: Place, bands: Sequence[str] | None = None, *, decode: bool 
 
 
 def read_geobox(place: Place) -> GeoBox:
-    """The grid of a published tile, from its manifest alone.
+    """The grid of a published tile, from its manifest.
 
     Raises:
         NotReadableError: if nothing is published.
@@ -150,10 +153,10 @@ def read_geobox(place: Place) -> GeoBox:
 
 
 def read_statistics(place: Place) -> dict[str, BandStatistics]:
-    """The statistics of each band of a published tile, from its manifest alone.
+    """The statistics of each band of a published tile, from its manifest.
 
     Raises:
-        NotReadableError: if nothing is published, or it was written before statistics were kept.
+        NotReadableError: if nothing is published, or the tile was written by a version without statistics.
     """
     records = place.require().metadata.get("statistics")
     if records is None:
@@ -162,7 +165,7 @@ def read_statistics(place: Place) -> dict[str, BandStatistics]:
 
 
 def read_shapes(place: Place) -> dict[str, tuple[int, int]]:
-    """Rows and columns of each band's own array, from its metadata: a small object for each band.
+    """Shape of each band's array (rows, columns), from its metadata; reads one small object per band.
 
     Raises:
         NotReadableError: if nothing is published.
@@ -195,7 +198,7 @@ def _watched(
     shape: tuple[int, int],
     encoded: bool,
 ) -> Any:
-    """The stream's windows; arrays are created from the first one, which knows dtypes and attributes."""
+    """The windows of `stream`; the first one's dtypes and attributes define the arrays."""
     for window in stream.windows:
         if not arrays:
             for name in stream.bands:

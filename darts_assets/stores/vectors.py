@@ -1,13 +1,10 @@
-"""Tables of features as GeoParquet: several of one place are published in one step."""
+"""Tables of features as GeoParquet; the tables of a place are published in one step."""
 
 from collections.abc import Mapping
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-import obstore
-
 from darts_assets.errors import NotReadableError
-from darts_assets.stores.publish import Manifest, Place
+from darts_assets.stores.publish import Manifest, Place, Version
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -16,18 +13,22 @@ if TYPE_CHECKING:
 def write_vectors(place: Place, tables: "Mapping[str, gpd.GeoDataFrame]", metadata: Mapping[str, Any]) -> Manifest:
     """Write `tables` as `<name>.parquet` into a new version and publish it."""
     with place.new_version() as version:
-        store = version.location.objects()
-        for name, table in tables.items():
-            buffer = BytesIO()
-            table.to_parquet(buffer, index=False, write_covering_bbox=True, schema_version="1.1.0")
-            obstore.put(store, f"{name}.parquet", buffer.getvalue())
-        manifest = Manifest({f"{name}.parquet": version.id for name in tables}, dict(metadata))
+        files = [write_table(version, name, table) for name, table in tables.items()]
+        manifest = Manifest(dict.fromkeys(files, version.id), dict(metadata))
         place.publish(version, manifest.contents, manifest.metadata)
     return manifest
 
 
+def write_table(version: Version, name: str, table: "gpd.GeoDataFrame") -> str:
+    """Write a table as GeoParquet 1.1 into a version; returns the file name, `<name>.parquet`."""
+    file, location = f"{name}.parquet", version.location
+    options = {"index": False, "write_covering_bbox": True, "schema_version": "1.1.0"}
+    table.to_parquet(location.file(file), filesystem=location.filesystem(), **options)
+    return file
+
+
 def read_vectors(place: Place) -> "dict[str, gpd.GeoDataFrame]":
-    """The published tables by name.
+    """The published tables, by name.
 
     Raises:
         NotReadableError: if nothing has been published.
@@ -38,16 +39,16 @@ def read_vectors(place: Place) -> "dict[str, gpd.GeoDataFrame]":
 
 
 def read_table(place: Place, manifest: Manifest, name: str) -> "gpd.GeoDataFrame":
-    """One of the tables that a manifest names.
+    """A table of a manifest.
 
     Raises:
-        NotReadableError: if it names no such table, or another version has replaced it meanwhile.
+        NotReadableError: if the manifest does not list it, or another run has replaced it since.
     """
     import geopandas as gpd
 
     file = f"{name}.parquet"
     try:
-        raw = obstore.get(place.location.child(manifest.contents[file]).objects(), file).bytes()
+        location = place.location.child(manifest.contents[file])
+        return gpd.read_parquet(location.file(file), filesystem=location.filesystem())
     except (KeyError, FileNotFoundError) as error:
-        raise NotReadableError(f"{place.location}: {file} is not there, or was replaced while it was read") from error
-    return gpd.read_parquet(BytesIO(bytes(raw)))
+        raise NotReadableError(f"{place.location}: {file} does not exist or was replaced during reading") from error

@@ -1,13 +1,13 @@
-"""Outlines drawn on one image, shifted to where another image has the same ground: outline by outline.
+"""Shift outlines of one image onto another image, outline by outline.
 
-Planet's orthorectification differs from Sentinel-2's by up to a few pixels, and not by the same everywhere. So a window
-around each outline is cut from both images, fine structure is kept (high pass), and the shift is where their
-correlation, computed by Fourier transforms with subpixel upsampling (Guizar-Sicairos et al. 2008, as scikit-image's
-`phase_cross_correlation` does it), is highest. The cross power is not whitened: that lets noise decide in small windows
-(on textured ground with noise of a tenth of the signal, 64 px: errors of 0.8 px whitened, 0.1 px not).
+The orthorectification of Planet and Sentinel-2 differs by up to a few pixels and varies in space. A window around
+each outline is cut from both images and high-pass filtered. The shift is the maximum of their cross-correlation with
+subpixel upsampling (Guizar-Sicairos et al. 2008, `skimage.registration.phase_cross_correlation`). The cross power
+spectrum is not whitened, because whitening amplifies noise in small windows (64 px, noise of a tenth of the signal:
+errors of 0.8 px whitened, 0.1 px not).
 
-A shift is believed if the shifted windows correlate, and if quarters of the window give the same shift. Where
-they do not, the outline stays where it is, and is flagged.
+A shift is accepted if the shifted windows correlate and if quarters of the window give the same shift. Otherwise the
+outline stays in place and is flagged.
 """
 
 from collections.abc import Iterable
@@ -34,27 +34,27 @@ Verdict = Literal["aligned", "no data", "too far", "no correlation", "windows di
 
 _UPSAMPLING = 100
 _SMOOTHING = 4.0
-"""Pixels; slower changes than these are of light, haze and season."""
-_LEAST_VALID = 0.9
+"""Pixels; slower variations come from illumination, haze and season."""
+_MIN_VALID = 0.9
 _PASSES = 4
 _PASSES_OF_QUARTERS = 2
-_SMALLEST = 8
+_MIN_SIDE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class AlignmentParameters:
-    """How outlines are aligned; lengths in pixels of the image that they are shifted to.
+    """Parameters of the alignment; lengths in pixels of the target image.
 
     Attributes:
-        band: that is compared.
-        window: side of the least window around an outline; a larger outline has one of twice its size, up to `largest`.
-        largest: side of the largest window.
-        max_shift: along each axis.
-        min_correlation: of the shifted windows.
-        tolerance: by which the shift of a quarter of the window may differ; three of four must agree.
+        band: band to correlate.
+        window: minimum side of the window around an outline; a larger outline has a window of twice its size.
+        largest: maximum side of the window.
+        max_shift: maximum shift along each axis.
+        min_correlation: minimum correlation of the shifted windows.
+        tolerance: maximum difference between the shift of a quarter and of the window; three of four must agree.
 
     Raises:
-        SettingsError: if something makes no sense.
+        SettingsError: for a value outside its range.
     """
 
     band: str = "nir"
@@ -65,27 +65,27 @@ class AlignmentParameters:
     tolerance: float = 0.5
 
     def __post_init__(self) -> None:
-        if not (2 * _SMALLEST <= self.window <= self.largest and self.max_shift >= 1):
+        if not (2 * _MIN_SIDE <= self.window <= self.largest and self.max_shift >= 1):
             raise SettingsError(
-                f"windows of {self.window} to {self.largest} px and shifts up to {self.max_shift} px: windows of at "
-                f"least {2 * _SMALLEST} px and shifts of at least 1 px were expected"
+                f"window {self.window} px, largest {self.largest} px, max_shift {self.max_shift} px: expected windows "
+                f"of at least {2 * _MIN_SIDE} px and a shift of at least 1 px"
             )
         if not (0 < self.min_correlation <= 1 and self.tolerance > 0):
             raise SettingsError(
-                f"min_correlation is {self.min_correlation} and tolerance {self.tolerance}; more than 0 was expected, "
-                "and a correlation of at most 1"
+                f"min_correlation {self.min_correlation}, tolerance {self.tolerance}: expected values above 0 and a "
+                "correlation of at most 1"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """By how much a window of an image must be moved to lie on another.
+    """Offset between two windows.
 
     Attributes:
-        rows: pixels down; NaN where nothing was found.
+        rows: pixels down; NaN without a result.
         cols: pixels to the right.
-        correlation: of the windows when shifted, after the high pass; NaN where nothing was found.
-        verdict: whether to believe it, and if not, why.
+        correlation: correlation of the shifted, high-pass filtered windows; NaN without a result.
+        verdict: `aligned`, or the reason of a rejection.
     """
 
     rows: float
@@ -95,7 +95,7 @@ class Shift:
 
     @property
     def reliable(self) -> bool:
-        """Whether to believe it."""
+        """Whether the shift is accepted."""
         return self.verdict == "aligned"
 
 
@@ -103,18 +103,18 @@ _NOTHING = Shift(np.nan, np.nan, np.nan, "no data")
 
 
 def find_shift(moving: Image, fixed: Image, parameters: AlignmentParameters | None = None) -> Shift:
-    """The shift that brings `moving` onto `fixed`, judged.
+    """Estimate and check the shift of `moving` onto `fixed`.
 
     Args:
-        moving: float32, NaN where unknown; `max_shift` pixels on each side are only there to be shifted in.
-        fixed: of the same shape.
-        parameters: `window` and `largest` do not matter here.
+        moving: float32 (rows, cols), NaN where unknown; `max_shift` pixels on each side are margin.
+        fixed: float32, same shape.
+        parameters: limits; `window` and `largest` are not used.
     """
     parameters = parameters or AlignmentParameters()
     margin, shape = parameters.max_shift, np.array(moving.shape)
-    if (shape - 2 * margin < 2 * _SMALLEST).any():
+    if (shape - 2 * margin < 2 * _MIN_SIDE).any():
         return _NOTHING
-    if min(np.isfinite(image).mean() for image in (moving, fixed)) < _LEAST_VALID:
+    if min(np.isfinite(image).mean() for image in (moving, fixed)) < _MIN_VALID:
         return _NOTHING
     sharp_moving, sharp_fixed = _high_pass(moving), _high_pass(fixed)
     core = (slice(margin, shape[0] - margin), slice(margin, shape[1] - margin))
@@ -137,18 +137,18 @@ def find_shift(moving: Image, fixed: Image, parameters: AlignmentParameters | No
 def align_labels(
     labels: gpd.GeoDataFrame, drawn_on: xr.DataArray, scene: xr.DataArray, parameters: AlignmentParameters | None = None
 ) -> gpd.GeoDataFrame:
-    """Outlines shifted from the image that they were drawn on to a scene; those that cannot be judged stay.
+    """Shift outlines from the labelled image onto a scene; rejected shifts are not applied.
 
     Args:
         labels: outlines in any CRS.
-        drawn_on: a band of the image that they were drawn on, any grid; averaged over the scene's pixels.
+        drawn_on: band of the labelled image on any grid; averaged over the pixels of the scene.
         scene: the same band of the scene; NaN where unknown.
         parameters: windows and limits.
 
     Returns:
-        The outlines in the scene's CRS, with `aligned` (bool), `alignment` (the verdict, or `not covered` for an
-        outline outside of the scene), `shift_x` and `shift_y` in the CRS's units (what was measured, also where it was
-        not believed and not applied; NaN where nothing was), and `correlation`.
+        Outlines in the CRS of the scene, with `aligned` (bool), `alignment` (verdict, or `not covered` for an outline
+        outside the scene), `shift_x` and `shift_y` in units of the CRS (measured shift, also if rejected; NaN without a
+        result), and `correlation`.
     """
     parameters = parameters or AlignmentParameters()
     grid = geobox_of(scene.to_dataset(name="band"))
@@ -164,7 +164,7 @@ def align_labels(
 
 
 def unaligned(labels: gpd.GeoDataFrame, why: str) -> gpd.GeoDataFrame:
-    """Outlines as they are, with the columns of `align_labels`: for those whose image cannot be had."""
+    """Unshifted outlines with the columns of `align_labels`, for images that are not available."""
     nothing = {"aligned": False, "alignment": why, "shift_x": np.nan, "shift_y": np.nan, "correlation": np.nan}
     return labels.assign(**nothing)
 
@@ -190,7 +190,7 @@ def _record(shift: Shift | None, grid: GeoBox) -> dict[str, Any]:
 def _shift_at(
     bounds: Iterable[float], moving: Image, fixed: Image, grid: GeoBox, parameters: AlignmentParameters
 ) -> Shift | None:
-    """The shift around some bounds; None where they lie outside of the grid."""
+    """Shift of the window around `bounds`; None outside the grid."""
     left, bottom, right, top = bounds
     cols, rows = grid.wld2pix(np.array([left, right]), np.array([top, bottom]))
     size = int(np.clip(2 * max(np.ptp(rows), np.ptp(cols)), parameters.window, parameters.largest))
@@ -231,10 +231,10 @@ def _quarters(core: tuple[slice, slice]) -> list[tuple[slice, slice]]:
 def _shift_of(
     moving: Image, fixed: Image, window: tuple[slice, slice], furthest: int, passes: int = _PASSES
 ) -> tuple[npt.NDArray[np.float64], float]:
-    """Shift (rows, cols) of a window and its correlation; NaN where there is no structure, infinite if too far.
+    """Shift (rows, cols) of a window and its correlation; NaN without structure, infinite beyond `furthest`.
 
-    The window's taper pulls an estimate towards 0. So the image is moved by what was found, and what then remains is
-    added, until that is nothing.
+    The taper of the window biases an estimate towards 0. The image is therefore shifted by the estimate, and the
+    remaining shift is added, until it vanishes.
     """
     taper = np.outer(*(np.hanning(axis.stop - axis.start) for axis in window))
     target = cast(Any, fixed[window] * taper)

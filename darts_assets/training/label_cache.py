@@ -1,7 +1,6 @@
-"""A label archive as single images need it: parsed once, kept in the store, then read for the images asked for.
+"""Cache of parsed label archives in the store, from which the rows of single images are read.
 
-To join outlines with footprints, and to say what joins none, takes all of an archive; a backfill that did so in each of
-its partitions would take time and memory that grow with the archive times the images.
+Joining outlines with footprints needs the whole archive, which is too slow to repeat in each partition of a backfill.
 """
 
 import hashlib
@@ -25,20 +24,20 @@ from darts_assets.training.labels import CRS, Iteration, LabelArchive, archive_f
 
 _log = logging.getLogger(__name__)
 
-_ROWS = 256  # that are read at least
-_BYTES = 1 << 16  # that are asked for at a time
+_ROWS = 256  # rows per group
+_BYTES = 1 << 16  # buffer size of reads
 _FORMAT = 1
 
 
 def archive_of(
-    images: Sequence[str], folder: str | Path, kept: StoreLocation, *, match_prefix: bool = False
+    images: Sequence[str], folder: str | Path, cache: StoreLocation, *, match_prefix: bool = False
 ) -> LabelArchive:
-    """What an archive says of some images; `iterations` and `problems` are those of the whole archive.
+    """Labels and footprints of `images`; `iterations` and `problems` describe the whole archive.
 
     Args:
-        images: ids; one that has no footprint in the archive is in none of its tables.
-        folder: of the archive.
-        kept: where what was parsed is kept; it is parsed again when a file of the archive has changed.
+        images: image ids; ids without a footprint have no rows.
+        folder: folder of the archive.
+        cache: folder of parsed archives; an archive is parsed again when one of its files has changed.
         match_prefix: see `read_archive`.
 
     Raises:
@@ -46,25 +45,25 @@ def archive_of(
     """
     root = Path(folder).expanduser().resolve()
     name = hashlib.sha256(json.dumps([str(root), match_prefix, _FORMAT]).encode()).hexdigest()[:16]
-    place = Place(kept.child(name))
+    place = Place(cache.child(name))
     files = _files(root)
     archive = _read(place, files, images)
     if archive is None:
-        _log.info("%s: the labels are read", root)
+        _log.info("reading labels in %s", root)
         whole = read_archive(root, match_prefix=match_prefix)
-        with suppress(StoreError):  # another run keeps the same; what was read is as good
-            _keep(place, files, whole)
+        with suppress(StoreError):  # another run publishes the same content
+            _publish(place, files, whole)
         archive = _read(place, files, images) or whole.of_images(images)
     return archive
 
 
 def _files(root: Path) -> list[list[Any]]:
-    """What tells that an archive has changed: names, sizes and times of its files; JSON types."""
+    """Names, sizes and modification times of the files of an archive; JSON types."""
     facts = [(path.relative_to(root), path.stat()) for path in archive_files(root)]
     return [[str(path), status.st_size, status.st_mtime_ns] for path, status in facts]
 
 
-def _keep(place: Place, files: list[list[Any]], archive: LabelArchive) -> None:
+def _publish(place: Place, files: list[list[Any]], archive: LabelArchive) -> None:
     with place.new_version() as version:
         for name, table in (("labels", archive.labels), ("footprints", archive.footprints)):
             content = io.BytesIO()
@@ -76,30 +75,30 @@ def _keep(place: Place, files: list[list[Any]], archive: LabelArchive) -> None:
 
 
 def _read(place: Place, files: list[list[Any]], images: Sequence[str]) -> LabelArchive | None:
-    """What is kept of these files, None if nothing is."""
-    kept = place.manifest()
-    if kept is None or kept.metadata["files"] != files:
+    """The cached archive of these files; None if there is none."""
+    manifest = place.manifest()
+    if manifest is None or manifest.metadata["files"] != files:
         return None
     try:
-        labels, footprints = (_rows(place, kept, name, images) for name in ("labels.parquet", "footprints.parquet"))
+        labels, footprints = (_rows(place, manifest, name, images) for name in ("labels.parquet", "footprints.parquet"))
     except FileNotFoundError:
-        return None  # it was replaced in between
+        return None  # replaced in the meantime
     iterations = [
         Iteration(**{**iteration, "doubtful": tuple(iteration["doubtful"])})
-        for iteration in kept.metadata["iterations"]
+        for iteration in manifest.metadata["iterations"]
     ]
     return LabelArchive(labels, footprints, tuple(iterations))
 
 
-def _rows(place: Place, kept: Manifest, name: str, images: Sequence[str]) -> gpd.GeoDataFrame:
-    folder = place.location.child(kept.contents[name])
+def _rows(place: Place, manifest: Manifest, name: str, images: Sequence[str]) -> gpd.GeoDataFrame:
+    folder = place.location.child(manifest.contents[name])
     with _Object(folder.objects(), name) as content:
         rows = gpd.read_parquet(content, filters=[("image_id", "in", list(images))])
-    return rows.set_crs(CRS, allow_override=True)  # the file spells the same CRS out
+    return rows.set_crs(CRS, allow_override=True)  # the file has the same CRS in another notation
 
 
 class _Object(io.RawIOBase):
-    """An object of a store as a file: only the parts that are read are fetched."""
+    """Seekable file over an object of a store; fetches only the parts that are read."""
 
     def __init__(self, store: LocalStore | S3Store, key: str) -> None:
         self._reader = obstore.open_reader(store, key, buffer_size=_BYTES)

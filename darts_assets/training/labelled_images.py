@@ -1,7 +1,7 @@
-"""The Planet images that labels were drawn on, found below folders or `s3://` prefixes.
+"""Locate labelled Planet images in folders or `s3://` prefixes.
 
-In the layout of label archives an image is in the folder of its iteration: `iteration002/<image>/` or
-`iteration001/<site>/<image>/`. A search ("pingo" in DARTS) takes it from wherever it is.
+In the layout of label archives an image lies in the folder of its iteration: `iteration002/<image>/` or
+`iteration001/<site>/<image>/`. Layout `anywhere` ("pingo" in DARTS) accepts any subfolder.
 """
 
 import json
@@ -28,21 +28,21 @@ _log = logging.getLogger(__name__)
 Layout = Literal["archive", "anywhere"]
 
 FLAVOURS: dict[Layout, Flavour] = {"archive": "planet-archive", "anywhere": "planet-pingo"}
-"""What the samples of images are that were found so."""
+"""Flavour of the samples by layout of the images."""
 
 _DEPTHS = (2, 3)  # iteration/image, iteration/site/image
-_FOUND = "images.json"
-_AT_ONCE = 8
+_INDEX = "images.json"
+_THREADS = 8
 
 
 @dataclass(frozen=True)
 class FoundImages:
-    """Images of an archive.
+    """Located images of an archive.
 
     Attributes:
-        deliveries: image id -> its files.
-        missing: images that are not there, sorted.
-        problems: what is wrong with folders and images, a sentence each.
+        deliveries: files by image id.
+        missing: ids of missing images, sorted.
+        problems: one sentence for each unusable folder or image.
     """
 
     deliveries: dict[str, Delivery]
@@ -50,12 +50,12 @@ class FoundImages:
     problems: list[str]
 
     def items(self, images: Sequence[str], s3: S3Options) -> Iterator[dict[str, Any]]:
-        """STAC items of some of them, whose files are all looked at; what is wrong with one is a problem more.
+        """Yield STAC items of `images` after checking their files; unusable images are added to `problems`.
 
         Raises:
             SourceUnavailableError, SettingsError: from the service.
         """
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="planet") as pool:
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="planet") as pool:
             yield from filter(None, pool.map(lambda image: self._item(image, s3), images))
 
     def _item(self, image: str, s3: S3Options) -> dict[str, Any] | None:
@@ -67,75 +67,75 @@ class FoundImages:
 
 
 def find_images(roots: Sequence[str], footprints: gpd.GeoDataFrame, layout: Layout, s3: S3Options) -> FoundImages:
-    """Find the images of footprints; no raster is opened.
+    """Locate the images of footprints without opening rasters.
 
     Args:
-        roots: folders, or `s3://bucket/prefix`.
+        roots: folders or `s3://bucket/prefix`.
         footprints: `image_id`, `iteration`.
-        layout: `archive`: only where the layout of archives has them; `anywhere`: wherever they are.
-        s3: how `s3://` is reached.
+        layout: `archive`: only at the place given by the archive layout; `anywhere`: in any subfolder.
+        s3: S3 access.
 
     Raises:
-        SettingsError: if there is no such folder, or S3 refuses the keys.
-        SourceUnavailableError: if the service does not answer after bounded retries.
-        TrainingError: if none of the images is there.
+        SettingsError: if a folder does not exist, or S3 refuses the keys.
+        SourceUnavailableError: if the service does not respond after bounded retries.
+        TrainingError: if no image is located.
     """
     iterations = {row.image_id: str(row.iteration).split("+") for row in footprints.itertuples()}
     problems: list[str] = []
-    wanted: list[Delivery] = []
-    seen = 0
+    candidates: list[Delivery] = []
+    count = 0
     for root in roots:
         below = find_deliveries(root, s3)
-        _log.info("%s: %d Planet images", root, len(below.found))
-        seen += len(below.found)
+        _log.info("%s: %d Planet images", root, len(below.images))
+        count += len(below.images)
         problems += below.problems
         home = absolute(root) if layout == "archive" else None
-        wanted += [
+        candidates += [
             delivery
-            for delivery in below.found
+            for delivery in below.images
             if delivery.id.id in iterations and (home is None or _is_home(home, delivery, iterations[delivery.id.id]))
         ]
-    found = {delivery.id.id: delivery for delivery in without_twins(wanted, problems)}
-    if not found:
+    deliveries = {delivery.id.id: delivery for delivery in without_twins(candidates, problems)}
+    if not deliveries:
         where = "in the folder of its iteration" if layout == "archive" else "among them"
-        said = "; ".join(["", *problems]) if wanted else ""
+        reasons = "; ".join(["", *problems]) if candidates else ""
         raise TrainingError(
-            f"{', '.join(roots)}: none of the {len(iterations)} images of the label archive is {where}: {seen} Planet "
-            f"images are below it{said}"
+            f"{', '.join(roots)}: {count} Planet images, but none of the {len(iterations)} images of the label archive "
+            f"is {where}{reasons}"
         )
-    return FoundImages(found, sorted(set(iterations) - set(found)), problems)
+    return FoundImages(deliveries, sorted(set(iterations) - set(deliveries)), problems)
 
 
 def store_image_folders(place: StoreLocation, layout: Layout, folders: Mapping[str, str]) -> None:
-    """Keep how and where images were found, beside what earlier searches have found.
+    """Add folder and flavour of images to the index of the dataset.
 
     Args:
-        place: `training/<set>` in a store.
-        layout: that they were looked for by.
-        folders: image id -> where it is.
+        place: `training/<dataset>` in a store.
+        layout: layout of the search.
+        folders: folder by image id.
     """
-    now = {image: {"flavour": FLAVOURS[layout], "folder": folder} for image, folder in folders.items()}
-    said = json.dumps({**_found(place), **now}, indent=0, sort_keys=True)
-    obstore.put(place.objects(), _FOUND, said.encode())
+    added = {image: {"flavour": FLAVOURS[layout], "folder": folder} for image, folder in folders.items()}
+    index = json.dumps({**_read_index(place), **added}, indent=0, sort_keys=True)
+    obstore.put(place.objects(), _INDEX, index.encode())
 
 
 def flavour_of(place: StoreLocation, image: str) -> Flavour:
-    """How an image was found: by search, if no search by layout has been kept at `training/<set>`."""
-    flavour: Flavour = _found(place).get(image, {}).get("flavour", FLAVOURS["anywhere"])
+    """Flavour of an image in the index at `training/<dataset>`; default: `planet-pingo`."""
+    flavour: Flavour = _read_index(place).get(image, {}).get("flavour", FLAVOURS["anywhere"])
     return flavour
 
 
-def _found(place: StoreLocation) -> dict[str, Any]:
+def _read_index(place: StoreLocation) -> dict[str, Any]:
     if place.is_local and not place.path.exists():
-        return {}  # asking must not create the folder
+        return {}  # reading must not create the folder
     try:
-        found: dict[str, Any] = json.loads(bytes(obstore.get(place.objects(), _FOUND).bytes()))
+        index: dict[str, Any] = json.loads(bytes(obstore.get(place.objects(), _INDEX).bytes()))
     except FileNotFoundError:
         return {}
-    return found
+    return index
 
 
 def _is_home(root: str, delivery: Delivery, iterations: Sequence[str]) -> bool:
-    """Whether an image is where the layout of archives has it."""
+    """Whether an image lies at the place given by the archive layout."""
     parts = delivery.folder.removeprefix(f"{root}/").split("/")
     return len(parts) in _DEPTHS and iteration_of(parts[0]) in iterations

@@ -1,8 +1,8 @@
-"""Archives of labels: outlines of slumps, and the footprints of the images that they were drawn on.
+"""Label archives: outlines of slumps, and footprints of the labelled images.
 
-A folder is an iteration of labelling: `TrainingLabel*.gpkg` are its outlines, `ImageFootprints*.gpkg` its footprints.
-Outlines and footprints belong together by `image_id`. Those of outlines have been damaged in an iteration of the real
-archive (their last character is lost), and a join that says nothing would turn its slumps into background.
+Each folder is an iteration of labelling, with outlines in `TrainingLabel*.gpkg` and footprints in
+`ImageFootprints*.gpkg`, joined by `image_id`. In one iteration of the real archive the ids of the outlines lack their
+last character. A silent join would turn its slumps into background, so unjoined outlines are reported.
 """
 
 import re
@@ -21,7 +21,7 @@ from darts_assets.sources.stac.scene_ids import listed
 CRS = "EPSG:4326"
 
 BACKGROUND, SLUMP, IGNORED = 0, 1, 2
-"""Classes of labels, in archives (`label`) as in sets (`y`)."""
+"""Classes of labels, in archives (`label`) and in datasets (`y`)."""
 
 _ITERATION = re.compile(r"iteration\d+", re.IGNORECASE)
 _LABELS, _FOOTPRINTS = "TrainingLabel", "ImageFootprints"
@@ -29,17 +29,17 @@ _LABELS, _FOOTPRINTS = "TrainingLabel", "ImageFootprints"
 
 @dataclass(frozen=True)
 class Iteration:
-    """What one folder of an archive holds, and what of it cannot be used.
+    """Contents of an archive folder, and its unusable parts.
 
     Attributes:
-        name: such as `iteration005`; the folder's own name where it has no number.
-        labels: how many outlines.
-        footprints: how many footprints.
-        repaired: outlines and footprints whose geometry was invalid.
-        unjoined: image ids of outlines that no footprint has -> how many outlines. These are in no set.
-        doubtful: images without outlines on whose footprints such outlines lie. They are in no set either: what is
-            slumps there would be background.
-        joined_by_prefix: ids of outlines that were taken for the one footprint whose id begins so -> that id.
+        name: for example `iteration005`; the folder name if it contains no iteration number.
+        labels: number of outlines.
+        footprints: number of footprints.
+        repaired: number of outlines and footprints with invalid geometries, which were repaired.
+        unjoined: number of outlines by image id, for ids without a footprint. These outlines are left out.
+        doubtful: images without outlines whose footprints intersect unjoined outlines. They are left out too, because
+            slumps on them would become background.
+        joined_by_prefix: completed image id by incomplete id of outlines.
     """
 
     name: str
@@ -51,29 +51,29 @@ class Iteration:
     joined_by_prefix: dict[str, str]
 
     def __str__(self) -> str:
-        said = f"{self.name}: {self.labels} outlines, {self.footprints} footprints"
+        text = f"{self.name}: {self.labels} outlines, {self.footprints} footprints"
         if self.unjoined:
             lost = sum(self.unjoined.values())
-            why = "" if self.footprints else " (it has no footprints)"
-            said += f"; {lost} outlines of {len(self.unjoined)} images join no footprint{why} and are left out: "
-            said += listed(list(self.unjoined))
+            why = "" if self.footprints else " (there are no footprints)"
+            text += f"; {lost} outlines of {len(self.unjoined)} images have no footprint{why} and are left out: "
+            text += listed(list(self.unjoined))
         if self.doubtful:
-            said += f"; so are {len(self.doubtful)} images without outlines on which these lie: {listed(self.doubtful)}"
+            text += f"; {len(self.doubtful)} images without outlines that intersect them, too: {listed(self.doubtful)}"
         if self.joined_by_prefix:
-            said += f"; the ids of {len(self.joined_by_prefix)} images were completed: {_pairs(self.joined_by_prefix)}"
-        return said
+            text += f"; the ids of {len(self.joined_by_prefix)} images were completed: {_pairs(self.joined_by_prefix)}"
+        return text
 
 
 @dataclass(frozen=True)
 class LabelArchive:
-    """Outlines and footprints that belong together; EPSG:4326.
+    """Joined outlines and footprints, EPSG:4326.
 
     Attributes:
-        labels: a row an outline: `image_id`, `label` (int64: 0 background, 1 slump, 2 ignored), `iteration`, `region`
-            (the archive's own, "" where it has none), `label_id` (such as `iteration002-17`), `geometry`.
-        footprints: a row an image: `image_id`, `datasource`, `iteration` (several are joined by `+`), `geometry`. An
-            image without outlines is one that was looked at, with nothing on it.
-        iterations: what was read.
+        labels: one row per outline: `image_id`, `label` (int64: 0 background, 1 slump, 2 ignored), `iteration`,
+            `region` (from the archive, or ""), `label_id` (for example `iteration002-17`), `geometry`.
+        footprints: one row per image: `image_id`, `datasource`, `iteration` (several joined by `+`), `geometry`. An
+            image without outlines was inspected and shows no slumps.
+        iterations: the folders.
     """
 
     labels: gpd.GeoDataFrame
@@ -81,11 +81,11 @@ class LabelArchive:
     iterations: tuple[Iteration, ...]
 
     def of_image(self, image_id: str) -> gpd.GeoDataFrame:
-        """The outlines of an image; none is an answer too."""
+        """The outlines of an image; may be empty."""
         return self.labels[self.labels["image_id"] == image_id]
 
     def of_images(self, image_ids: Sequence[str]) -> "LabelArchive":
-        """The outlines and footprints of some images."""
+        """The outlines and footprints of `image_ids`."""
         labels, footprints = (
             table[table["image_id"].isin(image_ids)].reset_index(drop=True) for table in (self.labels, self.footprints)
         )
@@ -95,30 +95,30 @@ class LabelArchive:
         """The footprint of an image.
 
         Raises:
-            TrainingError: if the archive has none.
+            TrainingError: if the archive contains no footprint of the image.
         """
-        found = self.footprints[self.footprints["image_id"] == image_id]
-        if found.empty:
+        matches = self.footprints[self.footprints["image_id"] == image_id]
+        if matches.empty:
             raise TrainingError(f"the label archive has no footprint of image {image_id!r}")
-        return found.geometry.iloc[0]
+        return matches.geometry.iloc[0]
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong, a sentence for each iteration that has something."""
+        """One sentence for each iteration with unjoined outlines."""
         return [str(iteration) for iteration in self.iterations if iteration.unjoined]
 
     def counts(self) -> pd.DataFrame:
-        """How many outlines (`labels`) there are by `iteration`, `region` and `label`."""
+        """Number of outlines (`labels`) by `iteration`, `region` and `label`."""
         return self.labels.groupby(["iteration", "region", "label"]).size().rename("labels").reset_index()
 
 
 def read_archive(folder: str | Path, *, match_prefix: bool = False) -> LabelArchive:
-    """Read all iterations at or below a folder.
+    """Read all iterations in a folder and its subfolders.
 
     Args:
-        folder: of the archive.
-        match_prefix: take an outline whose id no footprint of its iteration has for one of the footprint whose id
-            begins with it and is one character longer, if exactly one does. Off by default: it is a guess.
+        folder: folder of the archive.
+        match_prefix: complete an unjoined id if exactly one footprint of the iteration has it plus one character. Off
+            by default, because this is a guess.
 
     Raises:
         TrainingError: if there are no labels, or a file cannot be read, lacks a column, a CRS, or has other classes.
@@ -126,7 +126,9 @@ def read_archive(folder: str | Path, *, match_prefix: bool = False) -> LabelArch
     root = Path(folder).expanduser()
     folders = sorted({path.parent for path in root.rglob(f"{_LABELS}*.gpkg")})
     if not folders:
-        raise TrainingError(f"{root}: no {_LABELS}*.gpkg is in it or below it; a label archive was expected")
+        raise TrainingError(
+            f"{root}: expected a label archive, but neither the folder nor its subfolders contain {_LABELS}*.gpkg"
+        )
     labels, footprints, iterations = zip(*(_read_iteration(path, match_prefix) for path in folders), strict=True)
     return LabelArchive(_together(labels), _one_per_image(_together(footprints)), tuple(iterations))
 
@@ -138,9 +140,9 @@ def archive_files(folder: str | Path) -> list[Path]:
 
 
 def iteration_of(folder: str) -> str:
-    """The iteration that the name of a folder tells, such as `iteration005`; the name itself where it tells none."""
-    named = _ITERATION.search(folder)
-    return named[0].lower() if named else folder
+    """Iteration in the name of a folder, for example `iteration005`; the folder name if it contains none."""
+    match = _ITERATION.search(folder)
+    return match[0].lower() if match else folder
 
 
 def _read_iteration(folder: Path, match_prefix: bool) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame, Iteration]:
@@ -153,14 +155,14 @@ def _read_iteration(folder: Path, match_prefix: bool) -> tuple[gpd.GeoDataFrame,
         region=labels["region"].fillna("").astype(str) if "region" in labels else "",
         label_id=[f"{name}-{number}" for number in range(len(labels))],
     )
-    given = len(labels)
+    count = len(labels)
     completed = _by_prefix(labels["image_id"], footprints["image_id"]) if match_prefix else {}
     labels["image_id"] = labels["image_id"].replace(completed)
     lost = ~labels["image_id"].isin(footprints["image_id"])
     unjoined = {str(image): int(count) for image, count in labels.loc[lost, "image_id"].value_counts().items()}
     doubtful = _doubtful(labels[~lost], labels[lost], footprints)
     report = Iteration(
-        name, given, len(footprints), repaired + more, dict(sorted(unjoined.items())), tuple(doubtful), completed
+        name, count, len(footprints), repaired + more, dict(sorted(unjoined.items())), tuple(doubtful), completed
     )
     columns = ["image_id", "label", "iteration", "region", "label_id", "geometry"]
     seen = footprints.loc[~footprints["image_id"].isin(doubtful), ["image_id", "datasource", "geometry"]]
@@ -168,14 +170,14 @@ def _read_iteration(folder: Path, match_prefix: bool) -> tuple[gpd.GeoDataFrame,
 
 
 def _doubtful(joined: gpd.GeoDataFrame, lost: gpd.GeoDataFrame, footprints: gpd.GeoDataFrame) -> list[str]:
-    """Images without outlines that may be those of lost ones, because some lie on them."""
+    """Images without outlines whose footprints intersect unjoined outlines."""
     bare = footprints[~footprints["image_id"].isin(joined["image_id"])]
     hit = bare.geometry.intersects(shapely.union_all(lost.geometry.to_numpy()))
     return sorted(bare.loc[hit, "image_id"].unique())
 
 
 def _read(paths: Iterable[Path], columns: Sequence[str]) -> tuple[gpd.GeoDataFrame, int]:
-    """The rows of some files with valid geometries in EPSG:4326, and how many had to be repaired."""
+    """Rows of all files with valid geometries in EPSG:4326, and the number of repaired geometries."""
     tables, repaired = [gpd.GeoDataFrame({name: [] for name in columns}, geometry=[], crs=CRS)], 0
     for path in sorted(paths):
         try:
@@ -183,9 +185,11 @@ def _read(paths: Iterable[Path], columns: Sequence[str]) -> tuple[gpd.GeoDataFra
         except (DataSourceError, OSError, ValueError) as error:
             raise TrainingError(f"{path}: cannot be read: {error}") from error
         if missing := [name for name in columns if name not in table]:
-            raise TrainingError(f"{path}: no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
+            raise TrainingError(
+                f"{path}: missing column {', '.join(missing)}; columns are {', '.join(map(str, table.columns))}"
+            )
         if table.crs is None:
-            raise TrainingError(f"{path}: has no CRS")
+            raise TrainingError(f"{path}: no CRS")
         table = table[~(table.geometry.isna() | table.geometry.is_empty)]
         repaired += int((~table.geometry.is_valid).sum())
         table = table.set_geometry(_polygons(table.geometry)).to_crs(CRS)
@@ -194,7 +198,7 @@ def _read(paths: Iterable[Path], columns: Sequence[str]) -> tuple[gpd.GeoDataFra
 
 
 def _polygons(shapes: gpd.GeoSeries) -> gpd.GeoSeries:
-    """Valid geometries; what a repair leaves of lines and points has no area and goes."""
+    """Valid polygons; lines and points left by the repair are dropped."""
     valid = shapes.make_valid()
     mixed = valid.geom_type == "GeometryCollection"
     valid[mixed] = valid[mixed].map(
@@ -204,26 +208,26 @@ def _polygons(shapes: gpd.GeoSeries) -> gpd.GeoSeries:
 
 
 def _classes(given: pd.Series, folder: Path) -> "pd.Series[int]":
-    """Classes as int64; files have them as numbers and as text."""
+    """Classes as int64, from numbers or text."""
     classes = pd.to_numeric(given, errors="coerce")
     wrong = ~classes.isin([BACKGROUND, SLUMP, IGNORED])
     if wrong.any():
         raise TrainingError(
-            f"{folder}: label has the values {listed(sorted(map(str, given[wrong].unique())))}; {SLUMP} (slump), "
-            f"{BACKGROUND} (background) or {IGNORED} (ignored) was expected"
+            f"{folder}: unknown values of label: {listed(sorted(map(str, given[wrong].unique())))}; expected {SLUMP} "
+            f"(slump), {BACKGROUND} (background) or {IGNORED} (ignored)"
         )
     return classes.astype("int64")
 
 
 def _by_prefix(ids: "pd.Series[str]", footprints: "pd.Series[str]") -> dict[str, str]:
-    """Ids that lack the last character of exactly one footprint's -> that footprint's."""
+    """Completed id by incomplete id, where exactly one footprint id is one character longer."""
     known = set(footprints)
     candidates = {image: [full for full in known if full[:-1] == image] for image in set(ids) - known}
-    return {image: found[0] for image, found in sorted(candidates.items()) if len(found) == 1}
+    return {image: matches[0] for image, matches in sorted(candidates.items()) if len(matches) == 1}
 
 
 def _one_per_image(footprints: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    """An image that several iterations have, or several rows of one, is one image, seen where any of them says."""
+    """Merge the footprints of an image that occurs in several iterations or rows."""
     merged = footprints.dissolve(
         "image_id", aggfunc={"datasource": "first", "iteration": lambda names: "+".join(sorted(set(names)))}
     )

@@ -1,7 +1,7 @@
-"""Sentinel-2 scenes for the footprints of Planet's images: asked for once, scored, and the best one chosen.
+"""Match Sentinel-2 scenes to the footprints of Planet images.
 
-What a catalog answered is kept, a file a footprint; scores are computed from it whenever they are wanted, so limits can
-be changed without asking again. The score is (cloud % / 5)^2 + ((100 - overlap %) / 5)^2 + (days / 2)^2, lowest wins.
+The search results of each footprint are cached, and scores are computed from the cache. The score of a scene is
+(cloud % / 5)^2 + ((100 - overlap %) / 5)^2 + (days / 2)^2; the lowest score is best.
 """
 
 import datetime as dt
@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -23,47 +22,23 @@ from pystac.utils import str_to_datetime
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
-from darts_assets.errors import SettingsError, TrainingError
+from darts_assets.errors import TrainingError
 from darts_assets.geo.antimeridian import footprint, lonlat_area
 from darts_assets.sources.planet.names import EXPECTED, image_id
 from darts_assets.sources.stac.acquisitions import sensing_time
 from darts_assets.sources.stac.scene_selection import SceneCatalog, SceneFilter, Selection
 from darts_assets.stores.location import StoreLocation
 from darts_assets.training.regions import EQUAL_AREA
+from darts_assets.training.sample_parameters import MatchParameters
 
 _log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-"""Called with footprints done and footprints in all."""
+"""Called with the number of finished footprints and the total."""
 
 _DAY = dt.timedelta(days=1)
 _ANY = 100.0
 COLUMNS = ("image_id", "scene_id", "datetime", "cloud_cover", "overlap", "days", "score", "verdict", "best")
-
-
-@dataclass(frozen=True, slots=True)
-class MatchParameters:
-    """Which scenes may stand for an image.
-
-    Attributes:
-        days: between image and scene, at most.
-        max_cloud_cover: percent.
-        min_overlap: share of the footprint that the scene covers.
-
-    Raises:
-        SettingsError: for a value outside its range.
-    """
-
-    days: float = 7.0
-    max_cloud_cover: float = 10.0
-    min_overlap: float = 0.7
-
-    def __post_init__(self) -> None:
-        if not (self.days >= 0 and 0 <= self.max_cloud_cover <= _ANY and 0 < self.min_overlap <= 1):
-            raise SettingsError(
-                f"days {self.days}, max_cloud_cover {self.max_cloud_cover}, min_overlap {self.min_overlap}: at least 0 "
-                "days, a percentage and a share above 0 were expected"
-            )
 
 
 def match(
@@ -76,40 +51,39 @@ def match(
     refresh: bool = False,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Scores of all scenes around each footprint.
+    """Score all scenes that cover a footprint within the limits.
 
     Args:
-        footprints: `image_id` (Planet's: it tells the time) and `geometry`, any CRS; all of an archive, or some.
-        catalog: of scenes; asked for footprints that the cache does not know.
-        cache: where answers and scores are kept, for each image by itself.
+        footprints: `image_id` (Planet id, which contains the acquisition time) and `geometry`, any CRS.
+        catalog: scene catalog; searched for footprints that are not in the cache.
+        cache: folder of search results and scores, one file each per image.
         parameters: limits.
-        catalog_name: part of what the cache goes by: another catalog has other scenes.
-        refresh: ask again.
-        progress: told after each footprint.
+        catalog_name: name of the catalog, part of the cache key.
+        refresh: ignore the cache.
+        progress: called after each footprint.
 
     Returns:
-        A row for each scene that the catalog has around an image: `COLUMNS`, best first for each image. `verdict` is
-        `accepted`, or why the scene may not be taken; `best` marks one accepted scene of an image. Images without any
-        scene have no row: see `unmatched`.
+        One row per image and scene with `COLUMNS`, best first for each image. `verdict` is `accepted` or the reason of
+        a rejection; `best` marks one accepted scene per image. Images without scenes have no row: see `unmatched`.
 
     Raises:
-        TrainingError: if an image's id is not Planet's.
-        SceneError, SettingsError, SourceUnavailableError: from the catalog; answers before that are kept.
+        TrainingError: if an image id is not a Planet id.
+        SceneError, SettingsError, SourceUnavailableError: from the catalog; earlier results stay in the cache.
     """
     parameters = parameters or MatchParameters()
     shapes = footprints.to_crs("EPSG:4326").geometry
     tables = []
     for done, (image, shape) in enumerate(zip(footprints["image_id"], shapes, strict=True), 1):
         time = image_time(image)
-        asked = {
+        query = {
             "catalog": catalog_name, "days": parameters.days, "max_cloud_cover": parameters.max_cloud_cover,
             "footprint": hashlib.sha256(shapely.to_wkb(shape)).hexdigest(),
         }  # fmt: skip
-        found = None if refresh else _kept(cache, image, asked)
-        if found is None:
-            found = [_facts(item) for item in catalog.search(_selection(shape, time, parameters))]
-            obstore.put(cache.objects(), f"{image}.json", json.dumps({"asked": asked, "found": found}).encode())
-        tables.append(score(image, shape, time, found, parameters))
+        scenes = None if refresh else _cached(cache, image, query)
+        if scenes is None:
+            scenes = [_facts(item) for item in catalog.search(_selection(shape, time, parameters))]
+            obstore.put(cache.objects(), f"{image}.json", json.dumps({"asked": query, "found": scenes}).encode())
+        tables.append(score(image, shape, time, scenes, parameters))
         obstore.put(cache.objects(), f"{image}.parquet", _parquet(tables[-1]))
         if progress:
             progress(done, len(footprints))
@@ -117,7 +91,7 @@ def match(
 
 
 def read_scores(cache: StoreLocation) -> pd.DataFrame:
-    """What `match` said last of each image that it was asked about, as one table by image; `COLUMNS`."""
+    """Scores of all images in the cache, as one table with `COLUMNS`."""
     names = sorted(key for key in cache.keys() if key.endswith(".parquet"))  # noqa: SIM118 - not a mapping
     return _together([pd.read_parquet(BytesIO(bytes(obstore.get(cache.objects(), name).bytes()))) for name in names])
 
@@ -128,11 +102,11 @@ def score(
     """Scores of scenes for one image, best first; `COLUMNS`.
 
     Args:
-        image: its id.
-        shape: its footprint, EPSG:4326.
-        time: when it was taken.
-        scenes: `id`, `datetime` (ISO 8601), `cloud_cover` (percent, None where unknown) and `geometry` (GeoJSON).
-        limits: which may be taken.
+        image: image id.
+        shape: footprint of the image, EPSG:4326.
+        time: acquisition time of the image.
+        scenes: `id`, `datetime` (ISO 8601), `cloud_cover` (percent, None if unknown) and `geometry` (GeoJSON).
+        limits: limits of accepted scenes.
     """
     rows = []
     for scene in scenes:
@@ -143,7 +117,7 @@ def score(
         verdict = _verdict(days, cloud, overlap, limits)
         rows.append((image, scene["id"], scene["datetime"], cloud, overlap, days, value, verdict, False))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    # Of equal scores the first id, so that a second run chooses as the first one did.
+    # Equal scores are sorted by scene id, so that the result is reproducible.
     refused = (table["verdict"] != "accepted").rename("refused")
     table = table.assign(refused=refused).sort_values(["refused", "score", "scene_id"], ignore_index=True)
     table["best"] = (table.index == 0) & ~table["refused"].astype(bool)
@@ -151,33 +125,33 @@ def score(
 
 
 def best_matches(scores: pd.DataFrame) -> dict[str, str]:
-    """Image id -> scene id, for images that have a match."""
+    """Scene id by image id, for matched images."""
     best = scores[scores["best"].astype(bool)]
     return dict(zip(best["image_id"], best["scene_id"], strict=True))
 
 
 def unmatched(footprints: gpd.GeoDataFrame, scores: pd.DataFrame) -> list[str]:
-    """Images without a scene that may be taken."""
+    """Ids of images without an accepted scene."""
     return sorted(set(footprints["image_id"]) - set(best_matches(scores)))
 
 
 def image_time(image: str) -> dt.datetime:
-    """When an image was taken, UTC; noon where its id tells the day only (its column has days that there are not).
+    """Acquisition time of an image, UTC; noon if its id contains only the date.
 
     Raises:
-        TrainingError: if the id is not Planet's.
+        TrainingError: if the id is not a Planet id.
     """
-    found = image_id(image)
-    if found is None or found.id != image:
+    parsed = image_id(image)
+    if parsed is None or parsed.id != image:
         raise TrainingError(
-            f"image {image!r} has no id of Planet's, which tells when it was taken; expected {EXPECTED}"
+            f"image {image!r}: not a Planet image id, which contains the acquisition time; expected {EXPECTED}"
         )
-    return found.time if found.cell is None else found.time + _DAY / 2
+    return parsed.time if parsed.cell is None else parsed.time + _DAY / 2
 
 
 def _together(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    kept = [table for table in tables if len(table)]
-    return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=list(COLUMNS))
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=list(COLUMNS))
 
 
 def _parquet(table: pd.DataFrame) -> bytes:
@@ -187,12 +161,12 @@ def _parquet(table: pd.DataFrame) -> bytes:
 
 
 def _selection(shape: BaseGeometry, time: dt.datetime, limits: MatchParameters) -> Selection:
-    reach = limits.days * _DAY
+    margin = limits.days * _DAY
     covers = SceneFilter(
         max_cloud_cover=limits.max_cloud_cover, max_snow_cover=_ANY,
-        start=(time - reach).date(), end=(time + reach).date(),
+        start=(time - margin).date(), end=(time + margin).date(),
     )  # fmt: skip
-    # Footprints that span the globe, because they cross the antimeridian uncut, are repaired first.
+    # An uncut footprint across the antimeridian would span the globe: repair it first.
     whole = footprint(mapping(shape)) or shape
     return Selection(area=lonlat_area(whole, pyproj.CRS.from_epsg(4326)), filter=covers)
 
@@ -207,20 +181,20 @@ def _facts(item: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _kept(cache: StoreLocation, image: str, asked: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """What the catalog answered when it was asked the same; None if it was not, or the file is damaged."""
+def _cached(cache: StoreLocation, image: str, query: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Cached search result of the same query; None if there is none or the file is damaged."""
     try:
-        kept = json.loads(bytes(obstore.get(cache.objects(), f"{image}.json").bytes()))
-        return list(kept["found"]) if kept["asked"] == asked else None
+        entry = json.loads(bytes(obstore.get(cache.objects(), f"{image}.json").bytes()))
+        return list(entry["found"]) if entry["asked"] == query else None
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        _log.warning("%s/%s.json is damaged (%s); the catalog is asked again", cache, image, error)
+        _log.warning("%s/%s.json is damaged (%s); searching the catalog again", cache, image, error)
         return None
 
 
 def _overlap(image: BaseGeometry, scene: BaseGeometry | None) -> float:
-    """Share of an image's footprint that a scene covers."""
+    """Fraction of the footprint of an image that a scene covers."""
     if scene is None:
         return 0.0
     both = gpd.GeoSeries([image, scene], crs="EPSG:4326").to_crs(EQUAL_AREA).make_valid()

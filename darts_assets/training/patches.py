@@ -1,4 +1,4 @@
-"""A preprocessed tile and its labels, cut into patches one at a time: of 13 bands and 1024 pixels, one takes 55 MB."""
+"""Cut a preprocessed tile and its labels into patches, one at a time (13 bands x 1024 x 1024 pixels: 55 MB)."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,53 +13,15 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
-from darts_assets.bands import FEATURES, band
-from darts_assets.errors import RasterError, SettingsError
+from darts_assets.bands import band
+from darts_assets.errors import RasterError
 from darts_assets.model.patch_grid import PatchAxis
 from darts_assets.tiles import geobox_of
 from darts_assets.training.labels import BACKGROUND, IGNORED, SLUMP
+from darts_assets.training.sample_parameters import PatchParameters
 
 _HIGH_QUALITY = 2
 _INVALID = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PatchParameters:
-    """How tiles are cut, and which patches are kept.
-
-    Attributes:
-        bands: of `x`, in this order.
-        patch_size: pixels of a patch's side.
-        overlap: pixels that neighbouring patches share.
-        min_visible: share of pixels that must not be ignored.
-        exclude_nan: drop patches in which a band lacks a value somewhere.
-        exclude_nopositive: drop patches without a slump.
-
-    Raises:
-        SettingsError: if something makes no sense.
-    """
-
-    bands: tuple[str, ...] = FEATURES
-    patch_size: int = 1024
-    overlap: int = 16
-    min_visible: float = 0.1
-    exclude_nan: bool = True
-    exclude_nopositive: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.bands or len(set(self.bands)) < len(self.bands):
-            raise SettingsError(f"bands are {self.bands}; at least one was expected, and each once")
-        for name in self.bands:
-            try:
-                band(name)
-            except KeyError as error:
-                raise SettingsError(f"bands: {error.args[0]}") from None
-        if self.patch_size < 1 or not 0 <= self.overlap < self.patch_size:
-            raise SettingsError(
-                f"patch_size is {self.patch_size} and overlap {self.overlap}; 0 <= overlap < patch_size was expected"
-            )
-        if not 0 <= self.min_visible <= 1:
-            raise SettingsError(f"min_visible is {self.min_visible}, a share from 0 to 1 was expected")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +29,7 @@ class Patch:
     """A patch of a tile.
 
     Attributes:
-        x: model representation, float32 (bands, patch, patch); 0 where a value is unknown or the quality is 0.
+        x: model representation, float32 (bands, patch, patch); 0 where a value is missing or the quality is 0.
         y: 0 background, 1 slump, 2 ignored; uint8 (patch, patch).
         row: first row in the tile.
         col: first column in the tile.
@@ -82,17 +44,17 @@ class Patch:
 
     @property
     def empty(self) -> bool:
-        """Whether there is no slump in it."""
+        """Whether the patch contains no slump."""
         return not bool((self.y == SLUMP).any())
 
 
 @dataclass
 class PatchCounts:
-    """How many patches a tile had, and why some were dropped.
+    """Number of kept and dropped patches of a tile.
 
     Attributes:
-        kept: patches that were kept.
-        dropped: reason -> patches; each for the first reason that holds of `few visible`, `no slump`, `no data`, `nan`.
+        kept: number of kept patches.
+        dropped: number of dropped patches by the first reason of `few visible`, `no slump`, `no data`, `nan`.
     """
 
     kept: int = 0
@@ -106,26 +68,26 @@ def cut(
     parameters: PatchParameters,
     counts: PatchCounts | None = None,
 ) -> Iterator[Patch]:
-    """The patches of a tile that pass the filters, row by row; each is read when it is its turn.
+    """Yield the patches of a tile that pass the filters, row by row; each patch is read when it is due.
 
-    The last patches of rows and columns are moved back to end with the tile. A tile that is smaller than a patch is
-    filled up with ignored pixels, whose missing values do not count.
+    The last patches of rows and columns are shifted to end with the tile. A tile smaller than a patch is padded with
+    ignored pixels, whose missing values are not counted.
 
     Args:
-        tile: preprocessed, lazy or not: bands in physical values, and uint8 `quality_data_mask`.
-        labels: outlines of this tile in any CRS; `label` 0, 1 or 2 (1 where there is no such column). A pixel is of an
-            outline that its centre lies in; where several overlap, the highest class counts.
-        footprint: what was looked at, in any CRS; outside of it all is ignored. None: the whole tile.
+        tile: preprocessed tile, lazy or in memory: bands in physical units, and uint8 `quality_data_mask`.
+        labels: outlines in any CRS; `label` 0, 1 or 2 (1 without this column). A pixel belongs to the outlines that
+            contain its centre; where several overlap, the highest class wins.
+        footprint: labelled area in any CRS; pixels outside are ignored. None: the whole tile.
         parameters: bands, sizes and filters.
-        counts: filled as patches are taken.
+        counts: updated with each patch.
 
     Raises:
         RasterError: if the tile lacks a band.
-        ValueError: if it carries no georeference.
+        ValueError: if the tile has no georeference.
     """
     missing = [name for name in (*parameters.bands, "quality_data_mask") if name not in tile]
     if missing:
-        raise RasterError(f"the tile has no band {', '.join(missing)}; it has {', '.join(map(str, tile.data_vars))}")
+        raise RasterError(f"the tile has no band {', '.join(missing)}; bands are {', '.join(map(str, tile.data_vars))}")
     grid = geobox_of(tile)
     size, counts = parameters.patch_size, counts if counts is not None else PatchCounts()
     burned = _Burner(grid, labels, footprint)
@@ -138,7 +100,7 @@ def cut(
             y = np.full((size, size), IGNORED, dtype=np.uint8)
             inside = (slice(0, quality.shape[0]), slice(0, quality.shape[1]))
             y[inside] = np.where(quality == _HIGH_QUALITY, burned.window(window), IGNORED)
-            if reason := _unwanted(y, parameters):
+            if reason := _label_filter(y, parameters):
                 counts.dropped[reason] += 1
                 continue
             x, reason = _inputs(part, quality == _INVALID, inside, parameters)
@@ -151,12 +113,12 @@ def cut(
 
 
 class _Burner:
-    """Outlines of a tile as classes of its pixels."""
+    """Rasterizes the outlines of a tile window by window."""
 
     def __init__(self, grid: GeoBox, labels: gpd.GeoDataFrame, footprint: gpd.GeoSeries | None) -> None:
         self._grid = grid
         classes = labels["label"].to_numpy() if "label" in labels else np.full(len(labels), SLUMP)
-        # Drawn in the order of classes, so that the highest stays on top.
+        # In the order of classes, so that the highest class is drawn last.
         order = np.argsort(classes, kind="stable")
         self._classes = classes[order]
         self._shapes = labels.geometry.iloc[order].to_crs(str(grid.crs)).to_numpy() if len(labels) else np.array([])
@@ -175,14 +137,14 @@ class _Burner:
 
 
 def _burn(shapes: list[tuple[Any, int]], grid: GeoBox, fill: int) -> npt.NDArray[np.uint8]:
-    wanted = [(shape, value) for shape, value in shapes if not shape.is_empty]
-    if not wanted:
+    filled = [(shape, value) for shape, value in shapes if not shape.is_empty]
+    if not filled:
         return np.full(grid.shape, fill, dtype=np.uint8)
-    return rasterize(wanted, out_shape=tuple(grid.shape), transform=grid.affine, fill=fill, dtype="uint8")
+    return rasterize(filled, out_shape=tuple(grid.shape), transform=grid.affine, fill=fill, dtype="uint8")
 
 
-def _unwanted(y: npt.NDArray[np.uint8], parameters: PatchParameters) -> str:
-    """Why a patch is dropped, by its labels alone; "" if it is not."""
+def _label_filter(y: npt.NDArray[np.uint8], parameters: PatchParameters) -> str:
+    """Reason to drop a patch because of its labels, or ""."""
     if (y != IGNORED).mean() < parameters.min_visible:
         return "few visible"
     if parameters.exclude_nopositive and not (y == SLUMP).any():
@@ -193,17 +155,17 @@ def _unwanted(y: npt.NDArray[np.uint8], parameters: PatchParameters) -> str:
 def _inputs(
     part: xr.Dataset, invalid: npt.NDArray[np.bool_], inside: tuple[slice, slice], parameters: PatchParameters
 ) -> tuple[npt.NDArray[np.float32], str]:
-    """The bands of a patch in model representation, and why it is dropped; bands are read until that is known."""
+    """Bands of a patch in model representation, and the reason to drop it, or ""; stops reading once it is dropped."""
     size = parameters.patch_size
     x = np.zeros((len(parameters.bands), size, size), dtype=np.float32)
     if parameters.exclude_nan and invalid.any():
         return x, "no data" if invalid.all() else "nan"
     for number, name in enumerate(parameters.bands):
         values = np.asarray(part[name].values)
-        unknown = invalid | np.isnan(values) if values.dtype.kind == "f" else invalid
-        if unknown.all():
+        missing = invalid | np.isnan(values) if values.dtype.kind == "f" else invalid
+        if missing.all():
             return x, "no data"
-        if parameters.exclude_nan and unknown.any():
+        if parameters.exclude_nan and missing.any():
             return x, "nan"
-        x[number][inside] = np.where(unknown, 0, band(name).to_model(values))
+        x[number][inside] = np.where(missing, 0, band(name).to_model(values))
     return x, ""

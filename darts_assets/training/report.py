@@ -1,7 +1,7 @@
-"""How good a model is on a set: figures per region, how far its probabilities can be trusted, the best threshold.
+"""Evaluate a model on a dataset: metrics per region, calibration, best threshold.
 
-Pixels are counted by probability, patch by patch, so memory does not grow with the set. A best threshold that is read
-off the patches it is then judged on flatters the model: read it off the validation part.
+Pixels are counted by probability, patch by patch, so memory does not grow with the dataset. Choose the threshold on the
+validation part; on the test part it would be biased.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,28 +14,28 @@ import torch
 
 from darts_assets.errors import CheckpointError
 from darts_assets.model import CheckpointHeader
-from darts_assets.model.checkpoint import load_model
 from darts_assets.model.device import pick_device
 from darts_assets.model.header import terrain_convention
+from darts_assets.model.networks import load_model
 from darts_assets.training.fit import metrics
 from darts_assets.training.fit.batches import Batches
 from darts_assets.training.fit.training_set import TrainingSet, check_patch_size, model_stride
 
 BINS = 10
-"""Of the reliability diagram."""
+"""Bins of the reliability diagram."""
 
 THRESHOLDS = 101
-"""From 0 to 1; those below 1 are borders of the bins that pixels are counted in."""
+"""Number of thresholds from 0 to 1; those below 1 are bin edges of `metrics.BINS`."""
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """What the model said beside what was there, by bins of probability of equal width.
+    """Calibration of probabilities in bins of equal width.
 
     Attributes:
-        predicted: mean probability in a bin, NaN where it is empty; float64 (BINS).
-        observed: share of thaw slump among the pixels of a bin, NaN where it is empty; float64 (BINS).
-        pixels: how many pixels; int64 (BINS).
+        predicted: mean probability per bin, NaN in empty bins; float64 (BINS).
+        observed: fraction of slump pixels per bin, NaN in empty bins; float64 (BINS).
+        pixels: number of pixels per bin; int64 (BINS).
     """
 
     predicted: npt.NDArray[np.float64]
@@ -52,17 +52,17 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Report:
-    """How good a model is on some patches.
+    """Evaluation of a model on patches.
 
     Attributes:
-        figures: IoU, F1, precision, recall (at a probability of 0.5) and AUROC over all pixels; `patches`; pixels of
-            `slump` and `background`.
-        regions: the same for each region.
-        reliability: how far probabilities can be trusted.
-        thresholds: probabilities, float64 (THRESHOLDS).
-        ious: IoU at each of them.
-        best_threshold: the one with the highest IoU; the middle one of several.
-        best_iou: that IoU.
+        figures: IoU, F1, precision, recall (at a probability of 0.5) and AUROC over all pixels; number of `patches`;
+            number of `slump` and `background` pixels.
+        regions: the same figures per region.
+        reliability: calibration.
+        thresholds: float64 (THRESHOLDS).
+        ious: IoU at each threshold.
+        best_threshold: threshold with the highest IoU; the middle one of several.
+        best_iou: IoU at the best threshold.
     """
 
     figures: dict[str, float]
@@ -75,20 +75,22 @@ class Report:
 
 
 class Predictor:
-    """A model that predicts patches of a set.
+    """Predicts the patches of a dataset with a model.
 
     Raises:
-        CheckpointError: if the model takes bands that the set lacks, or features of another terrain convention.
-        SettingsError: if the device is not there or the model cannot take patches of this size.
+        CheckpointError: if the dataset lacks bands of the model, or has another terrain convention.
+        SettingsError: if the device is not available, or the patch size does not suit the model.
     """
 
     def __init__(self, header: CheckpointHeader, data: TrainingSet, device: str = "auto") -> None:
         missing = [name for name in header.bands if name not in data.bands]
         if missing:
-            raise CheckpointError(f"model {header.name} needs the band(s) {', '.join(missing)}, which the set lacks")
+            raise CheckpointError(
+                f"model {header.name} needs the band(s) {', '.join(missing)}, which the dataset lacks"
+            )
         if terrain_convention([header]) != data.terrain:
             raise CheckpointError(
-                f"model {header.name} was trained on terrain {terrain_convention([header])}, the set has {data.terrain}"
+                f"model {header.name} needs terrain {terrain_convention([header])}, the dataset has {data.terrain}"
             )
         check_patch_size(data, model_stride(dict(header.architecture)))
         self._channels = [data.bands.index(name) for name in header.bands]
@@ -97,20 +99,20 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, numbers: Sequence[int], batch_size: int = 1) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Probabilities, float32, and labels, uint8, of patches, one by one: (rows, columns) each, on the CPU."""
+        """Yield probabilities (float32) and labels (uint8) of each patch: (rows, columns), on the CPU."""
         for inputs, labels in Batches(self._data, numbers, batch_size):
             logits = self._model(inputs[:, self._channels].to(self._device))
             yield from zip(logits[:, 0].float().sigmoid().cpu(), labels, strict=True)
 
 
 def report(predictor: Predictor, data: TrainingSet, numbers: Sequence[int], batch_size: int = 1) -> Report:
-    """Judge a model on patches of a set.
+    """Evaluate a model on patches of a dataset.
 
     Args:
         predictor: the model.
-        data: the set.
+        data: the dataset.
         numbers: row numbers of the patches.
-        batch_size: patches that run at once.
+        batch_size: patches per batch.
     """
     names = data.columns(numbers, "region")
     regions = {name: _Tally() for name in dict.fromkeys(names)}
@@ -129,7 +131,7 @@ def report(predictor: Predictor, data: TrainingSet, numbers: Sequence[int], batc
 
 
 class _Tally:
-    """Figures of some patches; torchmetrics answers 0 where there is nothing to divide by."""
+    """Accumulated metrics; torchmetrics returns 0 for a division by zero."""
 
     def __init__(self) -> None:
         self._metrics = metrics.metrics()
@@ -141,7 +143,7 @@ class _Tally:
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
-        """Pixels of background and of slump by probability: int64 (2, metrics.BINS)."""
+        """Number of background and slump pixels by probability: int64 (2, metrics.BINS)."""
         auroc = cast(metrics.BinnedAUROC, self._metrics["auroc"])
         return np.asarray(auroc.counts)
 
@@ -152,7 +154,7 @@ class _Tally:
 
 
 def _ious(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """IoU where pixels of at least a threshold's probability are slump, for each threshold; 0 without any slump."""
+    """IoU of `probability >= threshold` for each threshold; 0 without slump pixels."""
     steps = metrics.BINS // (THRESHOLDS - 1)
     above = np.zeros((2, THRESHOLDS))
     above[:, :-1] = counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, ::steps]

@@ -1,7 +1,6 @@
-"""The patches of one image, kept by themselves: what a partition of `training/dataset` makes, and sets are made of.
+"""Samples: the patches of one image, from which datasets are assembled.
 
-A sample is a place of the store with one version: `data.zarr` (`x` and `y`, one patch per chunk), `patches.parquet` and
-`labels.parquet`. It is published whole or not at all, so a run that is killed has finished some samples and no others.
+A sample has `data.zarr` (`x` and `y`, one patch per chunk), `patches.parquet` and `labels.parquet`, published together.
 """
 
 import hashlib
@@ -26,33 +25,33 @@ from darts_assets.stores.layout import FreshStore
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
 from darts_assets.training.labels import CRS
-from darts_assets.training.patches import Patch, PatchCounts, PatchParameters, cut
+from darts_assets.training.patches import Patch, PatchCounts, cut
+from darts_assets.training.sample_parameters import PatchParameters
 
 Flavour = Literal["planet-archive", "planet-pingo", "sentinel2"]
-"""Planet's images where the archive's layout has them or found anywhere, or Sentinel-2 matched to their footprints."""
+"""Planet images in the archive layout or located anywhere, or Sentinel-2 scenes matched to their footprints."""
 
 NORMALIZATION = "valid-range-1"
-"""`Band.to_model` with the ranges that a set's `config.toml` lists; the number goes up with the formula."""
+"""`Band.to_model` with the ranges in `config.toml`; the number is a version of the formula."""
 
 _FORMAT = 1
-_DEFAULT_TERRAIN = "darts-2025"  # of what names no convention
+_DEFAULT_TERRAIN = "darts-2025"  # of tiles without a convention
 
 
 Placement = Callable[[gpd.GeoDataFrame], tuple[gpd.GeoDataFrame, dict[str, Any]]]
-"""Moves outlines to where a tile has the ground; tells what of that belongs into the metadata (JSON types)."""
+"""Shifts outlines onto a tile; returns them with metadata of JSON types."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the patches of an image come from; in every row of a set's metadata.
+    """Origin of the patches of an image, written to each row of a dataset's metadata.
 
     Attributes:
-        image_id: the image that was labelled: Planet's id.
+        image_id: Planet id of the labelled image.
         region: administrative region.
-        scene_id: the scene whose pixels these are, where it is not the image itself.
-        inputs: what changes when the tile does, such as its version in the store; decides with labels and parameters
-            whether patches are up to date.
-        facts: more columns, JSON types only.
+        scene_id: matched scene that provides the pixels; "" if the image itself does.
+        inputs: data version of the tile; with labels and parameters it decides whether patches are up to date.
+        facts: further columns, JSON types only.
     """
 
     image_id: str
@@ -64,16 +63,16 @@ class Origin:
 
 @dataclass(frozen=True)
 class SampleRecord:
-    """What is published of an image.
+    """Published sample of an image.
 
     Attributes:
-        sample_id: its name; the image's id.
-        fingerprint: of everything it was made of.
-        content: SHA-256 of its patches.
-        patches: how many.
-        dropped: reason -> patches that were dropped.
-        config: what all samples of a set must share.
-        version: of the place.
+        sample_id: image id.
+        fingerprint: hash of all inputs.
+        content: SHA-256 of the patches.
+        patches: number of patches.
+        dropped: number of dropped patches by reason.
+        config: parameters that all samples of a dataset share.
+        version: version in the store.
     """
 
     sample_id: str
@@ -95,29 +94,29 @@ def write_sample(
     flavour: Flavour,
     placement: Placement | None = None,
 ) -> SampleRecord:
-    """Cut a tile and publish its patches; an image all of whose patches are dropped is published too, with none.
+    """Cut a tile and publish its patches, unless the published sample has the same inputs.
 
-    Where the same has been made of the same before, nothing is done.
+    An image whose patches are all dropped is published without patches.
 
     Args:
-        place: where, as `TrainingSetStore.sample` gives it.
-        tile: preprocessed, lazy; see `cut`.
-        labels: outlines of this image, see `cut`; all their columns are kept.
-        footprint: what was looked at; None: all of the tile.
-        origin: where the patches come from.
+        place: destination, from `TrainingSetStore.sample`.
+        tile: preprocessed tile, lazy; see `cut`.
+        labels: outlines of this image, see `cut`; all columns are kept.
+        footprint: labelled area; None: the whole tile.
+        origin: origin of the patches.
         parameters: sizes and filters.
-        flavour: of the set.
-        placement: applied to the labels if there is something to do; its parameters belong into `origin.inputs`.
+        flavour: flavour of the dataset.
+        placement: shifts the labels; its parameters must be part of `origin.inputs`.
 
     Raises:
         RasterError: if the tile lacks a band.
-        StoreError: if a later writer has taken over the place.
+        StoreError: if another writer replaced the sample.
     """
     config = _config(tile, parameters, flavour)
     fingerprint = _fingerprint(config, labels, footprint, origin)
-    before = read_record(place)
-    if before is not None and before.fingerprint == fingerprint:
-        return before
+    published = read_record(place)
+    if published is not None and published.fingerprint == fingerprint:
+        return published
     placed, offsets = placement(labels) if placement else (labels, {})
     counts = PatchCounts()
     with place.new_version() as version:
@@ -148,7 +147,7 @@ def read_record(place: Place) -> SampleRecord | None:
 
 
 def create_arrays(location: StoreLocation, patches: int, config: Mapping[str, Any]) -> "tuple[zarr.Array[Any], ...]":
-    """`x` and `y` for some patches, in `data.zarr` at a location; one patch per chunk."""
+    """Create `x` and `y` in `data.zarr` for a number of patches, one patch per chunk."""
     group = zarr.create_group(FreshStore(ObjectStore(location.child("data.zarr").objects())), zarr_format=3)
     side, bands = int(config["patch_size"]), list(config["bands"])
 
@@ -161,7 +160,7 @@ def create_arrays(location: StoreLocation, patches: int, config: Mapping[str, An
             compressors=BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
             dimension_names=dims,
             attributes=attributes,
-            # A patch of nothing but background is written too: a chunk that is not there is always damage.
+            # Patches of background only are written too: a missing chunk is always damage.
             config={"write_empty_chunks": True},
         )
 
@@ -172,7 +171,7 @@ def create_arrays(location: StoreLocation, patches: int, config: Mapping[str, An
 
 
 def put_table(location: StoreLocation, name: str, table: pd.DataFrame) -> None:
-    """Write a table as Parquet, GeoParquet if it has geometries."""
+    """Write a table as Parquet, or as GeoParquet if it has geometries."""
     buffer = BytesIO()
     table.to_parquet(buffer, index=False)
     obstore.put(location.objects(), name, buffer.getvalue())
@@ -191,10 +190,10 @@ def _write_arrays(
     parameters: PatchParameters,
     counts: PatchCounts,
 ) -> tuple[str, list[dict[str, Any]]]:
-    """Patches into arrays, one at a time; the hash of their content, and a row for each."""
+    """Write patches one at a time; returns the hash of their content, and a row for each."""
     axes = [PatchAxis(tile.sizes[axis], 0, parameters.patch_size, parameters.overlap) for axis in ("y", "x")]
     most = len(axes[0].starts) * len(axes[1].starts)
-    x, y = create_arrays(location, most, asdict(parameters))
+    x, y = create_arrays(location, most, parameters.model_dump())
     content = hashlib.sha256()
     rows: list[dict[str, Any]] = []
     for patch in cut(tile, labels, footprint, parameters, counts):
@@ -222,9 +221,8 @@ def _row(patch: Patch, number: int) -> dict[str, Any]:
 
 
 def _config(tile: xr.Dataset, parameters: PatchParameters, flavour: Flavour) -> dict[str, Any]:
-    """What the samples of a set must agree in."""
-    given = asdict(parameters)
-    filters = {name: given[name] for name in ("min_visible", "exclude_nan", "exclude_nopositive")}
+    """Parameters that all samples of a dataset must share."""
+    filters = parameters.model_dump(include={"min_visible", "exclude_nan", "exclude_nopositive"})
     radii = {name: tile.attrs[name] for name in ("tpi_outer_radius", "tpi_inner_radius") if name in tile.attrs}
     return {
         "format": _FORMAT,

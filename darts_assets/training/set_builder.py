@@ -1,4 +1,4 @@
-"""A set from an archive, image by image: what a partition of `training/dataset` calls.
+"""Build the samples of a dataset from a label archive, image by image.
 
 archive = read_archive(folder)
 builder = SetBuilder(archive, regions_of(...), TrainingSetStore(...), PatchParameters(), "planet-archive")
@@ -21,23 +21,23 @@ from darts_assets.errors import RasterError, TrainingError
 from darts_assets.tiles import geobox_of
 from darts_assets.training.alignment import AlignmentParameters, align_labels, unaligned
 from darts_assets.training.labels import CRS, LabelArchive
-from darts_assets.training.patches import PatchParameters
 from darts_assets.training.regions import NO_REGION
+from darts_assets.training.sample_parameters import PatchParameters
 from darts_assets.training.sample_store import Flavour, Origin, Placement, SampleRecord, write_sample
 from darts_assets.training.set_store import TrainingSetStore
 
 
 @dataclass(frozen=True)
 class SetBuilder:
-    """How the samples of a set are made.
+    """Writes the samples of a dataset.
 
     Attributes:
         archive: labels and footprints.
-        regions: image id -> region, as `regions_of` gives it for footprints indexed by `image_id`.
-        store: where the set is.
+        regions: region by image id, from `regions_of` with footprints indexed by `image_id`.
+        store: destination.
         patches: sizes and filters.
-        flavour: what the images are.
-        alignment: of labels with matched scenes; None: labels are not moved.
+        flavour: kind of the images.
+        alignment: alignment of labels with matched scenes; None: labels are not shifted.
     """
 
     archive: LabelArchive
@@ -48,15 +48,15 @@ class SetBuilder:
     alignment: AlignmentParameters | None = field(default_factory=AlignmentParameters)
 
     def add(self, image: str, tile: xr.Dataset, inputs: str = "") -> SampleRecord:
-        """The patches of a Planet image, published.
+        """Cut and publish the patches of a Planet image.
 
         Args:
-            image: its id.
-            tile: its preprocessed tile, lazy.
-            inputs: what changes when the tile does.
+            image: image id.
+            tile: preprocessed tile of the image, lazy.
+            inputs: data version of the tile.
 
         Raises:
-            TrainingError: if the archive has no footprint of it, or the tile lies elsewhere.
+            TrainingError: if the archive has no footprint of the image, or it does not intersect the tile.
             RasterError: if the tile lacks a band.
         """
         return self._write(image, tile, self.archive.of_image(image), Origin(image, self._region(image), inputs=inputs))
@@ -70,24 +70,24 @@ class SetBuilder:
         inputs: str = "",
         facts: Mapping[str, Any] | None = None,
     ) -> SampleRecord:
-        """The patches of the part of a Sentinel-2 scene that a Planet image shows, published.
+        """Cut and publish the patches of a Sentinel-2 scene within the footprint of a Planet image.
 
         Args:
-            image: the Planet image's id.
-            scene: the scene's id.
-            tile: the scene's preprocessed tile, lazy; only what the footprint spans is read.
-            drawn_on: the band of the Planet image that labels are aligned by (`alignment.band`), in the tile's units
-                or others; None where the image cannot be had: its labels are used as they are, and flagged.
-            inputs: what changes when tile or image do.
-            facts: more columns of the metadata, such as score and days of the match; JSON types.
+            image: id of the Planet image.
+            scene: id of the scene.
+            tile: preprocessed tile of the scene, lazy; only the bounds of the footprint are read.
+            drawn_on: band of the Planet image for the alignment (`alignment.band`), in any unit; None if it is not
+                available: labels are then used unshifted and flagged.
+            inputs: data versions of tile and image.
+            facts: further metadata columns, for example score and days of the match; JSON types.
 
         Raises:
-            TrainingError: if the archive has no footprint of the image, or the tile lies elsewhere.
+            TrainingError: if the archive has no footprint of the image, or it does not intersect the tile.
             RasterError: if the tile lacks a band.
         """
         part = self._under_footprint(image, tile)
-        given = {"alignment": asdict(self.alignment) if self.alignment else None, "image": drawn_on is not None}
-        inputs = json.dumps([inputs, given], sort_keys=True)
+        options = {"alignment": asdict(self.alignment) if self.alignment else None, "image": drawn_on is not None}
+        inputs = json.dumps([inputs, options], sort_keys=True)
         origin = Origin(image, self._region(image), scene, inputs, dict(facts or {}))
 
         def place(labels: gpd.GeoDataFrame) -> tuple[gpd.GeoDataFrame, dict[str, Any]]:
@@ -104,7 +104,7 @@ class SetBuilder:
         if drawn_on is None:
             return unaligned(labels, "no image")
         if self.alignment.band not in part:
-            raise RasterError(f"scene {scene}: its tile has no band {self.alignment.band}, which labels are aligned by")
+            raise RasterError(f"scene {scene}: the tile has no band {self.alignment.band}, which the alignment needs")
         return align_labels(labels, drawn_on, part[self.alignment.band], self.alignment)
 
     def _write(
@@ -122,7 +122,7 @@ class SetBuilder:
         return str(self.regions.get(image, NO_REGION))
 
     def _under_footprint(self, image: str, tile: xr.Dataset) -> xr.Dataset:
-        """The rows and columns of a tile that the bounds of a footprint span."""
+        """The part of a tile within the bounds of the footprint."""
         grid, footprint = geobox_of(tile), self._footprint(image)
         self._check_overlap(image, tile, footprint)
         left, bottom, right, top = footprint.to_crs(str(grid.crs)).total_bounds
@@ -137,12 +137,12 @@ class SetBuilder:
         grid = geobox_of(tile)
         if not footprint.to_crs(str(grid.crs)).intersection(grid.extent.geom).area.sum() > 0:
             raise TrainingError(
-                f"image {image}: its footprint does not meet the tile, which spans {grid.extent.boundingbox}"
+                f"image {image}: the footprint does not intersect the tile, which covers {grid.extent.boundingbox}"
             )
 
 
 def _offsets(labels: gpd.GeoDataFrame) -> dict[str, Any]:
-    """How many outlines there are and were moved, and by what: the median; NaN where none was."""
+    """Number of outlines and of aligned outlines, and their median shift (NaN without any)."""
     moved = labels["aligned"].astype(bool)
     median = labels.loc[moved, ["shift_x", "shift_y"]].median()
     return {

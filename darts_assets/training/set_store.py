@@ -1,12 +1,11 @@
-"""Sets of patches: `data.zarr` (`x`, `y`), `metadata.parquet` and `config.toml`, of all samples or of some.
+"""Datasets of patches: `data.zarr` (`x`, `y`), `metadata.parquet` and `config.toml`, assembled from samples.
 
-    training/<set>/samples/<image>/   a place for each image
-    training/<set>/set/               a place: the assembled set, in the folder that its pointer names
+    training/<dataset>/samples/<image>/   samples, one per image
+    training/<dataset>/set/               assembled dataset
 
-A set is assembled in a version of its own and published in one step, so readers see arrays and tables of one length
-whenever a writer is killed. Chunks are not read for that, but linked (on a disk: no second copy is made) or copied
-within the object store, which one patch per chunk makes possible. To append is to write more samples and assemble
-again.
+A dataset is assembled in a new version and published in one step, so arrays and tables always have the same length.
+Chunks hold one patch each; they are hard-linked on a disk, or copied within the object store, without being read. To
+append patches, write more samples and assemble again.
 """
 
 import hashlib
@@ -28,22 +27,22 @@ from darts_assets.stores.publish import Place
 from darts_assets.training.sample_store import SampleRecord, create_arrays, get_table, put_table, read_record
 
 Progress = Callable[[int, int], None]
-"""Called with samples done and samples in all."""
+"""Called with the number of finished samples and the total."""
 
-_AT_ONCE = 16
+_THREADS = 16
 
 
 @dataclass(frozen=True)
 class SetSummary:
-    """An assembled set.
+    """Summary of an assembled dataset.
 
     Attributes:
-        location: the folder with `data.zarr`, `metadata.parquet`, `labels.parquet` and `config.toml`.
-        patches: how many.
-        positive: how many of them have a slump in them.
-        samples: sample id -> patches; with 0 where all were dropped.
-        dropped: reason -> patches that were dropped.
-        data_hash: SHA-256 of patches and config; the same content has the same.
+        location: folder with `data.zarr`, `metadata.parquet`, `labels.parquet` and `config.toml`.
+        patches: number of patches.
+        positive: number of patches with slump pixels.
+        samples: number of patches by sample id; 0 if all were dropped.
+        dropped: number of dropped patches by reason.
+        data_hash: SHA-256 of patches and config.
     """
 
     location: StoreLocation
@@ -56,34 +55,34 @@ class SetSummary:
 
 @dataclass(frozen=True)
 class TrainingSetStore:
-    """A set in the making, and as it was last assembled.
+    """Samples of a dataset, and the assembled dataset.
 
     Attributes:
-        location: `training/<set>` in a store.
+        location: `training/<dataset>` in a store.
     """
 
     location: StoreLocation
 
     def sample(self, image_id: str) -> Place:
-        """The place of an image's patches."""
+        """Place of the sample of an image."""
         return Place(self.location.child("samples", image_id))
 
     @property
     def place(self) -> Place:
-        """The place of the assembled set."""
+        """Place of the assembled dataset."""
         return Place(self.location.child("set"))
 
     @property
     def current(self) -> StoreLocation:
-        """The folder of the assembled set.
+        """Folder of the assembled dataset.
 
         Raises:
-            NotReadableError: if none has been assembled.
+            NotReadableError: if no dataset has been assembled.
         """
         return self.place.location.child(self.place.require().contents["data.zarr"])
 
     def sample_ids(self) -> list[str]:
-        """The images that have been published, sorted."""
+        """Ids of the published samples, sorted."""
         folders = obstore.list_with_delimiter(self.location.objects(), "samples/")["common_prefixes"]
         names = sorted(folder.rstrip("/").rpartition("/")[2] for folder in folders)
         return [name for name in names if self.sample(name).manifest() is not None]
@@ -94,16 +93,16 @@ class TrainingSetStore:
         tables: Mapping[str, pd.DataFrame] | None = None,
         progress: Progress | None = None,
     ) -> SetSummary:
-        """Make one set of samples and publish it, in the order of their ids.
+        """Assemble samples, sorted by id, and publish the dataset.
 
         Args:
-            sample_ids: which; all that are published by default.
-            tables: kept beside the others as `<name>.parquet`, such as the scores of matches.
-            progress: told after each sample.
+            sample_ids: samples to include; default: all published samples.
+            tables: further tables to write as `<name>.parquet`, for example the scores of matches.
+            progress: called after each sample.
 
         Raises:
-            TrainingError: if a sample is missing, if they were made with different parameters, or have no patches.
-            StoreError: if a later writer has taken over, or a sample was replaced meanwhile.
+            TrainingError: if a sample is missing, if parameters differ, or if there are no patches.
+            StoreError: if another writer replaced the dataset or a sample.
         """
         records = self._records(sorted(set(sample_ids)) if sample_ids is not None else self.sample_ids())
         config, patches = _common_config(records), sum(record.patches for record in records)
@@ -127,14 +126,16 @@ class TrainingSetStore:
         return summary
 
     def _records(self, sample_ids: Sequence[str]) -> list[SampleRecord]:
-        found = {name: read_record(self.sample(name)) for name in sample_ids}
-        if missing := [name for name, record in found.items() if record is None]:
-            raise TrainingError(f"training set {self.location}: no samples of {listed(missing)}; make them first")
-        records = [record for record in found.values() if record is not None]
-        if not any(record.patches for record in records):
-            said = ", ".join(f"{count} {reason}" for reason, count in _dropped(records).items())
+        read = {name: read_record(self.sample(name)) for name in sample_ids}
+        if missing := [name for name, record in read.items() if record is None]:
             raise TrainingError(
-                f"training set {self.location}: {len(records)} samples have no patches ({said or 'there are none'})"
+                f"training set {self.location}: no samples of {listed(missing)}; materialize them first"
+            )
+        records = [record for record in read.values() if record is not None]
+        if not any(record.patches for record in records):
+            reasons = ", ".join(f"{count} {reason}" for reason, count in _dropped(records).items())
+            raise TrainingError(
+                f"training set {self.location}: {len(records)} samples have no patches ({reasons or 'none were cut'})"
             )
         return records
 
@@ -147,29 +148,33 @@ class TrainingSetStore:
                 labels.append(get_table(place, "labels.parquet"))
             except FileNotFoundError as error:
                 raise TrainingError(
-                    f"training set {self.location}: tables of {record.sample_id} are missing; make it again"
+                    f"training set {self.location}: tables of {record.sample_id} are missing; rebuild it"
                 ) from error
         rows = pd.concat([table for table in kept if len(table)], ignore_index=True)
         if len(rows) != sum(record.patches for record in records):
-            raise TrainingError(f"training set {self.location}: a sample has other rows than patches; make it again")
+            raise TrainingError(
+                f"training set {self.location}: rows and patches of a sample differ; materialize it again"
+            )
         return rows, pd.concat([table for table in labels if len(table)] or labels[:1], ignore_index=True)
 
     def _link_chunks(self, records: Sequence[SampleRecord], target: str, progress: Progress | None) -> None:
         store, first = self.location.objects(), 0
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="chunks") as pool:
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="chunks") as pool:
             for done, record in enumerate(records, 1):
                 source = f"samples/{record.sample_id}/{record.version}"
                 keys = (_chunks(number) for number in range(record.patches))
-                aims = (_chunks(number) for number in range(first, first + record.patches))
-                pairs = zip(chain.from_iterable(keys), chain.from_iterable(aims), strict=True)
-                # `copy` of obstore makes a hard link on a disk; objects are never written twice.
-                copies = [pool.submit(obstore.copy, store, f"{source}/{key}", f"{target}/{aim}") for key, aim in pairs]
+                targets = (_chunks(number) for number in range(first, first + record.patches))
+                pairs = zip(chain.from_iterable(keys), chain.from_iterable(targets), strict=True)
+                # On a disk, obstore makes a hard link; published objects never change.
+                copies = [
+                    pool.submit(obstore.copy, store, f"{source}/{key}", f"{target}/{copy}") for key, copy in pairs
+                ]
                 for copy in copies:
                     try:
                         copy.result()
                     except FileNotFoundError as error:
                         raise TrainingError(
-                            f"training set {self.location}: patches of {record.sample_id} are missing; make it again"
+                            f"training set {self.location}: patches of {record.sample_id} are missing; rebuild it"
                         ) from error
                 first += record.patches
                 if progress:
@@ -177,7 +182,7 @@ class TrainingSetStore:
 
 
 def as_toml(config: Mapping[str, Any]) -> str:
-    """Values and one level of tables as TOML; JSON's strings, numbers, booleans and lists are TOML's."""
+    """Serialize values and one level of tables; JSON strings, numbers, booleans and lists are valid TOML."""
     lines = [f"{key} = {_value(value)}" for key, value in config.items() if not isinstance(value, Mapping)]
     for name, table in config.items():
         if isinstance(table, Mapping):
@@ -190,7 +195,7 @@ def _value(value: Any) -> str:
 
 
 def _chunks(number: int) -> tuple[str, str]:
-    """Keys of a patch's chunks of `x` and `y`."""
+    """Keys of the chunks of a patch in `x` and `y`."""
     return f"data.zarr/x/c/{number}/0/0/0", f"data.zarr/y/c/{number}/0/0"
 
 
@@ -199,10 +204,10 @@ def _common_config(records: Sequence[SampleRecord]) -> dict[str, Any]:
     for record in records[1:]:
         keys = sorted({*config, *record.config})
         if differing := [key for key in keys if config.get(key) != record.config.get(key)]:
-            said = "; ".join(f"{key}: {config.get(key)} and {record.config.get(key)}" for key in differing)
+            values = "; ".join(f"{key}: {config.get(key)} and {record.config.get(key)}" for key in differing)
             raise TrainingError(
-                f"samples {records[0].sample_id} and {record.sample_id} were made with different parameters ({said}); "
-                "make one of them again"
+                f"samples {records[0].sample_id} and {record.sample_id} have different parameters ({values}); "
+                "materialize one of them again"
             )
     return config
 

@@ -1,6 +1,6 @@
 """16 processes fill 200 chunks of one cube, four of them are killed and started again: nothing is lost.
 
-`pytest tests/benchmarks/bench_concurrent_fill.py -s`; five to ten minutes on two cores, 5 GB of memory.
+`pytest -n 0 -s tests/benchmarks/bench_concurrent_fill.py`; five to ten minutes on two cores, 5 GB of memory.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """Windows of 10 x 10 km at 2 m from our cube and from one laid out as the peer does.
 
-Run explicitly: `pytest tests/benchmarks/bench_cubes.py -s`. Needs 4 GB of memory and some minutes, most of them for
+Run: `pytest -n 0 -s tests/benchmarks/bench_cubes.py`. Needs 4 GB of memory and some minutes, most of them for
 the peer's compression. Elevations are taken as a processor makes them (float32, noise in every digit: `as computed`)
 and in steps of 1/128 m, which compress better.
 

@@ -1,6 +1,6 @@
 """The first fill of 10 x 10 km at 2 m from two overlapping mosaic tiles behind HTTP: time and memory.
 
-Run explicitly: `pytest tests/benchmarks/bench_first_fill.py -s`. Memory is that of a process which does nothing else.
+Run: `pytest -n 0 -s tests/benchmarks/bench_first_fill.py`. Memory is that of a process which does nothing else.
 """
 
 import json

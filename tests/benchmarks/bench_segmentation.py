@@ -1,6 +1,6 @@
 """Segmentation against the plain loop: fp32 (PyTorch's default), patch by patch, the same patches, the same model.
 
-Run explicitly: `pytest tests/benchmarks/bench_segmentation.py -s`. unet++ on a resnet34 with random weights, 13 bands,
+Run: `pytest -n 0 -s tests/benchmarks/bench_segmentation.py`. unet++ on a resnet34 with random weights, 13 bands,
 patches of 1024. Two to four minutes and 4 GB on two cores without a GPU. With a GPU it runs on that, on a larger tile,
 and also tells scenes per hour and how busy the GPU was; bf16 is asked for there, because random weights do not bear it
 and `auto` would choose fp32.
@@ -23,7 +23,7 @@ from odc.geo.geobox import GeoBox
 
 from darts_assets.bands import FEATURES, band
 from darts_assets.model import CheckpointHeader, SegmentParameters
-from darts_assets.model.checkpoint import load_model, save_checkpoint
+from darts_assets.model.networks import load_model, save_checkpoint
 from darts_assets.model.patch_grid import PatchAxis
 from darts_assets.model.segment import segment
 from darts_assets.tiles import WINDOW_ROWS, on_grid

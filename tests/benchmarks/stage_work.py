@@ -25,15 +25,12 @@ from darts_assets.bands import VISIBLE_NIR
 from darts_assets.cubes import ArcticDemTiles, ChunkData, Cube, TcvisRasters, ensure
 from darts_assets.demo import DEMO_CHECKPOINT
 from darts_assets.demo.write_cog import write_cog
-from darts_assets.detection import (
-    DEFAULT_PRODUCTS,
-    PostprocessParameters,
-    export,
-    extent_polygons,
-    postprocess,
-    segments,
-)
-from darts_assets.features import PreprocessParameters, preprocess
+from darts_assets.detection import DEFAULT_PRODUCTS, PostprocessParameters
+from darts_assets.detection.export import export
+from darts_assets.detection.postprocess import postprocess
+from darts_assets.detection.vectorize import extent_polygons, segments
+from darts_assets.features import PreprocessParameters
+from darts_assets.features.preprocess import preprocess
 from darts_assets.model import SegmentParameters
 from darts_assets.orchestration.core.partitions import SENTINEL2
 from darts_assets.orchestration.core.scene_store import quality_bands

@@ -11,9 +11,11 @@ import pytest
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from darts_assets.catalog.catalog_store import Tree
-from darts_assets.catalog.published_products import read_products
-from darts_assets.detection import PostprocessParameters, describe, export, extent_polygons, postprocess, segments
+from darts_assets.catalog.catalog_store import Tree, read_products
+from darts_assets.detection import PostprocessParameters
+from darts_assets.detection.export import describe, export
+from darts_assets.detection.postprocess import postprocess
+from darts_assets.detection.vectorize import extent_polygons, segments
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
 from darts_assets.tiles import on_grid

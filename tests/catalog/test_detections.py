@@ -18,7 +18,7 @@ import pytest
 import shapely
 from pystac.validation import JsonSchemaSTACValidator, set_validator
 
-from darts_assets.catalog import rows
+from darts_assets.catalog import detection_rows as rows
 from darts_assets.catalog.detection_columns import COLUMNS
 from darts_assets.catalog.detections import DetectionsUpdate, update_detections
 from darts_assets.stores.location import StoreLocation

@@ -19,7 +19,7 @@ from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.table import TableExtension
 from pystac.validation import JsonSchemaSTACValidator, set_validator
 
-from darts_assets.catalog.catalog_store import Tree, Turn
+from darts_assets.catalog.catalog_store import SingleWriter, Tree
 from darts_assets.catalog.stac_tree import StacUpdate, update_stac
 from darts_assets.errors import StoreError
 from darts_assets.stores.location import StoreLocation
@@ -303,11 +303,11 @@ def test_products_that_do_not_tell_enough_are_named(
 
 def test_of_two_writers_the_earlier_one_gives_way(root: StoreLocation, put: Callable[..., int]) -> None:
     tree = Tree(root.child("catalog"))
-    with Turn(tree, ".w") as earlier, Turn(tree, ".w") as later:
+    with SingleWriter(tree, ".w") as earlier, SingleWriter(tree, ".w") as later:
         later.check()
-        with pytest.raises(StoreError, match="another run"):
+        with pytest.raises(StoreError, match="another run is writing the catalog"):
             earlier.check()
-    with Turn(tree, ".w") as turn:
+    with SingleWriter(tree, ".w") as turn:
         turn.check()
     assert not tree.exists(".w")
 

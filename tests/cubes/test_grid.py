@@ -226,7 +226,7 @@ def test_the_pole() -> None:
 
 def test_grids_that_are_too_wide_or_cannot_be_projected_are_refused() -> None:
     wide = GeoBox((10, 100), Affine(1, 0, 150, 0, -1, 75), "EPSG:4326")
-    with pytest.raises(CubeError, match=r"reaches to 250\.0 degrees"):
+    with pytest.raises(CubeError, match=r"extends to 250\.0 degrees"):
         TCVIS.window(wide)
     nowhere = GeoBox((10, 10), Affine(1e7, 0, 0, 0, -1e7, 1e9), "EPSG:32633")
     with pytest.raises(CubeError, match="EPSG:32633"):

@@ -178,7 +178,7 @@ def test_creation_that_died_is_finished(location: StoreLocation, read_surface: R
 def test_a_place_of_something_else_is_left_alone(location: StoreLocation, read_surface: Read) -> None:
     obstore.put(location.objects(), "thesis.txt", b"ten years of work")
     cube = Cube(location, arcticdem_spec(10))
-    with pytest.raises(StoreError, match=r"holds thesis\.txt"):
+    with pytest.raises(StoreError, match=r"it contains thesis\.txt"):
         ensure(cube, [cube.spec.grid.key(100, 200)], read_surface, message="run")
     assert keys_below(location) == ["thesis.txt"]
 

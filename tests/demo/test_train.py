@@ -9,7 +9,7 @@ from darts_assets.bands import FEATURES
 from darts_assets.demo import train
 from darts_assets.demo.train import ARCHITECTURE, TERRAIN_CONVENTION, Sample, _crop, fit
 from darts_assets.model import read_header
-from darts_assets.model.checkpoint import save_checkpoint
+from darts_assets.model.networks import save_checkpoint
 
 
 @pytest.fixture

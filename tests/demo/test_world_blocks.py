@@ -45,9 +45,9 @@ def test_each_pixel_of_another_grid_is_made_by_one_block() -> None:
         window = block.window_of(grid)
         assert window is not None
         assert all(side.start % 2 == side.stop % 2 == 0 for side in window)
-        held = block.holds(grid[window])
+        held = block.covers(grid[window])
         times[window] += held
-        assert block.holds(grid).sum() == held.sum()  # nothing that it holds is beyond its window
+        assert block.covers(grid).sum() == held.sum()  # nothing that it holds is beyond its window
     assert (times == 1).all()
 
 

@@ -7,7 +7,9 @@ import zarr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from darts_assets.detection import PostprocessParameters, extent_polygons, postprocess, segments
+from darts_assets.detection import PostprocessParameters
+from darts_assets.detection.postprocess import postprocess
+from darts_assets.detection.vectorize import extent_polygons, segments
 from darts_assets.tiles import on_grid
 
 

@@ -15,20 +15,13 @@ from PIL import Image
 from shapely.geometry import shape
 
 from darts_assets.bands import FEATURES, TCVIS, band
-from darts_assets.detection import (
-    DEFAULT_PRODUCTS,
-    PostprocessParameters,
-    check_products,
-    export,
-    extent_polygons,
-    postprocess,
-    segments,
-    thumbnail,
-)
-from darts_assets.detection.export import describe, footprint
-from darts_assets.detection.quicklook import DETECTION_COLOR, EXTENT_COLOR
+from darts_assets.detection import DEFAULT_PRODUCTS, PostprocessParameters
+from darts_assets.detection.export import check_products, describe, export, footprint
+from darts_assets.detection.postprocess import postprocess
+from darts_assets.detection.vectorize import extent_polygons, segments
 from darts_assets.errors import SettingsError
 from darts_assets.geo.antimeridian import lonlat_area
+from darts_assets.plots import DETECTION_COLOR, EXTENT_COLOR, thumbnail
 from darts_assets.tiles import geobox_of, on_grid
 
 from .conftest import detections_of

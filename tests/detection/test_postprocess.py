@@ -3,7 +3,8 @@ import pytest
 import xarray as xr
 from scipy import ndimage
 
-from darts_assets.detection import PostprocessParameters, postprocess
+from darts_assets.detection import PostprocessParameters
+from darts_assets.detection.postprocess import postprocess
 from darts_assets.errors import SettingsError
 from darts_assets.tiles import on_grid
 
@@ -145,7 +146,7 @@ def test_bands_are_read_in_row_windows_once(monkeypatch):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"quality_level": "best"}, "quality_level is 'best', expected one of none, low, high"),
+        ({"quality_level": "best"}, "quality_level is 'best', expected 'none', 'low' or 'high'"),
         ({"threshold": 50}, "threshold is 50"),
         ({"mask_erosion_size": -1}, "mask_erosion_size is -1"),
         ({"edge_erosion_size": -1}, "edge_erosion_size is -1"),

@@ -8,9 +8,9 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from scipy import ndimage
 
-from darts_assets.detection import extent_polygons, mask_from, segments
 from darts_assets.detection.outlines import outlines
 from darts_assets.detection.postprocess import find_objects
+from darts_assets.detection.vectorize import extent_polygons, mask_from, segments
 from darts_assets.tiles import geobox_of, on_grid
 
 from .conftest import detections_of, grid

@@ -381,7 +381,7 @@ def test_earth_engine(
 def test_a_gpu_that_is_not_there(doctor: Doctor) -> None:
     findings = doctor("--device", "cuda")
     assert not findings["ok"]
-    assert findings["device"].startswith("fail: device 'cuda' was asked for, but this machine has 0 GPU(s)")
+    assert findings["device"].startswith("fail: device 'cuda' does not exist: PyTorch can use 0 GPU(s)")
     assert "use --device cpu" in findings["device"]
     assert "device must be cpu, cuda, cuda:N, N or auto, not 'gpu'" in doctor("--device", "gpu")["device"]
     assert doctor("--device", "cpu")["device"] == "ok: no GPU: models run on the CPU"
@@ -398,7 +398,7 @@ def test_places_that_settings_name(doctor: Doctor, home: Path) -> None:
     assert not findings["ok"]
     here, nowhere = findings["Planet"].split(" | ")
     assert here == f"ok: {home / 'inbox'}: 1 files"
-    assert nowhere.startswith(f"fail: {home / 'nowhere'}: there is no such folder")
+    assert nowhere.startswith(f"fail: {home / 'nowhere'}: the folder does not exist")
     assert "areas.toml, bad: " in findings["watched areas"]
     assert "absent.gpkg" in findings["watched areas"]
     assert "areas.toml, odd: " in findings["watched areas"]

@@ -1,4 +1,4 @@
-"""The chain as its users run it: a Dagster instance on disk, a store on disk, the demo world's files."""
+"""Sites with a Dagster instance and a store on disk, over the files of a small demo world."""
 
 import json
 import shutil
@@ -20,16 +20,25 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return build_world(tmp_path_factory.mktemp("world") / "world", seed=7, scenes=2, size=300)
 
 
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `DAGSTER_HOME` whose databases have their tables: a copy opens four times as fast as a new one."""
+    home = tmp_path_factory.mktemp("empty") / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    dg.DagsterInstance.from_config(str(home)).dispose()
+    return home
+
+
 @pytest.fixture
-def new_site(tmp_path: Path, world: World) -> Iterator[Callable[..., Site]]:
-    """Makes sites; each has an instance and a store of its own."""
+def new_site(tmp_path: Path, world: World, empty_home: Path) -> Iterator[Callable[..., Site]]:
+    """Creates sites, each with its own instance and store."""
     instances = []
 
     def make(name: str = "site", **settings: Any) -> Site:
         folder = tmp_path / name
         home = folder / "dagster"
-        home.mkdir(parents=True)
-        (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+        shutil.copytree(empty_home, home)
         instances.append(instance := dg.DagsterInstance.from_config(str(home)))
         sources = {"arcticdem": str(world.arcticdem), "tcvis": world.tcvis}
         return Site(folder, Settings(**{"store": str(folder / "store"), **sources, **settings}), instance)
@@ -46,7 +55,7 @@ def site(new_site: Callable[..., Site]) -> Site:
 
 @pytest.fixture
 def copied_item(world: World, tmp_path: Path) -> Callable[..., Path]:
-    """Copies the clear scene's item and files, so that a test may damage them."""
+    """Copies the item and files of the clear scene, so that a test can damage them."""
 
     def copy(scene_id: str | None = None, index: int = 0) -> Path:
         source = world.items[index]

@@ -139,7 +139,7 @@ def test_an_item_without_a_band_or_of_several_crss_is_refused(site: Site, world:
 # --- scene fully clouded or all no-data -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("scl", "words"), [(9, "clouds"), (0, "no pixel of the scene holds data")])
+@pytest.mark.parametrize(("scl", "words"), [(9, "clouds"), (0, "no pixel of the scene has data")])
 def test_nothing_to_see_succeeds_with_empty_polygons_and_says_why(
     site: Site, copied_item: Callable[..., Path], scl: int, words: str
 ) -> None:

@@ -206,9 +206,9 @@ def flat(tile: xr.Dataset) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (steep, "slope runs from"),
-        (dark, "half of blue is below"),
-        (holed, "ndvi is missing in 10.0 % of the pixels that have red"),
+        (steep, "slope ranges from"),
+        (dark, "the median of blue is -0."),
+        (holed, "ndvi has no value in 10.0 % of the pixels with red"),
         (flat, "curvature is 0 everywhere"),
     ],
 )
@@ -249,7 +249,7 @@ def blind(tile: xr.Dataset) -> None:
 @pytest.mark.parametrize(
     ("change", "name", "words"),
     [
-        (impossible, "probabilities_valid", "probabilities runs from 0.5"),
+        (impossible, "probabilities_valid", "band probabilities ranges from 0.5"),
         (nothing, "probabilities_valid", "no value at all, though 90000 pixels hold data"),
         (saturated, "probabilities_plausible", "99 % or more in"),
         (blind, "probabilities_plausible", "probabilities is 0.25 everywhere"),
@@ -291,7 +291,7 @@ def test_polygons_that_are_not_sound(finished: Finished, damaged: Site, change: 
 def test_a_scene_that_was_hardly_seen(finished: Finished, damaged: Site) -> None:
     assert check(damaged, "polygons", finished.clear).success
     result = check(damaged, "polygons", finished.clear, least_extent=0.95)
-    fails(result, "scene_was_seen", "% of the scene could be looked at")
+    fails(result, "scene_was_seen", "% of the scene is valid")
 
 
 # --- what a check that fails holds back -------------------------------------------------------------------------------

@@ -110,8 +110,8 @@ def test_wrong_ids_and_senseless_choices_are_named_and_others_go_on(planet: Call
         ),
         ({"folders": folders, "scene_ids": [SCENE], "ids_file": "x.json"}, "scene_ids and ids_file both select images"),
         ({"folders": folders, "start": "July"}, "expected a day such as 2023-07-01"),
-        ({"folders": [str(inbox / "nowhere")]}, "there is no such folder"),
-        ({"folders": ["https://planet.com/"]}, "are found in folders and below s3://"),
+        ({"folders": [str(inbox / "nowhere")]}, "the folder does not exist"),
+        ({"folders": ["https://planet.com/"]}, "can be read from folders and from s3://"),
     ):
         assert message in reason(discover(site, **config)), config
 
@@ -125,7 +125,7 @@ def test_every_wrong_folder_is_named_at_the_end_and_the_rest_is_registered(
         "20230101_000003_0003": "has 5 band(s); 4 were expected",
         "20230101_000004_0004": "has no CRS; a UTM zone was expected",
         "20230101_000005_0005": "is truncated",
-        "20230101_000006_0006": "is not complete, by its manifest.json",
+        "20230101_000006_0006": "is not complete according to its manifest.json",
         "august": "neither its name nor those of its files",
     }
     ids = list(damaged)
@@ -231,4 +231,4 @@ def test_a_bucket_is_searched_and_its_images_run(
     assert "s3://nobucket/orders: it cannot be listed (NoSuchBucket)" in reason(
         discover(site, folders=["s3://nobucket/orders"])
     )
-    assert "s3://planet/order: there is nothing below it" in reason(discover(site, folders=["s3://planet/order"]))
+    assert "s3://planet/order: there are no objects below it" in reason(discover(site, folders=["s3://planet/order"]))

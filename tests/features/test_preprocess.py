@@ -12,7 +12,8 @@ from pyproj import Transformer
 
 from darts_assets.bands import FEATURES, TCVIS, TERRAIN
 from darts_assets.errors import RasterError, SettingsError
-from darts_assets.features import PreprocessParameters, preprocess
+from darts_assets.features import PreprocessParameters
+from darts_assets.features.preprocess import ndvi, preprocess
 
 PARAMETERS = PreprocessParameters()
 NO_RIM = np.s_[12:-12, 12:-12]
@@ -151,7 +152,7 @@ def test_a_ring_leaves_out_what_is_near(world):
     # The mean squared distance is 100^2 / 2 in the disk, (80^2 + 100^2) / 2 in the ring, but for whole cells.
     assert disk["relative_elevation"].values[40, 40] == pytest.approx(5.0, rel=0.03)
     assert ring["relative_elevation"].values[40, 40] == pytest.approx(8.2, rel=0.03)
-    with pytest.raises(SettingsError, match="no ring"):
+    with pytest.raises(SettingsError, match="must be smaller than tpi_outer_radius"):
         preprocess(world.scene(grid), source, None, PreprocessParameters(tpi_inner_radius=95.0))
 
 
@@ -180,21 +181,21 @@ def test_true_north_far_from_the_central_meridian(world):
     assert np.median(peers["aspect"].values[NO_RIM]) == pytest.approx(85 + 4, abs=3)
 
 
-def test_absent_sun_is_told_and_replaced(world, caplog):
+def test_defaults_replace_an_absent_sun_with_a_warning(world, caplog):
     grid = world.tile(20, 20)
     stream = preprocess(world.scene(grid, sun_azimuth=None), world.elevations(grid), None, PARAMETERS)
     assert (stream.attrs["hillshade_azimuth"], stream.attrs["hillshade_elevation"]) == (225, 25)
-    assert caplog.text.count("used for its hillshade") == 2
+    assert caplog.text.count("hillshade uses the default of") == 2
 
 
 def test_a_missing_band_is_named(world):
     grid = world.tile(20, 20)
     scene, elevations, trends = world.scene(grid), world.elevations(grid), world.trends(grid)
-    with pytest.raises(RasterError, match=r"scene has no band nir; it has blue"):
+    with pytest.raises(RasterError, match=r"scene lacks the band\(s\) nir; it has blue"):
         preprocess(scene.drop_vars("nir"), elevations, trends, PARAMETERS)
-    with pytest.raises(RasterError, match=r"ArcticDEM window has no band arcticdem_data_mask"):
+    with pytest.raises(RasterError, match=r"ArcticDEM window lacks the band\(s\) arcticdem_data_mask"):
         preprocess(scene, elevations.drop_vars("arcticdem_data_mask"), trends, PARAMETERS)
-    with pytest.raises(RasterError, match=r"TCVIS window has no band tc_wetness"):
+    with pytest.raises(RasterError, match=r"TCVIS window lacks the band\(s\) tc_wetness"):
         preprocess(scene, elevations, trends.drop_vars("tc_wetness"), PARAMETERS)
 
 
@@ -209,7 +210,7 @@ def test_a_missing_band_is_named(world):
 )
 def test_terrain_needs_square_metres(world, grid):
     scene = world.scene(grid)
-    with pytest.raises(RasterError, match="expected a north-up grid of square cells in metres"):
+    with pytest.raises(RasterError, match="expected a north-up grid with square cells in metres"):
         preprocess(scene, world.elevations(world.tile(20, 20)), None, PARAMETERS)
 
 
@@ -263,3 +264,11 @@ def test_several_scenes_at_once(world):
         together = list(pool.map(lambda inputs: preprocess(*inputs, PARAMETERS, window_rows=40).collect(), worlds))
     for one, other in zip(alone, together, strict=True):
         xr.testing.assert_identical(one, other)
+
+
+def test_ndvi_of_clipped_reflectances():
+    red = np.array([0.1, 0.2, -0.02, 0.3, np.nan, -0.1], dtype=np.float32)
+    nir = np.array([0.3, 0.2, 0.1, 1.5, 0.2, -0.1], dtype=np.float32)
+    values = ndvi(red, nir)
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values, [0.5, 0, 1, 0.7 / 1.3, np.nan, np.nan], rtol=1e-6)

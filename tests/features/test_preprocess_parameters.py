@@ -9,7 +9,7 @@ from darts_assets.features import PreprocessParameters, dem_buffer
 @pytest.mark.parametrize(
     ("choices", "named"),
     [
-        ({"terrain": "darts-2024"}, "terrain is 'darts-2024', expected one of darts-2025, darts-2026, physical"),
+        ({"terrain": "darts-2024"}, "terrain is 'darts-2024', expected 'darts-2025', 'darts-2026' or 'physical'"),
         ({"tpi_outer_radius": 0.0}, "tpi_outer_radius is 0.0"),
         ({"tpi_outer_radius": math.nan}, "tpi_outer_radius is nan"),
         ({"tpi_inner_radius": -1.0}, "tpi_inner_radius is -1.0"),

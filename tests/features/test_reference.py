@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from darts_assets.features import PreprocessParameters, preprocess
+from darts_assets.features import PreprocessParameters
+from darts_assets.features.preprocess import preprocess
 
 TOLERANCE = {
     "ndvi": 1e-6,

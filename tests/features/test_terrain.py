@@ -32,11 +32,11 @@ def test_turning_is_addition_modulo_360():
     angle = np.linspace(-1, 360, 20_000, dtype=np.float32)
     for turn in (0.0, 94.3, -90.0, 270.0, np.linspace(-90, 270, 20_000, dtype=np.float32)):
         expected = np.mod(angle + np.float32(1) * turn, np.float32(360)).astype(np.float32)
-        found = terrain.turned(angle.copy(), turn)
+        found = terrain.rotate(angle.copy(), turn)
         assert found.dtype == np.float32
         assert 0 <= found.min() <= found.max() <= 360
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
-    assert np.isnan(terrain.turned(np.full(3, np.nan, dtype=np.float32), 94.3)).all()
+    assert np.isnan(terrain.rotate(np.full(3, np.nan, dtype=np.float32), 94.3)).all()
 
 
 def test_illumination_is_one_where_the_sun_stands_on_the_normal():
@@ -72,7 +72,7 @@ def test_kernel_is_a_disk_or_a_ring_in_cells_rounded_up():
     assert not ring[3, 3]
     # 100 / (10 - 1e-12) is a hair above 10.
     assert terrain.tpi_kernel(100, 0, 10 - 1e-12).shape == (21, 21)
-    with pytest.raises(SettingsError, match=r"tpi_inner_radius \(95 m\).*no ring"):
+    with pytest.raises(SettingsError, match=r"tpi_inner_radius \(95 m\) must be smaller"):
         terrain.tpi_kernel(100, 95, 10)
 
 

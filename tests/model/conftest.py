@@ -12,7 +12,7 @@ from odc.geo.geobox import GeoBox
 
 from darts_assets.bands import FEATURES, VISIBLE_NIR
 from darts_assets.model import CheckpointHeader, read_header
-from darts_assets.model.checkpoint import save_checkpoint
+from darts_assets.model.networks import save_checkpoint
 from darts_assets.tiles import on_grid
 
 SMALL = {

@@ -18,7 +18,7 @@ from darts_assets.bands import FEATURES
 from darts_assets.demo import DEMO_CHECKPOINT
 from darts_assets.errors import CheckpointError, SourceUnavailableError
 from darts_assets.model import local_checkpoint, open_checkpoint, read_description, read_header
-from darts_assets.model.checkpoint import load_model
+from darts_assets.model.networks import load_model
 from darts_assets.orchestration.core.resources import Models, Store
 from darts_assets.stores.location import StoreLocation
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server

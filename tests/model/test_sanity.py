@@ -1,10 +1,8 @@
-"""Whether probabilities can be true, and their histogram."""
+"""Plausibility of probabilities."""
 
-import numpy as np
 import pytest
 
-from darts_assets.model.histogram import histogram
-from darts_assets.model.sanity import percent_counts, probability_errors, probability_warnings
+from darts_assets.model.sanity import probability_errors, probability_warnings
 from darts_assets.stores.statistics import BandStatistics
 
 SOUND = BandStatistics(1000, 0.0, 0.98, counts={0: 900, 40: 60, 98: 40, 255: 24})
@@ -40,21 +38,3 @@ def test_what_is_no_probability_is_an_error(low: float, high: float) -> None:
 def test_what_is_suspicious(found: BandStatistics, words: str) -> None:
     (said,) = warnings(found)
     assert words in said
-
-
-def test_the_histogram_is_logarithmic_and_red_over_the_threshold() -> None:
-    counts = percent_counts(BandStatistics(1111, 0, 1, counts={0: 1000, 50: 100, 51: 10, 100: 1, 255: 5}))
-    assert counts.sum() == 1111
-    picture = np.asarray(histogram(counts)).astype(int)
-
-    def bar(percent: int) -> np.ndarray:
-        column = picture[24:174, 44 + 3 * percent]
-        return column[(column[:, 0] < 200) | (column[:, 1] < 60)]
-
-    heights = [len(bar(percent)) for percent in (51, 50, 0)]
-    assert heights[0] < heights[1] < heights[2]
-    assert heights[2] - heights[1] == pytest.approx(heights[1] - heights[0], abs=3)
-    assert len(bar(100)) >= 2, "one pixel is seen"
-    assert (bar(51)[2] == (226, 40, 130)).all()
-    assert (bar(50)[2] == (120, 134, 150)).all()
-    assert len(bar(30)) <= 1, "nothing but the axis"

@@ -1,7 +1,6 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ import xarray as xr
 from darts_assets.bands import FEATURES, band
 from darts_assets.errors import CheckpointError, SettingsError
 from darts_assets.model import CheckpointHeader, SegmentParameters
-from darts_assets.model.checkpoint import load_model, save_checkpoint
-from darts_assets.model.networks import load_networks
+from darts_assets.model.networks import load_model, load_networks, save_checkpoint
 from darts_assets.model.segment import precision_of, segment
 from darts_assets.tiles import geobox_of
 
@@ -22,7 +20,7 @@ Noise = Callable[..., xr.Dataset]
 
 
 def parameters(**changes: object) -> SegmentParameters:
-    return replace(SegmentParameters(128, 32, 4, device="cpu"), **changes)
+    return SegmentParameters(**{"patch_size": 128, "overlap": 32, "batch_size": 4, "device": "cpu", **changes})
 
 
 @contextmanager
@@ -64,7 +62,9 @@ def test_equals_the_peer(
     reference: Callable[[str], xr.Dataset],
     reflection: int,
 ) -> None:
-    chosen = SegmentParameters(256, 64, 4, reflection, device="cpu", keep_models=True)
+    chosen = SegmentParameters(
+        patch_size=256, overlap=64, batch_size=4, reflection=reflection, device="cpu", keep_models=True
+    )
     ours, theirs = segment(reference_tile, reference_headers, chosen).collect(), reference("segmentation")
     assert geobox_of(ours) == geobox_of(reference_tile)
     pairs = {name: name for name in ("probabilities", "probabilities-tcvis", "probabilities-notcvis")}
@@ -207,7 +207,9 @@ def test_a_gpu_gives_the_same(
     on_cpu, on_gpu = (
         segment(
             reference_tile, reference_headers,
-            SegmentParameters(256, 64, batch_size, device=device, precision=chosen, keep_models=True),
+            parameters(
+                patch_size=256, overlap=64, batch_size=batch_size, device=device, precision=chosen, keep_models=True
+            ),
         ).collect()
         for device, chosen in (("cpu", "fp32"), ("cuda", precision))
     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import dask.array as da
 import numpy as np
@@ -22,7 +21,7 @@ Noise = Callable[..., xr.Dataset]
 
 
 def parameters(**changes: object) -> SegmentParameters:
-    return replace(SegmentParameters(128, 32, 4, device="cpu"), **changes)
+    return SegmentParameters(**{"patch_size": 128, "overlap": 32, "batch_size": 4, "device": "cpu", **changes})
 
 
 def working() -> list[str]:

@@ -224,7 +224,7 @@ def test_a_store_that_ignores_conditional_writes_is_refused_until_it_is_repaired
 
 def test_a_store_that_does_not_let_us_write_is_a_clear_error(server: S3Server) -> None:
     absent = StoreLocation("s3://no-such-bucket/root", endpoint=server.endpoint, region="us-east-1")
-    with pytest.raises(StoreError, match=r"s3://no-such-bucket/root: it cannot be tested whether commits are safe"):
+    with pytest.raises(StoreError, match=r"s3://no-such-bucket/root: the test for safe concurrent commits failed"):
         ensure_safe(absent)
 
 

@@ -5,7 +5,7 @@ import sys
 from conftest import make_tile, outlines, pixels
 
 from darts_assets.stores.location import StoreLocation
-from darts_assets.training.patches import PatchParameters
+from darts_assets.training.sample_parameters import PatchParameters
 from darts_assets.training.sample_store import Origin, write_sample
 from darts_assets.training.set_store import TrainingSetStore
 

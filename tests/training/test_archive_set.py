@@ -13,11 +13,11 @@ from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
 
 from darts_assets.errors import TrainingError
-from darts_assets.features.indices import ndvi
+from darts_assets.features.preprocess import ndvi
 from darts_assets.tiles import on_grid
 from darts_assets.training.labels import LabelArchive, read_archive
-from darts_assets.training.patches import PatchParameters
 from darts_assets.training.regions import NO_REGION, read_regions, regions_of
+from darts_assets.training.sample_parameters import PatchParameters
 from darts_assets.training.sample_store import Origin, write_sample
 from darts_assets.training.set_builder import SetBuilder
 
@@ -46,7 +46,7 @@ def countries(shared, archive) -> gpd.GeoDataFrame:
 
 def test_a_set_of_the_real_labels_has_what_geopandas_counts(shared, archive, countries, store) -> None:
     regions = regions_of(archive.footprints.set_index("image_id"), countries)
-    parameters = PatchParameters(BANDS, patch_size=960, overlap=0, min_visible=0)  # every image is one patch
+    parameters = PatchParameters(bands=BANDS, patch_size=960, overlap=0, min_visible=0)  # every image is one patch
     builder = SetBuilder(archive, regions, store, parameters, "planet-archive")
     for image in archive.footprints["image_id"]:
         assert builder.add(image, imagery(archive.footprint(image))).patches == 1
@@ -110,7 +110,7 @@ def test_regions_of_another_crs_are_the_same(shared, archive, countries, tmp_pat
     assert regions_of(footprints, read_regions(tmp_path / "polar.gpkg", archive.footprints, "NAME")).equals(
         regions_of(footprints, countries)
     )
-    with pytest.raises(TrainingError, match="no column 'shapeName'; it has NAME"):
+    with pytest.raises(TrainingError, match="no column 'shapeName'; columns are NAME"):
         read_regions(tmp_path / "polar.gpkg", archive.footprints)
     with pytest.raises(TrainingError, match="regions cannot be read"):
         read_regions(tmp_path / "nothing.gpkg", archive.footprints)
@@ -118,7 +118,7 @@ def test_regions_of_another_crs_are_the_same(shared, archive, countries, tmp_pat
 
 def test_a_tile_that_lies_elsewhere_is_refused(archive, store) -> None:
     first, *_, last = archive.footprints["image_id"]
-    builder = SetBuilder(archive, pd.Series(dtype=str), store, PatchParameters(BANDS), "planet-pingo")
+    builder = SetBuilder(archive, pd.Series(dtype=str), store, PatchParameters(bands=BANDS), "planet-pingo")
     with pytest.raises(TrainingError, match=f"image {first}: its footprint does not meet the tile"):
         builder.add(first, imagery(archive.footprint(last)))
     with pytest.raises(TrainingError, match="no footprint of image 'other'"):
@@ -145,7 +145,7 @@ def test_a_set_of_the_peel_clip_and_its_experts(shared, store) -> None:
         if value
     ]
     labels = gpd.GeoDataFrame({"label": 1}, index=range(len(outlines)), geometry=outlines, crs=str(grid.crs))
-    parameters = PatchParameters(("blue", "green", "red", "nir", "ndvi"), patch_size=64, overlap=0)
+    parameters = PatchParameters(bands=("blue", "green", "red", "nir", "ndvi"), patch_size=64, overlap=0)
     origin = Origin("S2_20210821T210019_20210821T210020_T08WMA", "Peel Plateau")
     write_sample(store.sample(origin.image_id), on_grid(bands, grid), labels, None, origin, parameters, "sentinel2")
     summary = store.assemble()

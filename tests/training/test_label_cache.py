@@ -62,7 +62,7 @@ def test_it_is_parsed_once_and_again_when_a_file_changes(tmp_path: Path, kept: S
     folder = write_archive(tmp_path / "labels")
     first = archive_of(["image-0"], folder, kept)
     assert first.problems == [
-        "iteration002: 7 outlines, 3 footprints; 1 outlines of 1 images join no footprint and are left out: 'image-x'"
+        "iteration002: 7 outlines, 3 footprints; 1 outlines of 1 images have no footprint and are left out: 'image-x'"
     ]
     versions = set(kept.keys())
     (labels,) = folder.rglob("TrainingLabel*.gpkg")

@@ -52,7 +52,7 @@ def test_outlines_of_the_broken_iteration_are_reported_and_left_out_with_their_i
     assert set(broken.doubtful) == set(tables["footprints"]["image_id"]), "their slumps would be background"
     assert "iteration005" not in set(archive.footprints["iteration"])
     (said,) = (problem for problem in archive.problems if problem.startswith("iteration005"))
-    assert "141 outlines of 5 images join no footprint" in said
+    assert "141 outlines of 5 images have no footprint" in said
     assert "4688749_0470419_2021-07-12_105" in said
     assert broken.repaired == 2
     first = next(iteration for iteration in archive.iterations if iteration.name == "iteration001")
@@ -104,13 +104,13 @@ def test_an_image_of_two_iterations_is_one_image(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("rows", "crs", "message"),
     [
-        ([{"image_id": "a"}], "EPSG:4326", "no column label"),
-        ([{"label": 1}], "EPSG:4326", "no column image_id"),
-        ([{"image_id": "a", "label": 7}], "EPSG:4326", "label has the values '7'"),
-        ([{"image_id": "a", "label": 1}], None, "has no CRS"),
+        ([{"image_id": "a"}], "EPSG:4326", "missing column label"),
+        ([{"label": 1}], "EPSG:4326", "missing column image_id"),
+        ([{"image_id": "a", "label": 7}], "EPSG:4326", "unknown values of label: '7'"),
+        ([{"image_id": "a", "label": 1}], None, "no CRS"),
     ],
 )
-def test_a_table_that_is_not_as_expected_is_named(tmp_path, rows, crs, message) -> None:
+def test_invalid_tables(tmp_path, rows, crs, message) -> None:
     write(tmp_path / "iteration009", "TrainingLabel_x.gpkg", rows, crs)
     with pytest.raises(TrainingError, match=message) as raised:
         read_archive(tmp_path)
@@ -118,7 +118,7 @@ def test_a_table_that_is_not_as_expected_is_named(tmp_path, rows, crs, message) 
 
 
 def test_no_archive_and_no_table(tmp_path) -> None:
-    with pytest.raises(TrainingError, match=r"no TrainingLabel\*.gpkg"):
+    with pytest.raises(TrainingError, match=r"contain TrainingLabel\*.gpkg"):
         read_archive(tmp_path)
     (tmp_path / "TrainingLabel_x.gpkg").write_bytes(b"nothing")
     with pytest.raises(TrainingError, match=r"TrainingLabel_x\.gpkg: cannot be read"):

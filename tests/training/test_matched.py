@@ -18,7 +18,7 @@ from darts_assets.errors import RasterError, TrainingError
 from darts_assets.tiles import geobox_of, on_grid
 from darts_assets.training.alignment import AlignmentParameters
 from darts_assets.training.labels import LabelArchive
-from darts_assets.training.patches import PatchParameters
+from darts_assets.training.sample_parameters import PatchParameters
 from darts_assets.training.set_builder import SetBuilder
 
 IMAGE, SCENE = "20200814_044132_1026", "S2A_MSIL2A_20200814T204021_N0500_R014_T08WMB_20230101T000000"
@@ -129,7 +129,7 @@ def test_alignment_can_be_switched_off(tile, image, archive, store) -> None:
 
 def test_what_is_missing_is_named(tile, image, archive, store) -> None:
     builder = builder_of(archive, store, alignment=AlignmentParameters(band="swir16"))
-    with pytest.raises(RasterError, match="no band swir16, which labels are aligned by"):
+    with pytest.raises(RasterError, match="no band swir16, which the alignment needs"):
         builder.add_matched(IMAGE, SCENE, tile, image)
     with pytest.raises(TrainingError, match="no footprint of image 'other'"):
         builder_of(archive, store).add_matched("other", SCENE, tile, image)

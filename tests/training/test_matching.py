@@ -166,5 +166,5 @@ def test_a_footprint_across_the_antimeridian(tmp_path) -> None:
 
 def test_the_time_of_an_image_is_that_of_its_id() -> None:
     assert {image: image_time(image) for image in TIMES} == TIMES
-    with pytest.raises(TrainingError, match="has no id of Planet's"):
+    with pytest.raises(TrainingError, match="not a Planet image id"):
         image_time("4694518_0870514_2021-07-15_106")

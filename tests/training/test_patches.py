@@ -7,7 +7,8 @@ import pytest
 
 from darts_assets.bands import band
 from darts_assets.errors import RasterError, SettingsError
-from darts_assets.training.patches import PatchCounts, PatchParameters, cut
+from darts_assets.training.patches import PatchCounts, cut
+from darts_assets.training.sample_parameters import PatchParameters
 
 from .conftest import GRID, outlines, pixels
 

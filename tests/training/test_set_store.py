@@ -19,7 +19,8 @@ import zarr
 from darts_assets.bands import FEATURES
 from darts_assets.errors import NotReadableError, TrainingError
 from darts_assets.stores.location import StoreLocation
-from darts_assets.training.patches import PatchParameters, cut
+from darts_assets.training.patches import cut
+from darts_assets.training.sample_parameters import PatchParameters
 from darts_assets.training.sample_store import Origin, get_table, write_sample
 from darts_assets.training.set_store import TrainingSetStore
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server

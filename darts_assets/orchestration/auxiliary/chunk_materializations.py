@@ -9,7 +9,7 @@ from darts_assets.bands import AuxiliaryLayer
 from darts_assets.errors import ChunksFailedError, CubeError, MissingChunksError
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
 from darts_assets.orchestration.core.dynamic_partitions import materialized, register, registered_containing
-from darts_assets.orchestration.core.metadata import as_metadata, image_link, provenance
+from darts_assets.orchestration.core.metadata import as_metadata, image_link, picture, provenance
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, CHUNK_PARTITIONS
 from darts_assets.orchestration.core.step_metrics import Meter, versions
 
@@ -75,20 +75,14 @@ def register_chunks(instance: dg.DagsterInstance, layer: AuxiliaryLayer, keys: S
 def coverage_map(instance: dg.DagsterInstance, layer: AuxiliaryLayer, cube: "Cube") -> dg.MetadataValue[Any]:
     """A map of the filled, empty and missing (registered but not filled) chunks of a cube, with a legend."""
     import numpy as np
-    from PIL import Image
 
-    from darts_assets.cubes.picture import coverage_picture
+    from darts_assets import plots
 
     coverage = cube.coverage()
     known = {(int(row), int(col)) for row, col in np.concatenate([coverage.data, coverage.empty])}
     missing = np.array(sorted(_registered(instance, layer, cube) - known), dtype=np.int64).reshape(-1, 2)
-    picture = coverage_picture(cube.spec.grid, coverage.data, coverage.empty, missing)
-    legend = (
-        f"green: {len(coverage.data)} filled, blue: {len(coverage.empty)} empty, red: {len(missing)} missing, "
-        "light: not registered"
-    )
-    image = image_link(Image.fromarray(picture), "webp", lossless=True, quality=100)
-    return dg.MetadataValue.md(f"{image}\n\n{legend}")
+    states = {"filled": coverage.data, "empty": coverage.empty, "missing": missing}
+    return picture(plots.coverage_map(cube.spec.grid.shape, states))
 
 
 def _registered(instance: dg.DagsterInstance, layer: AuxiliaryLayer, cube: "Cube") -> set[tuple[int, int]]:

@@ -151,7 +151,7 @@ def _map(boxes: list[list[float]]) -> dg.MetadataValue[Any]:
     """Map of the scenes; darker where there are more."""
     import shapely
 
-    from darts_assets.maps.footprint_map import footprint_map
+    from darts_assets.maps import footprint_map
 
     counts = Counter(tuple(round(side / _CELL) for side in box) for box in boxes)
     examples = {tuple(round(side / _CELL) for side in box): box for box in boxes}

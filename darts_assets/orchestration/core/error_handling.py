@@ -50,7 +50,7 @@ def domain_call(log: logging.Logger) -> Iterator[None]:
     try:
         yield
     except DartsError as error:
-        if isinstance(error, SourceUnavailableError) or (isinstance(error, ChunksFailedError) and error.may_pass):
+        if isinstance(error, SourceUnavailableError) or (isinstance(error, ChunksFailedError) and error.retryable):
             raise dg.RetryRequested(MAX_SOURCE_RETRIES, SOURCE_RETRY_SECONDS) from error
         raise _failure(error) from error
     finally:

@@ -63,7 +63,7 @@ class TilesOfRun(Mapping[str, Any]):
         return len(self._partitions)
 
 
-def keep_tile(
+def publish_tile(
     store: Store, asset: dg.AssetKey, partition: str, stream: TileStream, facts: Mapping[str, Any], log: logging.Logger
 ) -> dict[str, dg.MetadataValue[Any]]:
     """Stream a tile into a new version and publish it.
@@ -104,7 +104,7 @@ class TileIOManager(_PlaceIOManager):
     def handle_output(self, context: dg.OutputContext, obj: TileStream) -> None:
         """Stream the tile into a new version and publish it; adds size, coverage and costs to the metadata."""
         with domain_call(context.log):
-            said = keep_tile(
+            said = publish_tile(
                 self.store, context.asset_key, context.asset_partition_key, obj, _manifest_facts(context), context.log
             )
         context.add_output_metadata({**said, **costs_of(context)})

@@ -80,12 +80,12 @@ def tile_previews(written: "WrittenTile") -> Pictures:
     """A sheet of the features, or a histogram of the probabilities: what the tile holds of them."""
     pictures: Pictures = {}
     if set(FEATURES) <= written.preview.keys():
-        from darts_assets.features.contact_sheet import contact_sheet
+        from darts_assets.plots import contact_sheet
 
         pictures["features"] = _photo(contact_sheet(written.preview))
     if "probabilities" in written.statistics:
-        from darts_assets.model.histogram import histogram
         from darts_assets.model.sanity import percent_counts
+        from darts_assets.plots import histogram
 
         pictures["histogram"] = _drawing(histogram(percent_counts(written.statistics["probabilities"])))
     return pictures
@@ -96,7 +96,7 @@ def location_preview(scene: "Scene", geobox: "GeoBox") -> Pictures:
     from pyproj import CRS
 
     from darts_assets.geo.antimeridian import footprint, lonlat_area
-    from darts_assets.maps.locator_map import location_map
+    from darts_assets.maps import location_map
 
     area = footprint(scene.geometry) or lonlat_area(geobox.extent.geom, CRS(str(geobox.crs)))
     return {"location": _drawing(location_map(area))}
@@ -104,7 +104,7 @@ def location_preview(scene: "Scene", geobox: "GeoBox") -> Pictures:
 
 def detection_preview(thumbnail: "Image", geobox: "GeoBox", objects: int) -> Pictures:
     """The scene in its colours with the outlines of detections, a legend and a scale."""
-    from darts_assets.detection.quicklook import captioned
+    from darts_assets.plots import captioned
 
     metres = max(geobox.shape) * abs(geobox.resolution.x) / max(thumbnail.size)
     return {"thumbnail": _photo(captioned(thumbnail, metres, objects))}

@@ -5,14 +5,15 @@ downstream of one scene (`+`) would update a whole year in the run of each scene
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import dagster as dg
+from pydantic import Field
 
 from darts_assets.errors import SettingsError
 from darts_assets.inventory.site_parameters import FollowParameters, InventoryParameters
 from darts_assets.inventory.table_schemas import DESCRIPTIONS, SITE_COLUMNS, SLUMP_COLUMNS
-from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
 from darts_assets.orchestration.core.metadata import as_metadata, data_version, image_link, provenance
 from darts_assets.orchestration.core.partitions import FAMILIES, OWNER, SceneFamily
 from darts_assets.orchestration.core.pod_resources import op_tags
@@ -35,34 +36,15 @@ SLUMPS = dg.AssetKey([GROUP, "slumps"])
 YEARS = dg.TimeWindowPartitionsDefinition(start="2014", fmt="%Y", cron_schedule="0 0 1 1 *", end_offset=1)
 """Years since the first PlanetScope images: `2014`, `2015`, ..."""
 
-_DEFAULTS = InventoryParameters()
-
 _MAX_ROWS = 100
 """Maximum number of rows or names in metadata."""
 
 
-class RtsConfig(dg.Config):
-    """How detections become sites; `InventoryParameters` tells more.
+class RtsConfig(StepConfig, InventoryParameters):
+    """How detections become sites."""
 
-    Attributes:
-        families: whose scenes are in the inventory: `sentinel2`, `planet`.
-        min_overlap: part of the smaller one's area that detections of one site share.
-        tolerance: metres within which detections are of one site if the border of a valid area cuts one of them.
-        min_coverage: part of a site's outline that a scene must cover to observe the site.
-        outline: where half of the scenes agree that look there (`majority`), or where any has a detection (`union`).
-        rebuild: work out everything anew, not only what has changed.
-    """
-
-    families: list[str] = list(FAMILIES)  # noqa: RUF012 - pydantic copies defaults
-    min_overlap: float = _DEFAULTS.min_overlap
-    tolerance: float = _DEFAULTS.tolerance
-    min_coverage: float = _DEFAULTS.min_coverage
-    outline: Literal["majority", "union"] = _DEFAULTS.outline
-    rebuild: bool = False
-
-    def parameters(self) -> InventoryParameters:
-        """For the domain; raises SettingsError for values out of range."""
-        return InventoryParameters(**self.model_dump(exclude={"families", "rebuild"}))
+    families: list[str] = Field(list(FAMILIES), description="Scene families in the inventory: `sentinel2`, `planet`.")
+    rebuild: bool = Field(False, description="Compute all sites, not only those that changed.")
 
     def scene_families(self) -> list[SceneFamily]:
         """The families; raises SettingsError for unknown ones."""
@@ -72,14 +54,8 @@ class RtsConfig(dg.Config):
         return [family for name, family in FAMILIES.items() if name in self.families]
 
 
-class SlumpsConfig(dg.Config):
-    """How sites are followed.
-
-    Attributes:
-        min_overlap: part of the smaller one's area that a site and a slump's last outline share.
-    """
-
-    min_overlap: float = FollowParameters().min_overlap
+class SlumpsConfig(StepConfig, FollowParameters):
+    """How sites are followed from year to year."""
 
 
 class InventoryArguments(TypedDict):
@@ -126,7 +102,6 @@ def _rts(
 
     year = int(context.partition_key)
     with domain_call(context.log):
-        parameters = config.parameters()
         published = published_polygons(store, scenes, config.scene_families())
         records = [scene for scene in published.scenes if scene.datetime.year == year]
         versions = {scene.scene_id: scene.data_version for scene in records}
@@ -134,7 +109,7 @@ def _rts(
         facts = provenance(CODE_VERSION, options, polygons=data_version("", versions))
         place = store.place(GROUP, "rts", str(year))
         incremental = not config.rebuild and _is_compatible(place, facts)
-        before = read_inventory(place, year, parameters) if incremental else empty_inventory(year, parameters)
+        before = read_inventory(place, year, config) if incremental else empty_inventory(year, config)
         inventory, changes = update(before, records, StoredPolygons(store, records))
         manifest = write_inventory(place, inventory, {"provenance": facts})
     for scene, reason in published.unusable.items():
@@ -169,11 +144,10 @@ def _slumps(context: dg.AssetExecutionContext, config: SlumpsConfig, store: Stor
     from darts_assets.inventory.slumps import follow
 
     with domain_call(context.log):
-        parameters = FollowParameters(config.min_overlap)
         places = {year: store.place(GROUP, "rts", str(year)) for year in years_of(store.root.child(GROUP, "rts"))}
         manifests = {year: place.manifest() for year, place in places.items()}
         provenances = {year: manifest.metadata["provenance"] for year, manifest in manifests.items() if manifest}
-        followed = follow({year: read_sites(places[year], year) for year in provenances}, parameters)
+        followed = follow({year: read_sites(places[year], year) for year in provenances}, config)
         inputs = {f"rts_{year}": made["data_version"] for year, made in provenances.items()}
         facts = provenance(CODE_VERSION, config.model_dump(), **inputs)
         place = store.place(GROUP, "slumps")
@@ -198,7 +172,7 @@ def _is_compatible(place: Place, facts: dict[str, Any]) -> bool:
 
 
 def _summary(inventory: "Inventory") -> dict[str, Any]:
-    from darts_assets.maps.site_map import site_map
+    from darts_assets.maps import site_map
 
     sites, scenes = inventory.sites, inventory.scenes
     figure = site_map(sites, scenes)

@@ -1,4 +1,8 @@
-"""The assets, one module per step of the chain; `build_chain` makes the chain of a family of scenes."""
+"""The scene chain: one module per step, with the asset and its checks.
+
+Checks read manifests (with statistics of every band) and tables, never pixels. A blocking check stops the downstream
+steps of the same run.
+"""
 
 import dagster as dg
 
@@ -14,7 +18,7 @@ from darts_assets.orchestration.scene_chain.segmentation import build_segmentati
 def build_chain(family: SceneFamily, scenes_per_run: int = 1) -> list[dg.AssetsDefinition]:
     """raw_scene -> auxiliary -> preprocessed_tile -> segmentation -> polygons -> products, one partition per scene.
 
-    A run of a backfill takes one scene; of `segmentation` up to `scenes_per_run`.
+    A run of a backfill takes one scene; a run of `segmentation` takes up to `scenes_per_run`.
     """
     return [
         build_raw_scene(family),
@@ -27,7 +31,7 @@ def build_chain(family: SceneFamily, scenes_per_run: int = 1) -> list[dg.AssetsD
 
 
 def build_checks(family: SceneFamily) -> list[dg.AssetChecksDefinition]:
-    """The checks of a family's chain."""
+    """The checks of a family's chain; one Dagster step evaluates all checks of an asset."""
     return [
         build_raw_scene_checks(family),
         build_tile_checks(family),

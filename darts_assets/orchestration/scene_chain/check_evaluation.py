@@ -1,4 +1,4 @@
-"""How checks are declared, evaluated scene by scene, and recorded."""
+"""Declaration, evaluation and recording of checks, scene by scene."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,111 +11,131 @@ from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import as_metadata
 from darts_assets.orchestration.core.multi_partition import Failures
 from darts_assets.orchestration.core.partitions import SceneFamily
+from darts_assets.orchestration.core.pod_resources import op_tags
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a check finds in one scene.
+class Outcome:
+    """The result of a check for one scene.
 
     Attributes:
-        faults: in sentences; the check passes where there are none.
-        otherwise: what is said then.
-        facts: metadata.
+        problems: sentences; the check passes if there are none.
+        if_passed: the description of a passed check.
+        metadata: metadata of the check.
     """
 
-    faults: Sequence[str]
-    otherwise: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    problems: Sequence[str]
+    if_passed: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def said(self) -> str:
-        """The verdict in words."""
-        return "; ".join(self.faults) or self.otherwise
+    def description(self) -> str:
+        """The problems, or the description of a passed check."""
+        return "; ".join(self.problems) or self.if_passed
 
 
-Judge = Callable[[str], Mapping[str, Verdict]]
-"""From a scene to the verdict of each check of an asset, by its name."""
+Outcomes = Mapping[str, Outcome]
+"""Name of a check -> its outcome for one scene."""
 
 
 def check_spec(
     family: SceneFamily, step: str, name: str, description: str, *, blocking: bool = False
 ) -> dg.AssetCheckSpec:
-    """A check of each scene; one that blocks fails by an error, any other by a warning."""
+    """A check of each scene; blocking checks fail with severity ERROR, others with WARN."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.PreviewWarning)  # checks by partition: tried, and pinned with Dagster 1.13
+        warnings.simplefilter("ignore", dg.PreviewWarning)  # partitioned checks; tests cover them, Dagster is pinned
         return dg.AssetCheckSpec(
             name, asset=family.key(step), partitions_def=family.partitions, description=description, blocking=blocking
         )
 
 
+def step_checks(
+    family: SceneFamily, specs: Sequence[dg.AssetCheckSpec]
+) -> Callable[[Callable[..., Any]], dg.AssetChecksDefinition]:
+    """Decorator of the function that evaluates all checks of one step."""
+    return dg.multi_asset_check(
+        name=f"{family.name}__{specs[0].asset_key.path[-1]}_checks",
+        specs=specs,
+        can_subset=True,
+        op_tags=op_tags("check"),
+    )
+
+
 def evaluate(
-    context: dg.AssetCheckExecutionContext, family: SceneFamily, specs: Sequence[dg.AssetCheckSpec], judge: Judge
+    context: dg.AssetCheckExecutionContext,
+    family: SceneFamily,
+    specs: Sequence[dg.AssetCheckSpec],
+    outcomes_of: Callable[[str], Outcomes],
 ) -> Iterator[dg.AssetCheckResult | dg.AssetCheckEvaluation | dg.Output[None]]:
     """Evaluate the selected checks for the scenes of the run.
 
-    In a run of several scenes, a check that fails blocks nothing: Dagster would hold back all of them for the one. A
-    run without a partition, as the button "Execute all" of the UI makes it, judges every scene that is materialized.
+    In a run of several scenes a failed check does not block, because Dagster would hold back all scenes. A run without
+    a partition (the button "Execute all" in the UI) evaluates every materialized scene.
     """
     selected = [spec for spec in specs if spec.key in context.selected_asset_check_keys]
     if not context.has_partition_key:
-        yield from _one_by_one(context, family, selected, judge)
+        yield from _evaluate_each(context, family, selected, outcomes_of)
         return
     with domain_call(context.log):
-        verdicts = judge(context.partition_key)
+        outcomes = outcomes_of(context.partition_key)
     for spec in selected:
-        yield dg.AssetCheckResult(**_said(spec, verdicts[spec.name]))
+        yield dg.AssetCheckResult(**_fields(spec, outcomes[spec.name]))
 
 
-def _one_by_one(
-    context: dg.AssetCheckExecutionContext, family: SceneFamily, specs: Sequence[dg.AssetCheckSpec], judge: Judge
+def _evaluate_each(
+    context: dg.AssetCheckExecutionContext,
+    family: SceneFamily,
+    specs: Sequence[dg.AssetCheckSpec],
+    outcomes_of: Callable[[str], Outcomes],
 ) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
-    """Judge several scenes; one that cannot be read does not pass, and fails the step at its end."""
+    """Evaluate several scenes; the checks of an unreadable scene fail, and so does the step at its end."""
     failures = Failures(context.op_execution_context)
     in_range = context.has_partition_key_range
-    scenes = context.partition_keys if in_range else _materialized(context, family, specs[0].asset_key)
+    scenes = context.partition_keys if in_range else _materialized_scenes(context, family, specs[0].asset_key)
     failed: dict[str, list[str]] = {spec.name: [] for spec in specs}
     for scene in scenes:
-        verdicts: Mapping[str, Verdict] = {}
+        outcomes: Outcomes = {}
         with failures.of(scene):
-            verdicts = judge(scene)
+            outcomes = outcomes_of(scene)
         for spec in specs:
-            if spec.name not in verdicts or verdicts[spec.name].faults:
+            if spec.name not in outcomes or outcomes[spec.name].problems:
                 failed[spec.name].append(scene)
-            if spec.name in verdicts:
-                yield evaluation(spec, scene, verdicts[spec.name])
+            if spec.name in outcomes:
+                yield evaluation(spec, scene, outcomes[spec.name])
     for spec in specs:
         if not in_range:
-            # Not an `AssetCheckResult`, which Dagster cannot record without a partition.
-            yield _of_all(spec, len(scenes), failed[spec.name])
+            # Dagster cannot record an `AssetCheckResult` without a partition.
+            yield _evaluation_of_all(spec, len(scenes), failed[spec.name])
         yield dg.Output(None, output_name=spec.get_python_identifier())
     failures.end()
 
 
-def evaluation(spec: dg.AssetCheckSpec, scene: str, found: Verdict) -> dg.AssetCheckEvaluation:
-    """The record of a check of one scene among several of a run."""
-    return dg.AssetCheckEvaluation(**_said(spec, found), blocking=False, partition=scene)
+def evaluation(spec: dg.AssetCheckSpec, scene: str, outcome: Outcome) -> dg.AssetCheckEvaluation:
+    """The record of a check for one of several scenes of a run."""
+    return dg.AssetCheckEvaluation(**_fields(spec, outcome), blocking=False, partition=scene)
 
 
-def _said(spec: dg.AssetCheckSpec, found: Verdict) -> dict[str, Any]:
-    """What a result and a record of a check have in common."""
+def _fields(spec: dg.AssetCheckSpec, outcome: Outcome) -> dict[str, Any]:
+    """The arguments that `AssetCheckResult` and `AssetCheckEvaluation` share."""
     return {
         "asset_key": spec.asset_key,
         "check_name": spec.name,
-        "passed": not found.faults,
-        "severity": _severity(spec),
-        "description": found.said,
-        "metadata": as_metadata(found.facts),
+        "passed": not outcome.problems,
+        "severity": dg.AssetCheckSeverity.ERROR if spec.blocking else dg.AssetCheckSeverity.WARN,
+        "description": outcome.description,
+        "metadata": as_metadata(outcome.metadata),
     }
 
 
-def _materialized(context: dg.AssetCheckExecutionContext, family: SceneFamily, asset: dg.AssetKey) -> list[str]:
-    """The scenes that are materialized, as they were registered."""
-    there = context.instance.get_materialized_partitions(asset)
-    return [scene for scene in context.instance.get_dynamic_partitions(str(family.partitions.name)) if scene in there]
+def _materialized_scenes(context: dg.AssetCheckExecutionContext, family: SceneFamily, asset: dg.AssetKey) -> list[str]:
+    """The materialized scenes, in order of registration."""
+    materialized = context.instance.get_materialized_partitions(asset)
+    registered = context.instance.get_dynamic_partitions(str(family.partitions.name))
+    return [scene for scene in registered if scene in materialized]
 
 
-def _of_all(spec: dg.AssetCheckSpec, scenes: int, failed: Sequence[str]) -> dg.AssetCheckEvaluation:
-    """What a check says of all scenes together; it blocks nothing."""
+def _evaluation_of_all(spec: dg.AssetCheckSpec, scenes: int, failed: Sequence[str]) -> dg.AssetCheckEvaluation:
+    """The record of a check for all scenes together; never blocking."""
     return dg.AssetCheckEvaluation(
         asset_key=spec.asset_key,
         check_name=spec.name,
@@ -125,7 +145,3 @@ def _of_all(spec: dg.AssetCheckSpec, scenes: int, failed: Sequence[str]) -> dg.A
         metadata=as_metadata({"failed": list(failed)}),
         blocking=False,
     )
-
-
-def _severity(spec: dg.AssetCheckSpec) -> dg.AssetCheckSeverity:
-    return dg.AssetCheckSeverity.ERROR if spec.blocking else dg.AssetCheckSeverity.WARN

@@ -1,4 +1,4 @@
-"""`products`: the files that people take away, for one scene."""
+"""`products`: the exported files of a scene."""
 
 import datetime as dt
 import tempfile
@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import dagster as dg
 import xarray as xr
 
-from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.detection import ProductParameters
+from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
 from darts_assets.orchestration.core.metadata import as_metadata, data_version, detection_preview, provenance
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Store
@@ -26,24 +27,14 @@ if TYPE_CHECKING:
 
 CODE_VERSION = "2"
 _LINKED = ("prediction_segments.gpkg", "prediction_segments.parquet", "probabilities.tif", "thumbnail.jpg")
-DEFAULT_PRODUCTS = ["probabilities", "binarized", "polygonized", "extent", "thumbnail", "metadata"]
 
 
-class ProductsConfig(dg.Config):
-    """Which products are written.
-
-    Attributes:
-        products: of `probabilities binarized polygonized extent thumbnail optical dem tcvis metadata`, or any band.
-        write_model_outputs: also write each model's own probabilities, binarized raster and polygons
-            (`segmentation` must have kept them: `keep_models`).
-    """
-
-    products: list[str] = DEFAULT_PRODUCTS
-    write_model_outputs: bool = False
+class ProductsConfig(StepConfig, ProductParameters):
+    """The exported products."""
 
 
 def build_products(family: SceneFamily) -> dg.AssetsDefinition:
-    """The products of a family."""
+    """The asset `products` of a family."""
 
     @dg.asset(
         **family.asset("products"),
@@ -67,7 +58,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
         probabilities: xr.Dataset,
         tile: xr.Dataset,
     ) -> dg.MaterializeResult[None]:
-        from darts_assets.detection import check_products, describe, export
+        from darts_assets.detection.export import check_products, describe, export
         from darts_assets.tiles import geobox_of
 
         with domain_call(context.log):
@@ -79,7 +70,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
                 "polygons": vectors["segments"].attrs["provenance"],
             }
             facts = provenance(CODE_VERSION, config.model_dump(), polygons=upstream["polygons"]["data_version"])
-            said = _export_metadata(scene, facts, upstream)
+            export_metadata = _export_metadata(scene, facts, upstream)
             place = store.place("products", family.name, scene.id)
             with place.new_version() as version, _local_folder(version) as folder:
                 written = export(
@@ -88,15 +79,20 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
                     probabilities=probabilities,
                     features=tile,
                     vectors=vectors,
-                    metadata=said,
+                    metadata=export_metadata,
                     write_model_outputs=config.write_model_outputs,
                 )
                 preview = _preview(written, tile, vectors)
                 _upload(version, folder)
                 names = sorted(path.name for paths in written.values() for path in paths)
-                # The catalog is made of what is said here: it opens none of the files.
-                described = {"metadata": said, "item": _address(scene), **describe(folder, geobox_of(tile), vectors)}
-                place.publish(version, dict.fromkeys(names, version.id), {"provenance": facts, **described})
+                # The catalog is built from this manifest, without opening the files.
+                manifest = {
+                    "provenance": facts,
+                    "metadata": export_metadata,
+                    "item": _item_url(scene),
+                    **describe(folder, geobox_of(tile), vectors),
+                }
+                place.publish(version, dict.fromkeys(names, version.id), manifest)
         context.log.info(f"{scene.id}: {len(names)} files in {version.location}")
         metadata = {
             "path": dg.MetadataValue.path(version.location.url),
@@ -112,7 +108,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
 
 
 def _export_metadata(scene: Scene, facts: dict[str, Any], upstream: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What the metadata product says: the scene, every parameter that shaped the result, and where it came from."""
+    """Content of the product `metadata`: the scene, all parameters of its chain, versions and inputs."""
     parameters = {name: value for step in upstream.values() for name, value in step["parameters"].items()}
     return {
         "tile_id": scene.id,
@@ -121,7 +117,7 @@ def _export_metadata(scene: Scene, facts: dict[str, Any], upstream: dict[str, di
         "export_date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "code_version": facts["code_version"],
         "data_version": facts["data_version"],
-        # Flat, so that they also fit into the tags of the rasters and vectors.
+        # Flat, because they are also tags of the rasters and vectors.
         "model_hash": ",".join(f"{name}={digest[:16]}" for name, digest in parameters["models"].items()),
         "config_hash": data_version("", parameters),
         "item_hash": scene.fingerprint,
@@ -129,18 +125,17 @@ def _export_metadata(scene: Scene, facts: dict[str, Any], upstream: dict[str, di
     }
 
 
-def _address(scene: Scene) -> str | None:
-    """Where the provider keeps the scene's item."""
-    links = scene.item.get("links", [])
-    addresses = (link.get("href", "") for link in links if link.get("rel") == "self")
-    return next((href for href in addresses if urlsplit(href).scheme in ("http", "https")), None)
+def _item_url(scene: Scene) -> str | None:
+    """URL of the scene's item at its provider."""
+    hrefs = (link.get("href", "") for link in scene.item.get("links", []) if link.get("rel") == "self")
+    return next((href for href in hrefs if urlsplit(href).scheme in ("http", "https")), None)
 
 
 def _preview(written: dict[str, list[Path]], tile: xr.Dataset, vectors: dict[str, Any]) -> "Image.Image":
-    """The thumbnail; the product itself where there is one, so that the colours are read once."""
+    """The thumbnail: the exported one if selected, so that pixels are read once."""
     from PIL import Image
 
-    from darts_assets.detection import thumbnail
+    from darts_assets.plots import thumbnail
 
     if "thumbnail" not in written:
         return thumbnail(tile, vectors)
@@ -150,7 +145,7 @@ def _preview(written: dict[str, list[Path]], tile: xr.Dataset, vectors: dict[str
 
 @contextmanager
 def _local_folder(version: Version) -> Iterator[Path]:
-    """The version's own folder on a path; a temporary one for an object store (GDAL writes files)."""
+    """The version's own folder on a path; a temporary folder for an object store, because GDAL writes files."""
     if version.location.is_local:
         version.location.path.mkdir(parents=True, exist_ok=True)
         yield version.location.path

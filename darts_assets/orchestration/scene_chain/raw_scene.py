@@ -1,33 +1,41 @@
-"""`raw_scene`: the digital numbers of a scene, fetched once, band by band as they are asked for."""
+"""`raw_scene`: the digital numbers of a scene, fetched once for each band."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import dagster as dg
+from pydantic import Field
 
 from darts_assets.bands import OPTICAL, VISIBLE_NIR
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import as_metadata, location_preview, provenance
 from darts_assets.orchestration.core.partitions import SceneFamily
-from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Models
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry, quality_bands
 from darts_assets.orchestration.core.step_metrics import measured
-from darts_assets.orchestration.scene_chain.check_evaluation import Verdict, check_spec, evaluate
+from darts_assets.orchestration.scene_chain.check_evaluation import (
+    Outcome,
+    Outcomes,
+    check_spec,
+    evaluate,
+    step_checks,
+)
 from darts_assets.scene import Scene
 
 CODE_VERSION = "1"
 
 
 class RawSceneConfig(dg.Config):
-    """Which bands to keep, and whether to fetch again what is kept already."""
+    """The bands to store."""
 
-    bands: Literal["needed", "all"] = "needed"
-    force: bool = False
+    bands: Literal["needed", "all"] = Field(
+        "needed", description="`needed`: the bands that the models take; `all`: every band of the scene."
+    )
+    force: bool = Field(False, description="Fetch stored bands again.")
 
-    def wanted(self, scene: Scene, needed: Collection[str]) -> list[str]:
-        """Canonical names of the bands to keep: those that are needed, or all that the scene has; and its quality."""
+    def select_bands(self, scene: Scene, needed: Collection[str]) -> list[str]:
+        """Canonical names of the bands to store: `needed` ones or all optical ones, and the quality bands."""
         always = {*VISIBLE_NIR, *needed}
         optical = [n for n in OPTICAL if (n in always if self.bands == "needed" else n in scene.bands)]
         return [*optical, *quality_bands(scene)]
@@ -35,12 +43,12 @@ class RawSceneConfig(dg.Config):
 
 @dataclass(frozen=True)
 class KeptScene:
-    """A raw scene that is in the store.
+    """A stored raw scene.
 
     Attributes:
-        fetched: bands that were fetched for that.
-        metadata: of its materialization.
-        data_version: the same.
+        fetched: bands that were fetched.
+        metadata: metadata of its materialization.
+        data_version: data version of its materialization.
     """
 
     fetched: list[str]
@@ -57,31 +65,31 @@ def keep_raw_scene(
     needed: Collection[str],
     log: Callable[[str], None],
 ) -> KeptScene:
-    """Fetch those bands of a scene that are wanted and not yet kept.
+    """Fetch the selected bands of a scene that are not stored yet.
 
     Args:
-        family: of the scene.
+        family: family of the scene.
         scene: the scene.
-        config: which bands.
-        raw: where they are kept.
-        needed: canonical names of what the models need.
-        log: told what is done.
+        config: selects bands.
+        raw: the store of raw scenes.
+        needed: canonical names of the bands that the models take.
+        log: called with progress messages.
 
     Raises:
         SceneError, RasterError, SourceUnavailableError, SettingsError: from the scene's source.
     """
-    wanted = config.wanted(scene, needed)
-    # Bands are not part of the version: more of them change nothing for those who use the others.
+    selected = config.select_bands(scene, needed)
+    # Bands are not part of the version: further bands do not affect those that use the others.
     facts = provenance(CODE_VERSION, {}, item=scene.fingerprint)
-    metadata = {**scene.summary(), "bands": wanted, "provenance": facts}
+    metadata = {**scene.summary(), "bands": selected, "provenance": facts}
     if not raw.enabled:
         grid = raw.grid_at_source(family, scene)
-        log(f"{scene.id}: the raw store is off; checked its files and kept nothing")
+        log(f"{scene.id}: the raw store is off; files checked, nothing stored")
         metadata |= location_preview(scene, grid)
         return KeptScene([], metadata | {"stored": False, "shape": str(tuple(grid.shape))}, facts["data_version"])
     kept = {} if config.force else raw.kept(scene)
-    missing = [name for name in wanted if name not in kept]
-    log(f"{scene.id}: {len(missing)} of {len(wanted)} bands to fetch: {', '.join(missing)}")
+    missing = [name for name in selected if name not in kept]
+    log(f"{scene.id}: {len(missing)} of {len(selected)} bands to fetch: {', '.join(missing)}")
     metadata |= {"stored": True, "fetched": missing}
     if missing:
         metadata |= raw.fetch(family, scene, missing, {"provenance": facts}, log)
@@ -91,14 +99,14 @@ def keep_raw_scene(
 
 
 def build_raw_scene(family: SceneFamily) -> dg.AssetsDefinition:
-    """The raw scene of a family."""
+    """The asset `raw_scene` of a family."""
 
     @dg.asset(
         **family.asset("raw_scene"),
         kinds={"zarr", "stac"},
         code_version=CODE_VERSION,
         pool=family.pool,
-        description="Digital numbers of the scene on its own grid, as its provider gives them.",
+        description="Digital numbers of the scene on its own grid, as delivered by the provider.",
     )
     @measured
     def raw_scene(
@@ -109,7 +117,7 @@ def build_raw_scene(family: SceneFamily) -> dg.AssetsDefinition:
         models: Models,
     ) -> dg.MaterializeResult[None]:
         with domain_call(context.log):
-            needed = models.bands  # a checkpoint that cannot be used is refused before any scene is loaded
+            needed = models.bands  # an invalid checkpoint fails here, before data are fetched
             scene = scenes.scene(family, context.partition_key)
             kept = keep_raw_scene(family, scene, config, raw=raw, needed=needed, log=context.log.info)
         return dg.MaterializeResult(metadata=as_metadata(kept.metadata), data_version=dg.DataVersion(kept.data_version))
@@ -118,15 +126,12 @@ def build_raw_scene(family: SceneFamily) -> dg.AssetsDefinition:
 
 
 class RawSceneChecksConfig(dg.Config):
-    """What a raw scene must be like.
+    """Limits of the checks of raw scenes."""
 
-    Attributes:
-        least_coverage: fraction of the pixels that should hold data.
-        coverage_spread: by how much the optical bands' fractions may differ.
-    """
-
-    least_coverage: float = 0.05
-    coverage_spread: float = 0.01
+    least_coverage: float = Field(0.05, description="Smallest fraction of pixels with data.")
+    coverage_spread: float = Field(
+        0.01, description="Largest difference between the optical bands' fractions of pixels with data."
+    )
 
 
 def build_raw_scene_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
@@ -134,17 +139,16 @@ def build_raw_scene_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
     specs = [
         check_spec(
             family, "raw_scene", "bands_complete",
-            "Every band that the models need is there, on the scene's grid, and not the same number everywhere.",
+            "All bands that the models need exist on the scene's grid and are not constant.",
             blocking=True,
         ),
         check_spec(
-            family, "raw_scene", "scene_coverage", "Enough of the scene holds data, and all bands the same part of it."
+            family, "raw_scene", "scene_coverage",
+            "Enough of the scene has data, and all bands cover the same part of it.",
         ),
     ]  # fmt: skip
 
-    @dg.multi_asset_check(
-        name=f"{family.name}__raw_scene_checks", specs=specs, can_subset=True, op_tags=op_tags("check")
-    )
+    @step_checks(family, specs)
     def raw_scene_checks(
         context: dg.AssetCheckExecutionContext,
         config: RawSceneChecksConfig,
@@ -152,33 +156,32 @@ def build_raw_scene_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
         raw: RawScenes,
         models: Models,
     ) -> Iterator[Any]:
-        def judge(name: str) -> Mapping[str, Verdict]:
+        def outcomes(scene_id: str) -> Outcomes:
             from darts_assets.sources.rasters.completeness import band_faults, coverage_faults
             from darts_assets.stores.tiles import read_geobox, read_shapes, read_statistics
 
-            scene = scenes.scene(family, name)
+            scene = scenes.scene(family, scene_id)
             if not raw.enabled:
-                nothing = "the raw store is off: the files at the source were checked, nothing was kept"
-                return {spec.name: Verdict((), nothing) for spec in specs}
+                passed = Outcome((), "the raw store is off: the files at the source were checked, nothing is stored")
+                return {spec.name: passed for spec in specs}
             place = raw.place(scene)
-            wanted = {*VISIBLE_NIR, *models.bands}
-            needed = [*(band for band in OPTICAL if band in wanted), *quality_bands(scene)]
+            needed = RawSceneConfig().select_bands(scene, models.bands)
             shapes, statistics = read_shapes(place), read_statistics(place)
             rows, columns = read_geobox(place).shape
             coverage = place.require().metadata["coverage"]
             return {
-                "bands_complete": Verdict(
+                "bands_complete": Outcome(
                     band_faults(needed, shapes, (rows, columns), statistics),
-                    f"{', '.join(shapes)}, {rows} x {columns} pixels each",
-                    {"digital_numbers": {band: [found.low, found.high] for band, found in statistics.items()}},
+                    f"{', '.join(shapes)}: {rows} x {columns} pixels each",
+                    {"digital_numbers": {band: [values.low, values.high] for band, values in statistics.items()}},
                 ),
-                "scene_coverage": Verdict(
+                "scene_coverage": Outcome(
                     coverage_faults(coverage, config.least_coverage, config.coverage_spread),
-                    f"{100 * coverage['red']:.1f} % of the scene holds data",
+                    f"{100 * coverage['red']:.1f} % of the scene has data",
                     {"coverage": coverage},
                 ),
             }
 
-        yield from evaluate(context, family, specs, judge)
+        yield from evaluate(context, family, specs, outcomes)
 
     return raw_scene_checks

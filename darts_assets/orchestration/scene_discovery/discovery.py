@@ -113,7 +113,7 @@ class DiscoveredScenes:
         ])  # fmt: skip
 
     def _map(self) -> dg.MetadataValue[Any]:
-        from darts_assets.maps.footprint_map import footprint_map
+        from darts_assets.maps import footprint_map
 
         counts = {tile: self.by_tile[tile].total() for tile in self.footprints}
         image = footprint_map([(shape, counts[tile]) for tile, shape in self.footprints.items()], self.area)

@@ -138,7 +138,7 @@ class _Tick:
             except DartsError as error:
                 problems.append(f"{error}; {RETRY}")
                 continue
-            images += listing.found
+            images += listing.images
             problems += listing.problems
         return images, problems
 
@@ -174,7 +174,7 @@ class _Tick:
         # A modification time in the future comes from another clock and is ignored.
         just_written = dt.timedelta(0) <= age < dt.timedelta(seconds=self.deliveries.quiet_seconds)
         unchanged = self._last.seen.get(delivery.id.id) == delivery.signature
-        return unchanged and not just_written and not delivery.wanting
+        return unchanged and not just_written and not delivery.missing
 
     def _request(self, delivery: "Delivery", call: Call) -> None:
         from darts_assets.sources.planet.delivery_catalog import item_of

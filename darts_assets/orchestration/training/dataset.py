@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from pydantic import Field
 
-from darts_assets.bands import FEATURES
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import provenance
 from darts_assets.orchestration.core.partitions import PLANET
@@ -21,6 +21,7 @@ from darts_assets.orchestration.training.common import (
     read_preprocessed,
     training_asset,
 )
+from darts_assets.training.sample_parameters import PatchParameters
 
 if TYPE_CHECKING:
     from darts_assets.training.sample_store import Flavour
@@ -29,38 +30,19 @@ if TYPE_CHECKING:
 CODE_VERSION = "1"
 
 
-class SamplesConfig(LabelsConfig):
-    """How images are cut into patches.
+class SamplesConfig(LabelsConfig, PatchParameters):
+    """How images are cut."""
 
-    Attributes:
-        regions: vector file of administrative regions (geoBoundaries ADM2); None: all images are in one region.
-        bands: bands of the patches, in this order.
-        patch_size: side of a patch in pixels.
-        overlap: overlap of neighbouring patches in pixels.
-        min_visible: minimum fraction of labelled (not ignored) pixels.
-        exclude_nan: drop patches with missing values in any band.
-        exclude_nopositive: drop patches without slumps.
-    """
-
-    regions: str | None = None
-    bands: list[str] = list(FEATURES)  # noqa: RUF012 - pydantic copies defaults
-    patch_size: int = 1024
-    overlap: int = 16
-    min_visible: float = 0.1
-    exclude_nan: bool = True
-    exclude_nopositive: bool = False
+    regions: str | None = Field(
+        None, description="Vector file of administrative regions (geoBoundaries ADM2); null: one region for all."
+    )
 
 
 class DatasetConfig(dg.Config):
-    """Selection of the samples of a dataset.
+    """The samples of a set."""
 
-    Attributes:
-        dataset: name of the dataset.
-        samples: image ids; empty: all samples.
-    """
-
-    dataset: str = "default"
-    samples: list[str] = []  # noqa: RUF012
+    dataset: str = Field("default", description="Name of the set.")
+    samples: list[str] = Field([], description="Image ids; empty: all samples.")
 
 
 def build_training_data() -> list[dg.AssetsDefinition]:
@@ -138,7 +120,6 @@ def set_builder(
     import pandas as pd
 
     from darts_assets.training.label_cache import archive_of
-    from darts_assets.training.patches import PatchParameters
     from darts_assets.training.regions import read_regions, regions_of
     from darts_assets.training.set_builder import SetBuilder
     from darts_assets.training.set_store import TrainingSetStore
@@ -151,10 +132,8 @@ def set_builder(
     footprints = archive.footprints.set_index("image_id")
     if config.regions and len(footprints):
         regions = regions_of(footprints, read_regions(config.regions, footprints))
-    names = {"patch_size", "overlap", "min_visible", "exclude_nan", "exclude_nopositive"}
-    parameters = PatchParameters(bands=tuple(config.bands), **config.model_dump(include=names))
     training_set = TrainingSetStore(store.root.child("training", config.dataset))
-    return SetBuilder(archive, regions, training_set, parameters, flavour)
+    return SetBuilder(archive, regions, training_set, config, flavour)
 
 
 def _by_region(table: Any) -> Sequence[dg.TableRecord]:

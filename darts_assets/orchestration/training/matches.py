@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from pydantic import Field
 
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import provenance
@@ -25,6 +26,7 @@ from darts_assets.orchestration.training.common import (
     training_asset,
 )
 from darts_assets.orchestration.training.dataset import SamplesConfig, set_builder
+from darts_assets.training.sample_parameters import MatchParameters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,34 +37,22 @@ if TYPE_CHECKING:
 CODE_VERSION = "1"
 
 
-class MatchesConfig(LabelsConfig):
-    """Limits of a match between a labelled image and a Sentinel-2 scene.
+class MatchesConfig(LabelsConfig, MatchParameters):
+    """Which scenes may stand for images."""
 
-    Attributes:
-        source: `cdse` or `earth_search`; None: the default of `discover_scenes`.
-        days: maximum number of days between image and scene.
-        max_cloud_cover: percent.
-        min_overlap: minimum fraction of the image footprint that the scene covers.
-        refresh: search the catalog again instead of using cached results.
-        write_ids: JSON file for the scene ids, as read by `ids_file` of `discover_scenes`: a path or `s3://...`.
-    """
-
-    source: str | None = None
-    days: float = 7.0
-    max_cloud_cover: float = 10.0
-    min_overlap: float = 0.7
-    refresh: bool = False
-    write_ids: str = ""
+    source: str | None = Field(
+        None, description="`cdse` or `earth_search`; null: the default catalog of `discover_scenes`."
+    )
+    refresh: bool = Field(False, description="Query the catalog again instead of using its cached answers.")
+    write_ids: str = Field(
+        "", description="JSON file for the scene ids, for `ids_file` of `discover_scenes`: a path, or `s3://`."
+    )
 
 
 class MatchedSamplesConfig(SamplesConfig):
-    """How patches are cut from matched scenes.
+    """How patches are cut from scenes that stand for images."""
 
-    Attributes:
-        align: shift labels by the measured offset between image and scene, where it can be measured.
-    """
-
-    align: bool = True
+    align: bool = Field(True, description="Move labels by the measured shift between image and scene.")
 
 
 def build_training_matched() -> list[dg.AssetsDefinition]:
@@ -82,13 +72,12 @@ def _matches(
 ) -> dg.MaterializeResult[None]:
     with domain_call(context.log):
         from darts_assets.training.labels import read_archive
-        from darts_assets.training.matching import MatchParameters, best_matches, match, unmatched
+        from darts_assets.training.matching import best_matches, match, unmatched
 
         footprints = read_archive(config.labels, match_prefix=config.match_prefix).footprints
         provider = _provider(config.source, catalogs)
-        limits = MatchParameters(config.days, config.max_cloud_cover, config.min_overlap)
         scores = match(
-            footprints, catalogs.open(provider, ""), _cache(store, config.dataset), limits,
+            footprints, catalogs.open(provider, ""), _cache(store, config.dataset), config,
             catalog_name=provider, refresh=config.refresh,
             progress=lambda done, total: context.log.info(f"{done} of {total} footprints matched"),
         )  # fmt: skip

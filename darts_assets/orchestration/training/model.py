@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 import obstore
+from pydantic import Field
 
-from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
 from darts_assets.orchestration.core.metadata import picture, provenance
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.training.common import DATASET, MODEL, REPORT, materialize_result, training_asset
+from darts_assets.training.fit.fit_parameters import FitParameters
 
 if TYPE_CHECKING:
-    from darts_assets.training.fit.fit_parameters import FitParameters
     from darts_assets.training.fit.trainer import FitResult
     from darts_assets.training.fit.training_set import TrainingSet
     from darts_assets.training.report import Predictor, Report
@@ -23,75 +24,23 @@ if TYPE_CHECKING:
 CODE_VERSION = "1"
 
 
-class ModelConfig(dg.Config):
-    """How a model is trained.
+class ModelConfig(StepConfig, FitParameters):
+    """How a model is trained."""
 
-    Attributes:
-        dataset: name of the dataset.
-        name: name of the model, written to `models/<name>.ckpt` in the store.
-        arch: architecture of `segmentation_models_pytorch`.
-        encoder_name: encoder of `segmentation_models_pytorch`.
-        encoder_weights: pretrained encoder weights to download, for example `imagenet`; None: random.
-        architecture: further arguments of `segmentation_models_pytorch.create_model`.
-        losses: weights of the loss functions (`bce dice focal jaccard lovasz tversky`) in the sum.
-        augmentations: any of `turn mirror brightness blur noise holes`.
-        split_by: unit that is never divided between folds: `region`, `sample` (an image), or `random` (a patch).
-        folds: number of folds; one of them is used for validation.
-        fold: index of the validation fold, from 0.
-        test: regions or samples that are held out of all folds.
-        epochs: maximum number of epochs.
-        patience: epochs without improvement of `monitor` before training stops.
-        monitor: validation metric that selects the best epoch: `loss`, `iou`, `f1` or `auroc`.
-        batch_size: patches per step.
-        learning_rate: maximum of the one-cycle schedule.
-        weight_decay: weight decay of AdamW.
-        seed: seed of all random numbers.
-        device: `auto`, `cpu`, `cuda` or a device index.
-        precision: `fp32`, or on a GPU `bf16` or `fp16`.
-        readers: number of threads that prefetch patches.
-    """
-
-    dataset: str = "default"
-    name: str = "slumps"
-    arch: str = "unet"
-    encoder_name: str = "resnet34"
-    encoder_weights: str | None = None
-    architecture: dict[str, Any] = {}  # noqa: RUF012
-    losses: dict[str, float] = {"bce": 1.0, "dice": 1.0}  # noqa: RUF012 - pydantic copies defaults
-    augmentations: list[str] = ["turn", "mirror", "brightness", "noise", "holes"]  # noqa: RUF012
-    split_by: Literal["region", "sample", "random"] = "region"
-    folds: int = 5
-    fold: int = 0
-    test: list[str] = []  # noqa: RUF012
-    epochs: int = 100
-    patience: int = 10
-    monitor: Literal["loss", "iou", "f1", "auroc"] = "loss"
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-3
-    seed: int = 0
-    device: str = "auto"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    readers: int = 2
+    dataset: str = Field("default", description="Name of the training set.")
+    name: str = Field("slumps", description="Name of the model; it is written to `models/<name>.ckpt` in the store.")
 
 
 class ReportConfig(dg.Config):
-    """Model and dataset of an evaluation.
+    """The evaluated model, and the patches to evaluate it on."""
 
-    Attributes:
-        dataset: name of the dataset.
-        checkpoint: a path, `s3://bucket/key`, or the name of a model in the store.
-        part: part of the dataset that the model was trained on: `validation`, `test`, `training` or `all`. Any other
-            dataset is evaluated whole.
-        batch_size: patches per batch.
-        device: `auto`, `cpu`, `cuda` or a device index.
-    """
-
-    dataset: str = "default"
-    checkpoint: str = "slumps"
-    part: Literal["validation", "test", "training", "all"] = "validation"
-    batch_size: int = 1
-    device: str = "auto"
+    dataset: str = Field("default", description="Name of the set.")
+    checkpoint: str = Field("slumps", description="A path, `s3://bucket/key`, or the name of a model in the store.")
+    part: Literal["validation", "test", "training", "all"] = Field(
+        "validation", description="Part of the set that the model was trained on; of any other set, all patches count."
+    )
+    batch_size: int = Field(1, description="Patches that run at once.")
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda` or the index of a GPU.")
 
 
 def build_training() -> list[dg.AssetsDefinition]:
@@ -115,12 +64,11 @@ def _model(context: dg.AssetExecutionContext, config: ModelConfig, store: Store)
         from darts_assets.training.report import Predictor, report
 
         data = _training_set(store, config.dataset)
-        parameters = _parameters(config)
         target = store.root.child("models", f"{config.name}.ckpt")
-        result = fit(data, parameters, Path(folder) / f"{config.name}.ckpt", states)
-        predictor = Predictor(result.header, data, parameters.device)
+        result = fit(data, config, Path(folder) / f"{config.name}.ckpt", states)
+        predictor = Predictor(result.header, data, config.device)
         numbers = {"validation": result.parts.validation, "test": result.parts.test}
-        reports = {name: report(predictor, data, rows, parameters.batch_size) for name, rows in numbers.items() if rows}
+        reports = {name: report(predictor, data, rows, config.batch_size) for name, rows in numbers.items() if rows}
         pictures = _fit_pictures(result, predictor, data)
         obstore.put(store.root.child("models").objects(), f"{config.name}.ckpt", result.header.path)
         forget_state(states.child(result.fingerprint))
@@ -182,20 +130,6 @@ def _training_set(store: Store, name: str) -> "TrainingSet":
     from darts_assets.training.set_store import TrainingSetStore
 
     return TrainingSet.open(TrainingSetStore(store.root.child("training", name)).current)
-
-
-def _parameters(config: ModelConfig) -> "FitParameters":
-    from darts_assets.training.fit.fit_parameters import FitParameters
-    from darts_assets.training.fit.splits import SplitParameters
-
-    network = {"arch", "encoder_name", "encoder_weights"}
-    others = {"dataset", "name", "architecture", "split_by", "folds", "fold", "test", "augmentations"}
-    return FitParameters(
-        architecture={**config.model_dump(include=network), **config.architecture},
-        augmentations=tuple(config.augmentations),
-        split=SplitParameters(config.split_by, config.folds, config.fold, tuple(config.test), config.seed),
-        **config.model_dump(exclude=network | others),
-    )
 
 
 def _fit_pictures(result: "FitResult", predictor: "Predictor", data: "TrainingSet") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Finding Sentinel-2 scenes in Earth Engine: filters are evaluated there, and matches come in pages."""
+"""Search for Sentinel-2 scenes in Earth Engine, which evaluates the filters and returns pages of matches."""
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,13 +19,13 @@ from darts_assets.sources.stac.scene_ids import UnknownScenesError, by_provider
 from darts_assets.sources.stac.scene_selection import Interval, Progress, Selection
 
 _PAGE = 1000
-"""Matches of one request, as many as Earth Engine gives by default; and ids that one request asks for."""
+"""Matches per page, which is Earth Engine's default; and ids per request."""
 
 _FIRST, _LAST = dt.datetime(2015, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
 _DAY = dt.timedelta(days=1)
 
 Filters = Callable[[Any], Sequence[Any]]
-"""Makes filters from the initialized module `ee`."""
+"""Creates filters with the initialized module `ee`."""
 
 Page = list[dict[str, Any]]
 
@@ -34,9 +34,9 @@ class EarthEngineCatalog:
     """Sentinel-2 scenes in one collection of Earth Engine; a `SceneCatalog`.
 
     Args:
-        options: how to talk to Earth Engine.
+        options: connection to Earth Engine.
         collection: `COPERNICUS/S2_SR_HARMONIZED` or `COPERNICUS/S2_SR`.
-        wait: how long to wait before another attempt, where the service does not ask for longer.
+        wait: time to wait before another attempt; longer if the service requests it.
 
     Raises:
         SettingsError: for another collection.
@@ -44,31 +44,30 @@ class EarthEngineCatalog:
 
     def __init__(self, options: EarthEngineOptions, collection: str = HARMONIZED, *, wait: wait_base = BACKOFF) -> None:
         if collection not in (HARMONIZED, ORIGINAL):
-            raise SettingsError(f"Earth Engine: {collection!r} was asked for; {HARMONIZED} or {ORIGINAL} was expected")
+            raise SettingsError(f"Earth Engine collection {collection!r}: {HARMONIZED} or {ORIGINAL} was expected")
         self._collection = collection
         self._engine = EarthEngine(options, wait=wait)
 
     def search(self, selection: Selection, progress: Progress | None = None) -> Iterator[dict[str, Any]]:
-        """The STAC items of a selection, as they come: one request for a thousand of them.
+        """The STAC items of a selection, page by page with a thousand items each.
 
-        Of tiles and areas, only the newest processing baseline of each acquisition is given.
+        A search by tiles or area yields only the newest processing baseline of each acquisition.
 
         Args:
             selection: ids are those of images (`20230701T194909_20230701T195350_T11XNA`).
-            progress: told after each request.
+            progress: called after each request.
 
         Raises:
-            UnknownScenesError: after all items were given: naming the ids that the collection lacks.
-            SettingsError: if there are no credentials or no project, if the service refuses them, or if the filter asks
-                for quarters, or when a scene was published, which Earth Engine does not tell.
-            SceneError: if the service refuses the request itself.
+            UnknownScenesError: after all items were yielded, with the ids that the collection lacks.
+            SettingsError: if there are no credentials or no project, the service rejects them, or the filter has
+                quarters or a time of publication, which Earth Engine does not have.
+            SceneError: if the service rejects the request itself.
             SourceUnavailableError: if the service does not answer, or quotas stay exceeded.
         """
-        wanted = selection.filter
-        if wanted.published_since is not None:
-            raise SettingsError("Earth Engine does not tell when a scene was published: look for new ones elsewhere")
-        if wanted.quarters:
-            raise SettingsError("quarters choose mosaics; Earth Engine has scenes: give months instead")
+        if selection.filter.published_since is not None:
+            raise SettingsError("Earth Engine has no time of publication: use another catalog to find new scenes")
+        if selection.filter.quarters:
+            raise SettingsError("quarters select mosaics, and Earth Engine has scenes only: set months instead")
         if selection.scene_ids:
             return self._named(selection.scene_ids, progress)
         return newest(self._matching(selection, progress))
@@ -82,17 +81,17 @@ class EarthEngineCatalog:
             raise UnknownScenesError(list(unknown), f"Earth Engine's {self._collection}")
 
     def _pages_of(self, scene_ids: Sequence[str]) -> Iterator[Page]:
-        # In the order of time, so that a request looks through as few days as possible.
+        # Sorted by time, so that a request covers as few days as possible.
         ids = sorted(name for name in by_provider(scene_ids).get("earth_engine", ()) if _day(name))
         for start in range(0, len(ids), _PAGE):
             yield from self._pages(partial(_with_ids, ids[start : start + _PAGE]))
 
     def _matching(self, selection: Selection, progress: Progress | None) -> Iterator[dict[str, Any]]:
         area = selection.area
-        asked = None if area is None else asked_area(area)
+        requested = None if area is None else asked_area(area)
         if area is not None:
             shapely.prepare(area)
-        for item in _received(self._pages(partial(_chosen, selection, asked)), None, progress):
+        for item in _received(self._pages(partial(_selected, selection, requested)), None, progress):
             if area is None or _meets(item, area):
                 yield item
 
@@ -108,12 +107,12 @@ class EarthEngineCatalog:
             token = page.get("nextPageToken") or None
 
     def _request(self, filters: Filters, token: str, ee: Any) -> dict[str, Any]:
-        # Of all ways to list images, only this one evaluates any filter, gives chosen properties, and has no limit to
-        # how many match (others end at 5000 elements or send 20 kB for each).
+        # The only listing that evaluates all filters, returns selected properties, and has no limit of matches (others
+        # end at 5000 elements or return 20 kB for each).
         images = ee.ImageCollection(self._collection).filter(ee.Filter.And(*filters(ee)))
-        asked = {"expression": images.map(lambda image: described(ee, image)), "pageSize": _PAGE}
-        found: dict[str, Any] = ee.data.computeFeatures(asked | ({"pageToken": token} if token else {}))
-        return found
+        body = {"expression": images.map(lambda image: described(ee, image)), "pageSize": _PAGE}
+        page: dict[str, Any] = ee.data.computeFeatures(body | ({"pageToken": token} if token else {}))
+        return page
 
 
 def _received(pages: Iterable[Page], total: int | None, progress: Progress | None) -> Iterator[dict[str, Any]]:
@@ -129,32 +128,32 @@ def _meets(item: dict[str, Any], area: BaseGeometry) -> bool:
     return item["geometry"] is not None and area.intersects(shape(item["geometry"]))
 
 
-def _chosen(selection: Selection, area: BaseGeometry | None, ee: Any) -> Sequence[Any]:
-    """The filters of a selection by tiles or by an area; `area` is what the service is asked for instead of it."""
-    wanted = selection.filter
+def _selected(selection: Selection, area: BaseGeometry | None, ee: Any) -> Sequence[Any]:
+    """The filters of a selection by tiles or by an area; `area` is the area to request instead of the selection's."""
+    limits = selection.filter
     if area is None:
         filters = [ee.Filter.inList("MGRS_TILE", list(selection.tiles))]
     else:
-        # With planar edges, as everywhere else; Earth Engine's own are great circles.
+        # Planar edges; the default of Earth Engine is great circles.
         filters = [ee.Filter.bounds(ee.Geometry(mapping(area), None, False))]
-    covers = {"CLOUDY_PIXEL_PERCENTAGE": wanted.max_cloud_cover, "SNOW_ICE_PERCENTAGE": wanted.max_snow_cover}
+    covers = {"CLOUDY_PIXEL_PERCENTAGE": limits.max_cloud_cover, "SNOW_ICE_PERCENTAGE": limits.max_snow_cover}
     for name, limit in covers.items():
         if limit < 100:
-            # "At most" is "not more than" to Earth Engine, and an unknown cover is not more than any.
+            # Earth Engine evaluates `lte` as "not greater", which holds for unknown cover.
             filters += [ee.Filter.notNull([name]), ee.Filter.lte(name, limit)]
-    if intervals := wanted.intervals(dt.datetime.now(dt.UTC).date()):
-        # Earth Engine has an index of times, for one stretch of it.
+    if intervals := limits.intervals(dt.datetime.now(dt.UTC).date()):
+        # Earth Engine indexes times, but uses the index for one interval only.
         filters.append(_sensed(ee, (intervals[0][0], intervals[-1][1])))
         filters.append(ee.Filter.Or(*(_sensed(ee, interval) for interval in intervals)))
-    if wanted.baseline:
-        filters.append(ee.Filter.eq("PROCESSING_BASELINE", wanted.baseline))
+    if limits.baseline:
+        filters.append(ee.Filter.eq("PROCESSING_BASELINE", limits.baseline))
     return filters
 
 
 def _with_ids(scene_ids: Sequence[str], ee: Any) -> Sequence[Any]:
-    """The filters of ids that are in order; ids alone would make Earth Engine look through all of its images."""
+    """The filters of sorted ids; without the days Earth Engine would scan the whole collection."""
     first, last = _day(scene_ids[0]), _day(scene_ids[-1])
-    # The time in the id is when the datatake began; the tile may follow on the next day.
+    # The time in the id is the start of the datatake; the tile may be sensed on the next day.
     interval = (first, last + 2 * _DAY if last else None)
     return [_sensed(ee, interval), ee.Filter.inList("system:index", list(scene_ids))]
 
@@ -165,7 +164,7 @@ def _sensed(ee: Any, interval: Interval) -> Any:
 
 
 def _day(scene_id: str) -> dt.datetime | None:
-    """The day that an id names, None where there is no such day."""
+    """The day in an id, None if it does not exist."""
     try:
         return dt.datetime.strptime(scene_id[:8], "%Y%m%d").replace(tzinfo=dt.UTC)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Images of Sentinel-2 in Earth Engine as STAC items: what to ask of an image, and what to make of the answer."""
+"""Sentinel-2 images of Earth Engine as STAC items: the properties to request, and the item made of the answer."""
 
 import datetime as dt
 import json
@@ -10,27 +10,27 @@ import shapely
 from pyproj import CRS
 from pystac.utils import datetime_to_str
 
+from darts_assets.bands import SCL
 from darts_assets.earth_engine import EarthEngineError
 from darts_assets.geo.antimeridian import footprint, lonlat_area
-from darts_assets.sources.sentinel2.asset_layouts import SCL
-from darts_assets.sources.sentinel2.radiometry import SENTINEL2_SCALE, processing_baseline, scale_and_offset
+from darts_assets.sources.sentinel2.calibrate import SENTINEL2_SCALE, baseline_offset, processing_baseline
 
 HARMONIZED = "COPERNICUS/S2_SR_HARMONIZED"
-"""Digital numbers of all years alike: 1000 is subtracted where ESA has added it."""
+"""Digital numbers without ESA's offset of 1000, in all years."""
 
 ORIGINAL = "COPERNICUS/S2_SR"
-"""Digital numbers as ESA gives them."""
+"""Digital numbers as published by ESA."""
 
 SCHEME = "ee://"
-"""What the hrefs of assets begin with; the image's id in Earth Engine follows."""
+"""Prefix of the hrefs of assets, before the image's id in Earth Engine."""
 
 BANDS: Mapping[str, str] = MappingProxyType({
     "blue": "B2", "green": "B3", "red": "B4", "nir": "B8", "coastal": "B1", "rededge071": "B5", "rededge075": "B6",
     "rededge078": "B7", "nir08": "B8A", "nir09": "B9", "swir16": "B11", "swir22": "B12", SCL: "SCL",
 })  # fmt: skip
-"""Canonical name -> Earth Engine's name, which is the asset's key."""
+"""Canonical name -> Earth Engine's name and asset key."""
 
-_AS_TOLD = {
+_PROPERTIES = {
     "eo:cloud_cover": "CLOUDY_PIXEL_PERCENTAGE",
     "eo:snow_cover": "SNOW_ICE_PERCENTAGE",
     "view:sun_azimuth": "MEAN_SOLAR_AZIMUTH_ANGLE",
@@ -49,15 +49,15 @@ _OFFSET_SINCE = dt.datetime(2022, 1, 25, tzinfo=dt.UTC)
 
 
 def described(ee: Any, image: Any) -> Any:
-    """An `ee.Feature` that tells what `item_of` needs of an `ee.Image`, for `ImageCollection.map`."""
-    # What this makes of an image is what `getInfo` shows; of one band, and as text, which any table can hold.
+    """An `ee.Feature` with the properties of an `ee.Image` that `item_of` needs, for `ImageCollection.map`."""
+    # The description that `getInfo` returns, of one band, as text, so that it fits into a table.
     bands = ee.Dictionary(ee.ApiFunction.call_("Describe", image.select(BANDS["blue"]))).get("bands")
-    told = {
+    computed = {
         "index": image.get("system:index"),
         "time": image.get("system:time_start"),
         "grid": ee.String.encodeJSON(ee.List(bands).get(0)),
     }
-    return ee.Feature(image.geometry()).copyProperties(image, [*_AS_TOLD.values(), _TILE, _ZENITH]).set(told)
+    return ee.Feature(image.geometry()).copyProperties(image, [*_PROPERTIES.values(), _TILE, _ZENITH]).set(computed)
 
 
 def item_of(collection: str, feature: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,31 +65,31 @@ def item_of(collection: str, feature: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         collection: id of the image's collection.
-        feature: GeoJSON of what `described` makes of the image.
+        feature: GeoJSON of the feature made by `described`.
 
     Returns:
-        An item with an asset for each band, all of them on the image's 10 m grid; its id is the image's index.
+        An item whose id is the image's index, with an asset for each band, all on the image's 10 m grid.
 
     Raises:
         EarthEngineError: if the feature lacks index, time or grid.
     """
-    told = feature["properties"]
+    facts = feature["properties"]
     try:
-        index, grid = told["index"], json.loads(told["grid"])
-        time = dt.datetime.fromtimestamp(float(told["time"]) / 1000, dt.UTC)
+        index, grid = facts["index"], json.loads(facts["grid"])
+        time = dt.datetime.fromtimestamp(float(facts["time"]) / 1000, dt.UTC)
         rows_and_columns = [int(n) for n in reversed(grid["dimensions"])]
         projection = {"proj:code": grid["crs"], "proj:shape": rows_and_columns, "proj:transform": grid["crs_transform"]}
     except (KeyError, TypeError, ValueError) as error:
-        raise EarthEngineError(f"Earth Engine's answer for an image of {collection} lacks {error}: {told}") from error
+        raise EarthEngineError(f"Earth Engine's answer for an image of {collection} lacks {error}: {facts}") from error
     properties = {
         "datetime": datetime_to_str(time),
-        **{name: told[key] for name, key in _AS_TOLD.items() if told.get(key) is not None},
+        **{name: facts[key] for name, key in _PROPERTIES.items() if facts.get(key) is not None},
         **projection,
     }
-    if told.get(_TILE):
-        properties["grid:code"] = f"MGRS-{told[_TILE]}"
-    if told.get(_ZENITH) is not None:
-        properties["view:sun_elevation"] = 90 - told[_ZENITH]
+    if facts.get(_TILE):
+        properties["grid:code"] = f"MGRS-{facts[_TILE]}"
+    if facts.get(_ZENITH) is not None:
+        properties["view:sun_elevation"] = 90 - facts[_ZENITH]
     offset = _offset(collection, time, processing_baseline({"id": index, "properties": properties}))
     return {
         "type": "Feature",
@@ -118,17 +118,17 @@ def _asset(href: str, name: str, offset: float) -> dict[str, Any]:
 def _offset(collection: str, time: dt.datetime, baseline: str | None) -> float:
     """Reflectance of digital number 0.
 
-    The baseline decides where the image tells it: acquisitions from before 2022 were processed again, with the offset.
+    The processing baseline decides if it is known: acquisitions from before 2022 were reprocessed with the offset.
     """
     if collection == HARMONIZED:
         return 0.0
     if baseline is None:
         return -0.1 if time >= _OFFSET_SINCE else 0.0
-    return scale_and_offset({}, 1, {}, baseline)[1]
+    return baseline_offset(baseline)
 
 
 def _outline(geometry: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`geometry` and `bbox` of an item; Earth Engine's footprints may be rings and go on past 180 degrees."""
+    """`geometry` and `bbox` of an item; footprints of Earth Engine may be rings and may exceed 180 degrees."""
     if geometry and geometry.get("type") == "LinearRing":
         geometry = {"type": "Polygon", "coordinates": [geometry["coordinates"]]}
     outline = footprint(geometry)
@@ -137,7 +137,7 @@ def _outline(geometry: Mapping[str, Any] | None) -> dict[str, Any]:
     if outline is None or outline.is_empty:
         return {"geometry": None}
     west, south, east, north = outline.bounds
-    if east - west > 180:  # both sides of the antimeridian: in GeoJSON, such a box begins in the east
+    if east - west > 180:  # at the antimeridian, a GeoJSON box begins in the east
         parts = shapely.get_parts(outline)
         west = min(part.bounds[0] for part in parts if part.bounds[0] >= 0)
         east = max(part.bounds[2] for part in parts if part.bounds[0] < 0)

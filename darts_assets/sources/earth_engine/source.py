@@ -1,8 +1,7 @@
-"""Sentinel-2 scenes whose pixels come from Earth Engine, window by window.
+"""Sentinel-2 scenes with pixels from Earth Engine, requested window by window.
 
-A request is for some bands on a part of the scene's 10 m grid. Earth Engine brings every band to the grid of a request
-by nearest neighbour unless the expression says otherwise (https://developers.google.com/earth-engine/guides/resample),
-and here it does not.
+A request covers a part of the scene's 10 m grid. Earth Engine resamples each band to the grid of a request by nearest
+neighbour (https://developers.google.com/earth-engine/guides/resample).
 """
 
 import threading
@@ -25,35 +24,34 @@ from darts_assets.errors import SceneError
 from darts_assets.scene import Scene
 from darts_assets.sources.earth_engine.items import SCHEME
 from darts_assets.sources.rasters.reader import band_attributes, check_names, scene_attributes
-from darts_assets.sources.scene_source import calibrate_scene
-from darts_assets.sources.sentinel2.asset_layouts import digital_numbers
+from darts_assets.sources.sentinel2.calibrate import S2_QUALITY, calibrate, quality_table
 from darts_assets.sources.sentinel2.parse_item import parse_item
 from darts_assets.tiles import WINDOW_ROWS, TileStream, on_grid, row_windows
 
 _REQUEST_BYTES = 16 * 2**20
-"""Of pixels in a request: a third of what Earth Engine allows, so that a broken connection costs seconds."""
+"""Pixels of one request: a third of Earth Engine's limit, so that a broken connection costs seconds."""
 
 _AT_ONCE = 4
-"""Requests at a time for one scene; a project has 20 to 40, and several scenes may be fetched at once."""
+"""Concurrent requests for one scene; a project may have 20 to 40, and several scenes may be fetched at once."""
 
 Values = npt.NDArray[Any]
 
 
 class EarthEngineScenes:
-    """Sentinel-2 scenes from the items of `EarthEngineCatalog`; see `source.ScenesOf`.
+    """Sentinel-2 scenes from the items of `EarthEngineCatalog`; a `ScenesOf[EarthEngineOptions]`.
 
     Args:
-        wait: how long to wait before another attempt, where the service does not ask for longer.
+        wait: time to wait before another attempt; longer if the service requests it.
     """
 
     def __init__(self, *, wait: wait_base = BACKOFF) -> None:
         self._wait = wait
 
     def parse(self, item: Mapping[str, Any]) -> Scene:
-        """What the registered item says.
+        """The scene that a registered STAC item describes.
 
         Raises:
-            SceneError: if it is not an item as `earth_engine_items.item_of` makes them.
+            SceneError: if it is not an item of `items.item_of`.
         """
         scene = replace(parse_item(item), source="earth_engine")
         images, grids = ({getattr(band, name) for band in scene.bands.values()} for name in ("href", "grid"))
@@ -66,16 +64,16 @@ class EarthEngineScenes:
         return scene
 
     def grid(self, scene: Scene, options: EarthEngineOptions) -> GeoBox:
-        """The grid that the item promises; nothing is asked for."""
+        """The grid declared by the item; no request is made."""
         return _grid(scene)
 
     def open_raw(self, scene: Scene, bands: Sequence[str], options: EarthEngineOptions) -> xr.Dataset:
-        """Digital numbers as `reader.open_raw` gives them; a chunk of a band is a request, made when it is computed.
+        """Digital numbers as from `reader.open_raw`; computing a chunk of a band is one request.
 
         Raises:
-            SceneError: if the scene lacks a band; if Earth Engine refuses, when values are asked for.
-            SourceUnavailableError: when values are asked for and the service does not answer, or quotas stay exceeded.
-            SettingsError: when values are asked for and there are no credentials or no project.
+            SceneError: if the scene lacks a band; on computing, if Earth Engine rejects the request.
+            SourceUnavailableError: on computing, if the service does not answer, or quotas stay exceeded.
+            SettingsError: on computing, if there are no credentials or no project.
         """
         check_names(scene, bands)
         engine, grid = EarthEngine(options, wait=self._wait), _grid(scene)
@@ -86,15 +84,15 @@ class EarthEngineScenes:
             rows = min(WINDOW_ROWS, _REQUEST_BYTES // (grid.shape.x * image.bytes))
             raw[name] = da.from_array(
                 _LazyBand(image, grid), chunks=(rows, grid.shape.x), lock=at_once, asarray=False, fancy=False,
-                inline_array=True, name=f"{name}-{uuid4().hex}", meta=np.empty((0, 0), _dtype(name)),
+                inline_array=True, name=f"{name}-{uuid4().hex}", meta=np.empty((0, 0), image.dtype(name)),
             )  # fmt: skip
         return _dataset(scene, raw, grid)
 
     def fetch(self, scene: Scene, bands: Sequence[str], options: EarthEngineOptions) -> TileStream:
-        """Digital numbers as `reader.fetch` gives them: a window is a few requests at once, each for all of the bands.
+        """Digital numbers as from `reader.fetch`: a window is a few concurrent requests, each for all of the bands.
 
         Raises:
-            SceneError: if the scene lacks a band; from the windows, if Earth Engine refuses.
+            SceneError: if the scene lacks a band; from the windows, if Earth Engine rejects the request.
             SourceUnavailableError: from the windows, if the service does not answer, or quotas stay exceeded.
             SettingsError: from the windows, if there are no credentials or no project.
         """
@@ -104,8 +102,8 @@ class EarthEngineScenes:
         return TileStream(grid, tuple(bands), _windows(image, grid), scene_attributes(scene))
 
     def calibrate(self, raw: xr.Dataset, quality: Mapping[int, int]) -> xr.Dataset:
-        """See `calibrate.calibrate`: pixels that are masked in any band, wherever in the scene, are invalid."""
-        return calibrate_scene(raw, quality)
+        """See `calibrate.calibrate`; pixels that are masked in any band are invalid."""
+        return calibrate(raw, quality_table(S2_QUALITY, quality))
 
 
 EARTH_ENGINE_SCENES = EarthEngineScenes()
@@ -113,7 +111,7 @@ EARTH_ENGINE_SCENES = EarthEngineScenes()
 
 @dataclass(frozen=True)
 class _Image:
-    """Some bands of a scene's image."""
+    """A selection of bands of a scene's image."""
 
     engine: EarthEngine
     scene: Scene
@@ -121,43 +119,47 @@ class _Image:
 
     @property
     def bytes(self) -> int:
-        """Of a pixel."""
-        return sum(_dtype(name).itemsize for name in self.bands)
+        """Bytes of one pixel."""
+        return sum(self.dtype(name).itemsize for name in self.bands)
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Dtype of the digital numbers of a band."""
+        return np.dtype(self.scene.bands[name].dtype)
 
     def read(self, grid: GeoBox) -> dict[str, Values]:
         """Digital numbers on a grid, 0 where the image is masked; one request.
 
         Raises:
-            SceneError: if the service refuses, or answers something else.
+            SceneError: if the service rejects the request, or returns other bands.
             SourceUnavailableError, SettingsError: see `EarthEngine.pixels`.
         """
         keys = {name: self.scene.bands[name].asset for name in self.bands}
         try:
-            found = self.engine.pixels(f"scene {self.scene.id}", self._expression, grid)
+            pixels = self.engine.pixels(f"scene {self.scene.id}", self._expression, grid)
         except EarthEngineError as error:
             raise SceneError(f"scene {self.scene.id} cannot be read: {error}") from error
-        dtypes = {name: dtype for name, (dtype, *_) in (found.dtype.fields or {}).items()}
+        dtypes = {name: dtype for name, (dtype, *_) in (pixels.dtype.fields or {}).items()}
         if {name: dtype.kind for name, dtype in dtypes.items()} != dict.fromkeys(keys.values(), "u"):
             answered = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
             raise SceneError(
-                f"scene {self.scene.id}: Earth Engine answers {answered}; {', '.join(keys.values())} of unsigned "
+                f"scene {self.scene.id}: Earth Engine returned {answered}; {', '.join(keys.values())} of unsigned "
                 "integers were expected"
             )
-        return {name: found[key].astype(_dtype(name), copy=False) for name, key in keys.items()}
+        return {name: pixels[key].astype(self.dtype(name), copy=False) for name, key in keys.items()}
 
     def _expression(self, ee: Any) -> Any:
         image = ee.Image(self.scene.bands[self.bands[0]].href.removeprefix(SCHEME))
         parts = []
         for dtype, cast in ((np.uint16, "toUint16"), (np.uint8, "toByte")):
-            if keys := [self.scene.bands[name].asset for name in self.bands if _dtype(name) == dtype]:
-                # Without the last argument, what lies outside the footprint would stay masked.
+            if keys := [self.scene.bands[name].asset for name in self.bands if self.dtype(name) == dtype]:
+                # Without the last argument, pixels outside of the footprint would stay masked.
                 parts.append(getattr(image.select(keys).unmask(0, False), cast)())
         return parts[0].addBands(parts[1]) if len(parts) > 1 else parts[0]
 
 
 @dataclass(frozen=True)
 class _LazyBand:
-    """What dask takes for an array: one band on the scene's grid, read where it is sliced."""
+    """One band on the scene's grid as an array for dask; slicing it makes a request."""
 
     image: _Image
     grid: GeoBox
@@ -169,7 +171,7 @@ class _LazyBand:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return _dtype(self.image.bands[0])
+        return self.image.dtype(self.image.bands[0])
 
     def __getitem__(self, window: tuple[slice, slice]) -> Values:
         (values,) = self.image.read(self.grid[window]).values()
@@ -181,13 +183,13 @@ def _windows(image: _Image, grid: GeoBox) -> Iterator[xr.Dataset]:
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="earth-engine") as pool:
         for rows in row_windows(height):
             part = grid[rows, :]
-            values = {name: np.empty(part.shape, _dtype(name)) for name in image.bands}
+            values = {name: np.empty(part.shape, image.dtype(name)) for name in image.bands}
 
             def fill(columns: slice, part: GeoBox = part, values: dict[str, Values] = values) -> None:
-                for name, found in image.read(part[:, columns]).items():
-                    values[name][:, columns] = found
+                for name, numbers in image.read(part[:, columns]).items():
+                    values[name][:, columns] = numbers
 
-            # The grid's columns in as few parts as their size allows, all as wide as each other.
+            # The columns in as few parts of equal width as the size of a request allows.
             requests = -(-part.shape[0] * width * image.bytes // _REQUEST_BYTES)
             list(pool.map(fill, row_windows(width, -(-width // requests))))
             yield _dataset(image.scene, values, part)
@@ -202,9 +204,5 @@ def _dataset(scene: Scene, values: Mapping[str, Any], grid: GeoBox) -> xr.Datase
 
 def _grid(scene: Scene) -> GeoBox:
     grid = scene.bands[VISIBLE_NIR[0]].grid
-    assert grid is not None  # `parse` refuses items without
+    assert grid is not None  # checked by `parse`
     return grid
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    return np.dtype(digital_numbers("earth_engine", name).dtype)

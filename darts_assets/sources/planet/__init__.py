@@ -1,7 +1,7 @@
-"""PlanetScope images as Planet delivers them: files in folders, which become STAC items, and scenes from then on.
+"""PlanetScope images as Planet delivers them: folders of files become STAC items, and those become scenes.
 
-`names` knows how ids and files are called, `folders` which files there are, `deliveries` which belong together and
-whether all have arrived, `metadata` what is said of them, `items` makes an item of each; `source` reads items.
+`names`: ids and file names. `folders`: listings. `deliveries`: which files belong together, and whether all have
+arrived. `image_metadata`, `image_item`: the item of a delivery. `delivery_catalog`: search. `scenes`: pixels.
 """
 
 from darts_assets.sources.planet.delivery_catalog import PlanetFolders

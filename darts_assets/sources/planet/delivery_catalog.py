@@ -1,4 +1,4 @@
-"""Images below some folders: which are wanted, and what is wrong with those that cannot be used."""
+"""Search for Planet images below folders, and their STAC items."""
 
 import datetime as dt
 import itertools
@@ -11,8 +11,9 @@ from darts_assets.errors import RasterError, SceneError, SettingsError
 from darts_assets.geo.antimeridian import footprint
 from darts_assets.remote.s3_auth import S3Options
 from darts_assets.sources.planet.deliveries import Delivery, find_deliveries, without_twins
-from darts_assets.sources.planet.image_item import make_item
+from darts_assets.sources.planet.image_item import make_item, parse_image_item
 from darts_assets.sources.planet.image_metadata import read_metadata
+from darts_assets.sources.rasters.integrity import check_files
 from darts_assets.sources.stac.scene_ids import listed
 from darts_assets.sources.stac.scene_selection import Interval
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 8
+_THREADS = 8
 _BATCH = 64
 
 
@@ -30,10 +31,10 @@ class PlanetFolders:
 
     Args:
         roots: the folders.
-        s3: how `s3://` is reached.
+        s3: how to reach `s3://`.
 
     Attributes:
-        problems: what was wrong, a sentence each; everything else went on.
+        problems: one sentence for each image or folder that could not be used; the others are.
     """
 
     def __init__(self, roots: Sequence[str], s3: S3Options) -> None:
@@ -49,38 +50,39 @@ class PlanetFolders:
         area: "BaseGeometry | None" = None,
         kept: Callable[[str], dict[str, Any] | None] = lambda image: None,
     ) -> Iterator[dict[str, Any]]:
-        """STAC items of the images that are wanted, by the time that their ids tell.
+        """STAC items of the selected images, in the order of the time in their ids.
 
         Args:
-            ids: only these; one that is nowhere is a problem. What is wrong with other folders is then only logged.
-            intervals: only of these times; none: of any.
-            area: only those whose footprint meets it, EPSG:4326.
-            kept: id -> the item of an image that is registered; its files are not opened again.
+            ids: select only these; missing ones are reported as a problem. Problems of other images are then only
+                logged.
+            intervals: select only these times; none: any time.
+            area: select only images whose footprint intersects it, EPSG:4326.
+            kept: id -> the item of a registered image; its files are not opened again.
 
         Raises:
-            SettingsError: if none of the folders can be read, or S3 refuses the keys.
+            SettingsError: if none of the folders can be read, or S3 rejects the keys.
             SourceUnavailableError: if the service does not answer after bounded retries.
         """
-        found = self._deliveries(only_log=bool(ids))
+        deliveries = self._deliveries(only_log=bool(ids))
         if ids:
-            known = {delivery.id.id for delivery in found}
-            if unknown := [image for image in ids if image not in known]:
+            existing = {delivery.id.id for delivery in deliveries}
+            if unknown := [image for image in ids if image not in existing]:
                 where = ", ".join(self.roots) or "no folder"
                 self.problems.append(f"{len(unknown)} Planet image(s) are not below {where}: {listed(unknown)}")
-            found = [delivery for delivery in found if delivery.id.id in set(ids)]
+            deliveries = [delivery for delivery in deliveries if delivery.id.id in set(ids)]
         by_id: dict[str, list[Delivery]] = {}
-        for delivery in found:
+        for delivery in deliveries:
             if _within(delivery.id.time, intervals):
                 by_id.setdefault(delivery.id.id, []).append(delivery)
-        wanted = iter(by_id.items())
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="planet") as pool:
-            while batch := list(itertools.islice(wanted, _BATCH)):
+        remaining = iter(by_id.items())
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="planet") as pool:
+            while batch := list(itertools.islice(remaining, _BATCH)):
                 for item in pool.map(lambda pair: kept(pair[0]) or self._item(pair[1], area), batch):
                     if item is not None and not _outside(item["geometry"], area):
                         yield item
 
     def _deliveries(self, *, only_log: bool) -> list[Delivery]:
-        found, problems, refused = [], [], []
+        deliveries, problems, refused = [], [], []
         for root in self.roots:
             try:
                 below = find_deliveries(root, self._s3)
@@ -88,8 +90,8 @@ class PlanetFolders:
                 refused.append(error)
                 self.problems.append(str(error))
                 continue
-            logger.info("%s: %d Planet images", root, len(below.found))
-            found += below.found
+            logger.info("%s: %d Planet images", root, len(below.images))
+            deliveries += below.images
             problems += below.problems
         if refused and len(refused) == len(self.roots):
             raise refused[0]
@@ -98,7 +100,7 @@ class PlanetFolders:
                 logger.warning(problem)
             else:
                 self.problems.append(problem)
-        return sorted(found, key=lambda delivery: (delivery.id.time, delivery.id.id))
+        return sorted(deliveries, key=lambda delivery: (delivery.id.time, delivery.id.id))
 
     def _item(self, same: Sequence[Delivery], area: "BaseGeometry | None") -> dict[str, Any] | None:
         try:
@@ -109,26 +111,24 @@ class PlanetFolders:
 
 
 def item_of(delivery: Delivery, s3: S3Options, area: "BaseGeometry | None" = None) -> dict[str, Any] | None:
-    """The item of an image whose files have all been looked at; None if it lies outside of an area.
+    """The STAC item of an image, after a check of all its files; None if the image lies outside of `area`.
 
     Raises:
-        SceneError: if the delivery is not complete, or not as it must be.
+        SceneError: if the delivery is incomplete or invalid.
         RasterError: if a raster is damaged.
         SourceUnavailableError, SettingsError: from the service.
     """
-    from darts_assets.sources.planet.scenes import PlanetScenes
-
     delivery.check_complete()
     metadata = read_metadata(delivery, s3)
     if _outside(metadata.geometry, area):
         return None
     item = make_item(delivery, metadata, s3)
     if metadata.sun_azimuth is None or metadata.sun_elevation is None:
-        logger.warning("%s: nothing tells where the sun was; its hillshade will be of the default sun", delivery)
+        logger.warning("%s: its metadata have no sun angles; its hillshade will use the default sun", delivery)
     if _outside(item["geometry"], area):
         return None
-    source = PlanetScenes()
-    source.check(source.parse(item), s3)
+    scene = parse_image_item(item)
+    check_files(scene, scene.bands, s3)
     return item
 
 

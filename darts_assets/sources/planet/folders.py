@@ -1,4 +1,4 @@
-"""Which files there are below a folder: on a disk, or below a prefix on S3."""
+"""Recursive listings of files: below a folder on disk, or below a prefix on S3."""
 
 import datetime as dt
 import os
@@ -23,17 +23,17 @@ _REFUSED = {
     "AccessDenied", "AllAccessDisabled", "ExpiredToken", "InvalidAccessKeyId", "NoSuchBucket", "PermanentRedirect",
     "SignatureDoesNotMatch",
 }  # fmt: skip
-"""Answers of S3 that do not change when it is asked again."""
+"""Error codes of S3 that a retry does not change."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file as a listing has it.
+    """A listed file.
 
     Attributes:
         href: an absolute path, or `s3://bucket/key`.
         size: bytes.
-        modified: when it was written last, UTC.
+        modified: time of the last change, UTC.
     """
 
     href: str
@@ -42,30 +42,30 @@ class File:
 
     @property
     def name(self) -> str:
-        """Its name in its folder."""
+        """File name."""
         return self.href.rpartition("/")[2]
 
     @property
     def folder(self) -> str:
-        """The folder that it is in."""
+        """Parent folder."""
         return self.href.rpartition("/")[0]
 
 
 def absolute(root: str) -> str:
-    """A folder as files below it have it: an absolute path or `s3://`, without a slash at its end."""
+    """The absolute path or `s3://` URL of a folder, without a trailing slash."""
     return root.rstrip("/") if is_remote(root) else str(local_path(root).expanduser().absolute())
 
 
 def list_files(root: str, s3: S3Options, problems: list[str]) -> Iterator[File]:
-    """All files below a folder, but hidden ones, in no order; links are followed.
+    """All files below a folder except hidden ones, in no particular order; links are followed.
 
     Args:
         root: a folder, or `s3://bucket/prefix`.
-        s3: how `s3://` is reached.
-        problems: takes a sentence for each folder below it that cannot be read.
+        s3: how to reach `s3://`.
+        problems: receives a sentence for each folder below it that cannot be read.
 
     Raises:
-        SettingsError: if there is no such folder, or S3 refuses the keys.
+        SettingsError: if the folder does not exist, or S3 rejects the keys.
         SourceUnavailableError: if the service does not answer after bounded retries.
     """
     root = absolute(root)
@@ -73,16 +73,16 @@ def list_files(root: str, s3: S3Options, problems: list[str]) -> Iterator[File]:
     if scheme == "s3":
         yield from _on_s3(root, s3)
     elif is_remote(root):
-        raise SettingsError(f"{shown(root)}: Planet images are found in folders and below s3://bucket/prefix, not here")
+        raise SettingsError(f"{shown(root)}: Planet images can be read from folders and from s3://bucket/prefix")
     elif not Path(root).is_dir():
-        raise SettingsError(f"{root}: there is no such folder")
+        raise SettingsError(f"{root}: the folder does not exist")
     else:
         yield from _on_disk(root, problems)
 
 
 def _on_disk(root: str, problems: list[str]) -> Iterator[File]:
     def note(error: OSError) -> None:
-        problems.append(f"{error.filename}: it cannot be read: {error.strerror}")
+        problems.append(f"{error.filename} cannot be read: {error.strerror}")
 
     seen = set()  # links may lead back up
     for folder, folders, names in os.walk(root, onerror=note, followlinks=True):
@@ -97,29 +97,29 @@ def _on_disk(root: str, problems: list[str]) -> Iterator[File]:
                 continue
             path = Path(folder, name)
             try:
-                facts = path.stat()
+                status = path.stat()
             except OSError:
-                continue  # renamed in between, as downloaders do, or a link to nowhere
-            yield File(str(path), facts.st_size, dt.datetime.fromtimestamp(facts.st_mtime, dt.UTC))
+                continue  # renamed meanwhile, as downloaders do, or a dangling link
+            yield File(str(path), status.st_size, dt.datetime.fromtimestamp(status.st_mtime, dt.UTC))
 
 
 def _on_s3(root: str, s3: S3Options) -> Iterator[File]:
     bucket, prefix = urlsplit(root).netloc, urlsplit(root).path.strip("/")
-    there_is_something = False
+    is_empty = True
     try:
         for batch in obstore.list(_bucket(bucket, s3), f"{prefix}/" if prefix else None):
             for entry in batch:
-                there_is_something = True
+                is_empty = False
                 if not any(part.startswith(".") for part in entry["path"].split("/")):
                     yield File(f"s3://{bucket}/{entry['path']}", entry["size"], entry["last_modified"])
     except BaseError as error:
-        said = str(error)
-        code = _CODE.search(said)
+        message = str(error)
+        code = _CODE.search(message)
         if code and code[1] in _REFUSED:
-            raise SettingsError(f"{s3.service}, {root}: it cannot be listed ({code[1]})") from None
-        raise SourceUnavailableError(f"{s3.service}, {root}: {said.splitlines()[0]}") from None
-    if not there_is_something:
-        raise SettingsError(f"{s3.service}, {root}: there is nothing below it")
+            raise SettingsError(f"{s3.service}, {root} cannot be listed ({code[1]})") from None
+        raise SourceUnavailableError(f"{s3.service}, {root}: {message.splitlines()[0]}") from None
+    if is_empty:
+        raise SettingsError(f"{s3.service}, {root}: there are no objects below it")
 
 
 def _bucket(bucket: str, s3: S3Options) -> S3Store:

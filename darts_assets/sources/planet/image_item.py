@@ -1,23 +1,44 @@
-"""An image as a STAC item: what its files and metadata say, so that it can be registered like any other scene."""
+"""The STAC item of a Planet image, made from its files and metadata, and the scene that such an item describes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import rasterio
 from odc.geo.geobox import GeoBox
 
+from darts_assets.bands import UDM, VISIBLE_NIR
 from darts_assets.errors import RasterError, SceneError
 from darts_assets.geo.antimeridian import footprint
 from darts_assets.remote.byte_source import S3Options, shown
+from darts_assets.scene import Scene, SceneBand
 from darts_assets.sources.planet.deliveries import Delivery
 from darts_assets.sources.planet.folders import File
 from darts_assets.sources.planet.image_metadata import Metadata
 from darts_assets.sources.planet.names import image_id
-from darts_assets.sources.planet.pixels import SR_SCALE, band_names, toa_scales
 from darts_assets.sources.rasters.gdal import GdalFiles, gdal_path
+from darts_assets.sources.sentinel2.parse_item import parse_item
+
+SR_SCALE = 1e-4
+"""Surface reflectance of one digital number."""
 
 UDM2_BANDS = ("clear", "snow", "shadow", "light_haze", "heavy_haze", "cloud", "confidence", "no_data")
+
+_BAND_ORDER: Mapping[int, tuple[str, ...]] = {
+    4: VISIBLE_NIR,
+    8: ("coastal", "blue", "", "green", "", "red", "rededge071", "nir"),
+}
+"""Count of bands -> canonical names in Planet's order; "" for unused bands (green I, yellow).
+
+4: blue, green, red, near infrared. 8 (SuperDove, `_8b`): coastal blue 443 nm, blue 490, green I 531, green 565, yellow
+610, red 665, red edge 705, near infrared 865. Files of five bands (RapidEye, or 4 and red edge) are ambiguous.
+"""
+
+_DESCRIPTIONS: Mapping[str, str] = {
+    "blue": "blue", "green": "green", "red": "red", "nir": "nir", "near infrared": "nir", "near-infrared": "nir",
+    "coastal blue": "coastal", "coastal": "coastal", "rededge": "rededge071", "red edge": "rededge071",
+}  # fmt: skip
+"""Descriptions of bands in the files -> canonical names."""
 
 _EXTENSIONS = [
     f"https://stac-extensions.github.io/{name}/schema.json"
@@ -27,7 +48,7 @@ _EXTENSIONS = [
 
 @dataclass(frozen=True)
 class _Header:
-    """What a raster says of itself."""
+    """Grid, EPSG code, CRS (as text) and band descriptions of a raster."""
 
     grid: GeoBox
     epsg: int | None
@@ -38,16 +59,16 @@ class _Header:
 def make_item(delivery: Delivery, metadata: Metadata, s3: S3Options) -> dict[str, Any]:
     """The STAC item of an image, with assets `sr` (or `toa`), `udm2` (or `udm`) and those of its metadata.
 
-    Surface reflectance comes first; top-of-atmosphere digital numbers are taken where there is none. Where there is no
-    `udm2`, the older `udm` is taken, which knows clouds and bad pixels only.
+    Without surface reflectance, top-of-atmosphere digital numbers are used; without `udm2`, the older `udm`, which
+    flags only clouds and bad pixels.
 
     Args:
-        delivery: complete.
-        metadata: of it.
-        s3: how `s3://` is reached.
+        delivery: a complete delivery.
+        metadata: its metadata.
+        s3: how to reach `s3://`.
 
     Raises:
-        SceneError: if files are missing or there are too many, or the bands are not those that are expected.
+        SceneError: if files are missing or ambiguous, or the bands are not the expected ones.
         RasterError: if a raster cannot be opened, or has no CRS.
         SourceUnavailableError, SettingsError: from the service.
     """
@@ -58,7 +79,7 @@ def make_item(delivery: Delivery, metadata: Metadata, s3: S3Options) -> dict[str
         raise RasterError(f"{delivery}: {image.name} has {header.crs}; a UTM zone was expected")
     try:
         names = band_names(header.descriptions)
-        scales = [SR_SCALE] * len(names) if kind == "sr" else toa_scales(metadata.coefficients, len(names))
+        scales = [SR_SCALE] * len(names) if kind == "sr" else _toa_scales(metadata.coefficients, len(names))
     except SceneError as error:
         raise SceneError(f"{delivery}: {image.name} has {error}") from None
     grid = {"proj:shape": list(header.grid.shape), "proj:transform": list(header.grid.affine)[:6]}
@@ -86,14 +107,69 @@ def make_item(delivery: Delivery, metadata: Metadata, s3: S3Options) -> dict[str
     }
 
 
+def parse_image_item(item: Mapping[str, Any]) -> Scene:
+    """The scene that an item of `make_item` describes; `planet_udm` points to the last band of the mask that is read.
+
+    Raises:
+        SceneError: if it is not an item of a Planet image.
+    """
+    scene = parse_item(item)
+    assets = item["assets"]
+    kind = next((name for name in ("udm2", "udm") if name in assets), None)
+    if kind is None:
+        raise SceneError(f"scene {scene.id} is not a Planet image: an asset udm2 or udm was expected")
+    size, checksum = assets[kind].get("file:size"), assets[kind].get("file:checksum")
+    # A file with the last band has the others as well.
+    index = len(UDM2_BANDS) if kind == "udm2" else 1
+    mask = SceneBand(UDM, kind, assets[kind]["href"], index, "uint8", nodata=None, size=size, checksum=checksum)
+    cell = item["properties"].get("pl:grid_cell")
+    return replace(scene, source="planet", bands={**scene.bands, UDM: mask}, tile=cell)
+
+
+def band_names(descriptions: Sequence[str | None]) -> tuple[str, ...]:
+    """Canonical name of each band of a file, "" for unused bands.
+
+    The descriptions of the bands decide; without them, Planet's order of four or eight bands.
+
+    Args:
+        descriptions: of all bands of the file, None where a band has none.
+
+    Raises:
+        SceneError: if there are neither four nor eight bands, or the descriptions lack blue, green, red or nir.
+    """
+    count = len(descriptions)
+    if count not in _BAND_ORDER:
+        raise SceneError(
+            f"{count} band(s); 4 were expected (blue, green, red, nir), or 8 (coastal blue, blue, green I, green, "
+            "yellow, red, red edge, nir)"
+        )
+    texts = [(text or "").strip().lower().replace("_", " ") for text in descriptions]
+    names = tuple(_DESCRIPTIONS.get(text, "") for text in texts)
+    if not set(names) & set(VISIBLE_NIR):
+        return _BAND_ORDER[count]
+    if wrong := [name for name in VISIBLE_NIR if names.count(name) != 1]:
+        raise SceneError(f"bands described as {', '.join(texts)}; {', '.join(wrong)} were expected once each")
+    return names
+
+
+def _toa_scales(coefficients: Mapping[int, float], count: int) -> tuple[float, ...]:
+    """Top-of-atmosphere reflectance of one digital number, for each band of a file."""
+    if wrong := [number for number in range(1, count + 1) if not coefficients.get(number, 0) > 0]:
+        raise SceneError(
+            "top-of-atmosphere digital numbers, but its *_metadata.xml has no reflectanceCoefficient of band "
+            f"{', '.join(map(str, wrong))}: they cannot be converted to reflectance"
+        )
+    return tuple(coefficients[number] for number in range(1, count + 1))
+
+
 def _reflectance(delivery: Delivery) -> tuple[str, File]:
     if surface := delivery.of_kind("sr"):
         return "sr", _only(delivery, surface, "surface reflectance")
     if top := delivery.of_kind("toa"):
         if not delivery.of_kind("xml"):
             raise SceneError(
-                f"{delivery} has top-of-atmosphere digital numbers ({top[0].name}) without the *_metadata.xml that "
-                "makes them reflectance; that file, or surface reflectance (*_SR.tif or *_SR_clip.tif) was expected"
+                f"{delivery} has top-of-atmosphere digital numbers ({top[0].name}) without the *_metadata.xml that has "
+                "their coefficients; that file, or surface reflectance (*_SR.tif or *_SR_clip.tif) was expected"
             )
         return "toa", _only(delivery, top, "top-of-atmosphere digital numbers")
     raise SceneError(
@@ -113,10 +189,10 @@ def _mask(delivery: Delivery) -> tuple[str, File]:
     )
 
 
-def _only(delivery: Delivery, files: Sequence[File], what: str) -> File:
+def _only(delivery: Delivery, files: Sequence[File], product: str) -> File:
     if len(files) > 1:
         names = ", ".join(file.name for file in files)
-        raise SceneError(f"{delivery} has {len(files)} files of {what} ({names}); one was expected")
+        raise SceneError(f"{delivery} has {len(files)} files of {product} ({names}); one was expected")
     (file,) = files
     other = image_id(file.name)
     if other is not None and other.id != delivery.id.id:
@@ -167,7 +243,7 @@ def _mask_bands(kind: str) -> list[dict[str, Any]]:
 
 
 def _properties(delivery: Delivery, metadata: Metadata, epsg: int) -> dict[str, Any]:
-    facts: Mapping[str, Any] = {
+    properties: Mapping[str, Any] = {
         "datetime": metadata.time.isoformat().replace("+00:00", "Z"),
         "constellation": "planetscope",
         "platform": delivery.id.satellite,
@@ -179,7 +255,7 @@ def _properties(delivery: Delivery, metadata: Metadata, epsg: int) -> dict[str, 
         "view:sun_azimuth": metadata.sun_azimuth,
         "view:sun_elevation": metadata.sun_elevation,
     }
-    return {name: value for name, value in facts.items() if value is not None}
+    return {name: value for name, value in properties.items() if value is not None}
 
 
 def _listed(delivery: Delivery) -> str:

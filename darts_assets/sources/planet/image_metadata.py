@@ -1,4 +1,4 @@
-"""What Planet says of an image beside its pixels: `*_metadata.json` (of the Data API) and `*_metadata.xml`."""
+"""Metadata files of an image: `*_metadata.json` (of the Data API) and `*_metadata.xml`."""
 
 import datetime as dt
 import json
@@ -20,10 +20,10 @@ from darts_assets.sources.planet.folders import File
 
 @dataclass(frozen=True)
 class Metadata:
-    """What is known of an image; None where the files do not say it.
+    """Metadata of an image; None if no file has the value.
 
     Attributes:
-        time: of the acquisition, UTC; from the id where no file tells.
+        time: of the acquisition, UTC; from the id if no file has it.
         sun_azimuth: degrees clockwise from north.
         sun_elevation: degrees above the horizon.
         cloud_cover: percent.
@@ -42,19 +42,17 @@ class Metadata:
 
 
 def read_metadata(delivery: Delivery, s3: S3Options) -> Metadata:
-    """What the metadata files of a delivery say; of what both tell, the JSON has the word.
+    """The metadata of a delivery; the JSON file has precedence over the XML file.
 
     Raises:
-        SceneError: if a file is none of Planet's metadata, or there are several of a kind.
+        SceneError: if a file is not Planet's metadata, or there are several of a kind.
         SourceUnavailableError: if the service does not answer after bounded retries.
     """
-    found: dict[str, Any] = {}
-    if file := _only(delivery, "xml"):
-        found |= _from_xml(file.href, s3)
-    if file := _only(delivery, "json"):
-        found |= _from_json(file.href, s3)
-    known = {name: value for name, value in found.items() if value is not None}
-    return Metadata(**{"time": delivery.id.time, **known})
+    values: dict[str, Any] = {}
+    for kind, parse in (("xml", _from_xml), ("json", _from_json)):
+        if file := _only(delivery, kind):
+            values |= parse(file.href, s3)
+    return Metadata(**{"time": delivery.id.time, **{key: value for key, value in values.items() if value is not None}})
 
 
 def _only(delivery: Delivery, kind: Any) -> File | None:
@@ -68,21 +66,21 @@ def _only(delivery: Delivery, kind: Any) -> File | None:
 def _from_json(href: str, s3: S3Options) -> dict[str, Any]:
     try:
         item = json.loads(_content(href, s3))
-        said = item["properties"]
-        # A fraction; newer items have the percentage too.
-        cover = _number(said.get("cloud_cover"))
-        percent = _number(said.get("cloud_percent"))
+        properties = item["properties"]
+        # cloud_cover is a fraction; newer items have cloud_percent as well.
+        cover = _number(properties.get("cloud_cover"))
+        percent = _number(properties.get("cloud_percent"))
         return {
-            "time": _time(said.get("acquired")),
-            "sun_azimuth": _number(said.get("sun_azimuth")),
-            "sun_elevation": _number(said.get("sun_elevation")),
+            "time": _time(properties.get("acquired")),
+            "sun_azimuth": _number(properties.get("sun_azimuth")),
+            "sun_elevation": _number(properties.get("sun_elevation")),
             "cloud_cover": round(100 * cover, 2) if cover is not None else percent,
             "geometry": _footprint(item.get("geometry")),
-            "instrument": said.get("instrument"),
+            "instrument": properties.get("instrument"),
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SceneError(
-            f"{shown(href)} is no metadata of a Planet image: an item with properties in JSON was expected "
+            f"{shown(href)} is not the metadata of a Planet image: an item with properties in JSON was expected "
             f"({type(error).__name__}: {error})"
         ) from None
 
@@ -104,18 +102,18 @@ def _from_xml(href: str, s3: S3Options) -> dict[str, Any]:
             "coefficients": coefficients,
         }
     except (ElementTree.ParseError, ValueError) as error:
-        raise SceneError(f"{shown(href)} is no metadata of a Planet image: XML was expected ({error})") from None
+        raise SceneError(f"{shown(href)} is not the metadata of a Planet image: XML was expected ({error})") from None
 
 
 def _content(href: str, s3: S3Options) -> bytes:
     try:
         return read_bytes(href, s3)
     except FileNotFoundError:
-        raise SceneError(f"{shown(href)}: there is no such file any more") from None
+        raise SceneError(f"{shown(href)}: the file does not exist any more") from None
 
 
 def _all(element: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:
-    """Elements below one by their names without namespaces, which differ between versions."""
+    """Descendants by their local names; namespaces differ between versions."""
     return (each for each in element.iter() if each.tag.rpartition("}")[2] == name)
 
 
@@ -135,7 +133,7 @@ def _time(text: object) -> dt.datetime | None:
 
 
 def _ring(text: str | None) -> dict[str, Any] | None:
-    """The footprint of `lon,lat lon,lat ...`."""
+    """The polygon of `lon,lat lon,lat ...`."""
     if text is None:
         return None
     points = [[float(number) for number in point.split(",")[:2]] for point in text.split()]
@@ -146,7 +144,6 @@ def _footprint(geometry: object) -> dict[str, Any] | None:
     if not isinstance(geometry, dict):
         return None
     try:
-        found = shape(geometry)
+        return None if shape(geometry).is_empty else geometry
     except (shapely.errors.ShapelyError, AttributeError, KeyError, TypeError, ValueError, IndexError):
         return None
-    return None if found.is_empty else geometry

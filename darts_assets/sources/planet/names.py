@@ -1,9 +1,9 @@
-"""How Planet calls things: the ids of images, and the files of a product.
+"""Planet's names: ids of images, and file names of products.
 
 Ids are `20230817_191432_2442` or `20230817_191432_34_2442` (scenes: day, time, hundredths of a second, satellite) and
 `4500474_2133707_2021-05-20_2419` (orthotiles: strip, cell of Planet's grid, day, satellite). Files begin with the id,
-as in `20230817_191432_34_2442_3B_AnalyticMS_SR_8b_clip.tif`; the words after the product (`_clip`, `_reproject`,
-`_file_format`) name the tools of the order, in the order of their use.
+as in `20230817_191432_34_2442_3B_AnalyticMS_SR_8b_clip.tif`; suffixes after the product (`_clip`, `_reproject`,
+`_file_format`) are the tools of the order, in the order of their use.
 """
 
 import datetime as dt
@@ -34,19 +34,19 @@ _KINDS: dict[Kind, re.Pattern[str]] = {
     "udm2": re.compile(rf".*_udm2{_TOOLS}\.tiff?", re.IGNORECASE),
     "udm": re.compile(rf".*_udm{_TOOLS}\.tiff?", re.IGNORECASE),
     "json": re.compile(r".*_metadata\.json", re.IGNORECASE),
-    # Of the digital numbers, whose coefficients it has; other products have one too.
+    # Has the coefficients of the digital numbers; other products have a *_metadata.xml as well.
     "xml": re.compile(rf".*_Analytic(?:MS)?(?:_8b)?_metadata{_TOOLS}\.xml", re.IGNORECASE),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ImageId:
-    """An id, and what it says.
+    """A parsed id.
 
     Attributes:
-        id: the whole.
-        time: of the acquisition where the id has it, else midnight of the day; UTC.
-        cell: of Planet's grid, for orthotiles.
+        id: the id itself.
+        time: of the acquisition, UTC; midnight of its day for orthotiles.
+        cell: of Planet's grid; None for scenes.
         satellite: four hexadecimal digits.
     """
 
@@ -57,40 +57,40 @@ class ImageId:
 
     @property
     def item_type(self) -> str:
-        """Planet's name for the kind of image."""
+        """Planet's item type."""
         return "PSScene" if self.cell is None else "PSOrthoTile"
 
 
 def image_id(text: str) -> ImageId | None:
-    """The id with which a name begins; None where it begins with none, or with a day that there is not."""
-    found = _ID.match(text)
-    if found is None:
+    """The id at the start of a name; None if there is none, or its date does not exist."""
+    match = _ID.match(text)
+    if match is None:
         return None
     try:
-        if found["strip"]:
-            time = dt.datetime.strptime(found["date"], "%Y-%m-%d")
+        if match["strip"]:
+            time = dt.datetime.strptime(match["date"], "%Y-%m-%d")
         else:
-            time = dt.datetime.strptime(found["day"] + found["time"], "%Y%m%d%H%M%S")
+            time = dt.datetime.strptime(match["day"] + match["time"], "%Y%m%d%H%M%S")
     except ValueError:
         return None
-    hundredths = dt.timedelta(milliseconds=10 * int(found["hundredths"] or 0))
-    satellite = found["of"] or found["satellite"]
-    return ImageId(found[0], time.replace(tzinfo=dt.UTC) + hundredths, found["cell"], satellite)
+    hundredths = dt.timedelta(milliseconds=10 * int(match["hundredths"] or 0))
+    satellite = match["of"] or match["satellite"]
+    return ImageId(match[0], time.replace(tzinfo=dt.UTC) + hundredths, match["cell"], satellite)
 
 
 def is_id(text: str) -> bool:
-    """Whether a text is the id of an image, and nothing else."""
-    found = image_id(text)
-    return found is not None and found.id == text
+    """Whether a text is exactly the id of an image."""
+    parsed = image_id(text)
+    return parsed is not None and parsed.id == text
 
 
 def kind_of(name: str) -> Kind | None:
-    """What a file of a delivery is, None for what nobody here needs (`_Visual.tif`, `_DN_RPC.TXT`, ...)."""
+    """Kind of a file of a delivery, None for unused files (`_Visual.tif`, `_DN_RPC.TXT`, ...)."""
     return next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(name)), None)
 
 
 def check_ids(ids: Iterable[str]) -> tuple[list[str], SceneError | None]:
-    """The ids that are some, each once, and what to say of the others."""
+    """The well-formed ids without duplicates, and an error that lists the malformed ones."""
     given = list(dict.fromkeys(map(str, ids)))
     wrong: Sequence[str] = [text for text in given if not is_id(text)]
     error = SceneError(f"{len(wrong)} malformed Planet image id(s): {listed(wrong)}. Expected {EXPECTED}")

@@ -18,7 +18,6 @@ from darts_assets.scene import Scene, SceneBand
 from darts_assets.sources.rasters.gdal import GdalFiles, gdal_path
 from darts_assets.sources.rasters.jpeg2000 import is_jpeg2000, missing_part
 from darts_assets.sources.rasters.multihash import Checksum
-from darts_assets.sources.sentinel2.asset_layouts import digital_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -169,9 +168,8 @@ def _check_band(scene: Scene, band: SceneBand, dataset: DatasetReader) -> Header
     where = described(scene, band)
     if band.index > dataset.count:
         raise RasterError(f"{where} has {dataset.count} band(s), band {band.index} was expected")
-    expected = digital_numbers(scene.source, band.name).dtype
-    if (actual := dataset.dtypes[band.index - 1]) != expected:
-        raise RasterError(f"{where} has values of type {actual}, {expected} was expected")
+    if (actual := dataset.dtypes[band.index - 1]) != band.dtype:
+        raise RasterError(f"{where} has values of type {actual}, {band.dtype} was expected")
     if dataset.crs is None or dataset.crs != CRS.from_epsg(scene.epsg):
         actual = "no CRS" if dataset.crs is None else f"CRS {dataset.crs.to_string()}"
         raise RasterError(f"{where} has {actual}, its item says EPSG:{scene.epsg}")

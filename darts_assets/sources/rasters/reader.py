@@ -12,6 +12,7 @@ import pystac
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
+from darts_assets.bands import MASKS
 from darts_assets.bands import band as codec
 from darts_assets.errors import SceneError
 from darts_assets.remote.byte_source import MAX_CONNECTIONS, S3Options
@@ -20,7 +21,6 @@ from darts_assets.sources.rasters.downloads import Copies
 from darts_assets.sources.rasters.gdal import gdal_path
 from darts_assets.sources.rasters.integrity import Header, check_checksums, check_files
 from darts_assets.sources.rasters.odc_driver import SceneDriver
-from darts_assets.sources.sentinel2.asset_layouts import digital_numbers, is_mask
 from darts_assets.tiles import WINDOW_ROWS, TileStream, on_grid, row_windows
 
 _MOST_ROWS = 2048
@@ -162,7 +162,7 @@ def _as_stac(scene: Scene, headers: dict[str, Header], copies: Copies) -> pystac
     ]
     for name, header in headers.items():
         band = scene.bands[name]
-        values = {"data_type": digital_numbers(scene.source, name).dtype, "nodata": band.nodata}
+        values = {"data_type": band.dtype, "nodata": band.nodata}
         fields = {
             "proj:code": f"EPSG:{scene.epsg}",
             "proj:shape": list(header.grid.shape),
@@ -190,8 +190,8 @@ def scene_attributes(scene: Scene) -> dict[str, Any]:
 
 def band_attributes(band: SceneBand) -> dict[str, Any]:
     """What an array of a band's digital numbers says of the band, as CF has it."""
-    if is_mask(band.name):
-        return {"long_name": codec(band.name.partition("-")[0]).long_name}
+    if (mask := band.name.partition("-")[0]) in MASKS:
+        return {"long_name": codec(mask).long_name}
     return {
         "long_name": codec(band.name).long_name,
         "units": codec(band.name).units,

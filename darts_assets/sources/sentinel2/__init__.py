@@ -1,1 +1,1 @@
-"""Sentinel-2 STAC items: parsing, asset layouts, radiometry, calibration."""
+"""Sentinel-2 STAC items: parsing, and calibration of their digital numbers."""

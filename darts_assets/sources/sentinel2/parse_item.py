@@ -1,8 +1,14 @@
-"""What a STAC item says about a scene, as a `Scene`: pure, nothing is read but the item."""
+"""STAC items of scenes as `Scene` records: asset layouts of the providers, and the fields of an item.
+
+A provider is recognized by the asset keys of the four bands that every scene has. Quarterly mosaics share theirs with
+other providers, but only they have an asset with the number of observations. Items of other providers work if their
+bands carry STAC's common names; several bands may then share one file. Parsing reads nothing but the item.
+"""
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import shapely
@@ -11,44 +17,64 @@ from odc.geo.geobox import GeoBox
 from pystac.utils import str_to_datetime
 from shapely.geometry import shape
 
+from darts_assets.bands import OBSERVATIONS, OPTICAL, SCL, VISIBLE_NIR
 from darts_assets.errors import SceneError
 from darts_assets.scene import Scene, SceneBand
-from darts_assets.sources.sentinel2.asset_layouts import (
-    MOSAIC,
-    OBSERVATIONS,
-    SCL,
-    Location,
-    digital_numbers,
-    locate_bands,
-)
-from darts_assets.sources.sentinel2.radiometry import (
-    declared,
-    mosaic_scale_and_offset,
-    processing_baseline,
-    scale_and_offset,
-)
+from darts_assets.sources.sentinel2.calibrate import baseline_offset, declared, processing_baseline, scale_and_offset
 
+COMMON_NAMES = "common_names"
+MOSAIC = "cdse_mosaic"
+PROVIDERS = ("cdse", "earth_search", "sentinel2_bands", MOSAIC)
+
+_ASSET_KEYS: dict[str, tuple[str, str, str, str]] = {
+    # band          cdse       earth_search  sentinel2_bands  cdse_mosaic
+    #                                        (Planetary Computer, Earth Search v0)
+    "blue":         ("B02_10m", "blue",       "B02",           "B02"),
+    "green":        ("B03_10m", "green",      "B03",           "B03"),
+    "red":          ("B04_10m", "red",        "B04",           "B04"),
+    "nir":          ("B08_10m", "nir",        "B08",           "B08"),
+    "coastal":      ("B01_20m", "coastal",    "B01",           ""),
+    "rededge071":   ("B05_20m", "rededge1",   "B05",           ""),
+    "rededge075":   ("B06_20m", "rededge2",   "B06",           ""),
+    "rededge078":   ("B07_20m", "rededge3",   "B07",           ""),
+    "nir08":        ("B8A_20m", "nir08",      "B8A",           ""),
+    "nir09":        ("B09_60m", "nir09",      "B09",           ""),
+    "swir16":       ("B11_20m", "swir16",     "B11",           ""),
+    "swir22":       ("B12_20m", "swir22",     "B12",           ""),
+    SCL:            ("SCL_20m", "scl",        "SCL",           ""),
+    OBSERVATIONS:   ("",        "",           "",              "observations"),
+}  # fmt: skip
+
+_PICTURES = {"visual", "overview", "thumbnail"}
 _ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _TILE = re.compile(r"(?:MGRS-)?(\d{1,2})([C-HJ-NP-X][A-Z]{2})")
 _TILE_IN_NAME = re.compile(r"_T?(\d{2})([C-HJ-NP-X][A-Z]{2})_")
 _UTM = re.compile(r"EPSG:(32[67](?:0[1-9]|[1-5]\d|60))")
 
 
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where an item keeps one band: the key of the asset, and the 1-based band of its file."""
+
+    asset: str
+    index: int = 1
+
+
 def parse_item(item: Mapping[str, Any]) -> Scene:
     """The scene that a STAC item describes.
 
     Args:
-        item: a STAC item (1.0 or 1.1) with asset hrefs that can be opened, as `read_item` gives it.
+        item: a STAC item (1.0 or 1.1) with absolute asset hrefs, as `read_item` returns it.
 
     Raises:
-        SceneError: if the item lacks what a scene needs, or contradicts itself; the text names scene and band.
+        SceneError: if the item lacks required fields or contradicts itself; the message has scene and band.
     """
     scene_id = _checked_id(item.get("id"))
     properties, assets = item.get("properties"), item.get("assets")
     if not isinstance(properties, Mapping) or not isinstance(assets, Mapping):
         raise SceneError(f"scene {scene_id} is not a STAC item: objects 'properties' and 'assets' were expected")
     source, locations = locate_bands(scene_id, assets)
-    # A mosaic is made of scenes of many baselines.
+    # A mosaic combines scenes of several baselines.
     baseline = None if source == MOSAIC else processing_baseline({"id": scene_id, "properties": properties})
     epsg = _one_crs(scene_id, properties, {loc.asset: assets[loc.asset] for loc in locations.values()})
     bands = {}
@@ -73,6 +99,74 @@ def parse_item(item: Mapping[str, Any]) -> Scene:
         geometry=_footprint(item.get("geometry")),
         item=dict(item),
     )
+
+
+def asset_keys(provider: str) -> dict[str, str]:
+    """Canonical band name -> asset key of one of `PROVIDERS`, for the bands that it has."""
+    column = PROVIDERS.index(provider)
+    return {band: keys[column] for band, keys in _ASSET_KEYS.items() if keys[column]}
+
+
+def locate_bands(scene_id: str, assets: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str, Location]]:
+    """Provider whose layout the assets follow, and location of each band, in storage order.
+
+    Args:
+        scene_id: for messages.
+        assets: `assets` of a STAC item.
+
+    Raises:
+        SceneError: if no layout or more than one fits, or one of the four bands that every scene has is missing.
+    """
+    possible = [p for p in PROVIDERS if (p == MOSAIC) == (OBSERVATIONS in assets)]
+    fitting = [p for p in possible if any(asset_keys(p)[band] in assets for band in VISIBLE_NIR)]
+    if len(fitting) > 1:
+        raise SceneError(f"scene {scene_id} fits several layouts ({', '.join(fitting)}); its assets: {_listed(assets)}")
+    if fitting:
+        source = fitting[0]
+        expected = asset_keys(source)
+        locations = {band: Location(key) for band, key in expected.items() if key in assets}
+    else:
+        source = COMMON_NAMES
+        expected = {band: f"common name {band}" for band in OPTICAL}
+        locations = _by_common_name(scene_id, assets)
+        if not locations:
+            known = "; ".join(f"{p}: {', '.join(asset_keys(p)[b] for b in VISIBLE_NIR)}" for p in PROVIDERS)
+            raise SceneError(
+                f"scene {scene_id} has an unknown layout. Expected the assets of one of {known}; or bands with "
+                f"common names {', '.join(VISIBLE_NIR)}. Its assets: {_listed(assets)}"
+            )
+    missing = [f"{band} ({expected[band]})" for band in VISIBLE_NIR if band not in locations]
+    if missing:
+        raise SceneError(
+            f"scene {scene_id}, layout {source}: band {', '.join(missing)} is missing; its assets: {_listed(assets)}"
+        )
+    return source, {band: locations[band] for band in (*OPTICAL, SCL, OBSERVATIONS) if band in locations}
+
+
+def _by_common_name(scene_id: str, assets: Mapping[str, Mapping[str, Any]]) -> dict[str, Location]:
+    locations: dict[str, Location] = {}
+    for key, asset in assets.items():
+        if _PICTURES & set(asset.get("roles") or ()):
+            continue
+        named = [(SCL, Location(key))] if key.upper() == "SCL" else _named_bands(key, asset)
+        for band, location in named:
+            if band in locations:
+                raise SceneError(
+                    f"scene {scene_id}: assets {locations[band].asset} and {key} both claim to be band {band}"
+                )
+            locations[band] = location
+    return locations
+
+
+def _named_bands(key: str, asset: Mapping[str, Any]) -> Iterator[tuple[str, Location]]:
+    for index, description in enumerate(asset.get("bands") or asset.get("eo:bands") or (), start=1):
+        name = description.get("eo:common_name") or description.get("common_name")
+        if name in OPTICAL:
+            yield name, Location(key, index)
+
+
+def _listed(assets: Mapping[str, Any]) -> str:
+    return ", ".join(assets) or "none"
 
 
 def _checked_id(scene_id: object) -> str:
@@ -116,33 +210,36 @@ def _band(
     href = asset.get("href")
     if not isinstance(href, str):
         raise SceneError("it has no href")
-    nodata = digital_numbers(source, name).nodata
+    of_mosaic = source == MOSAIC and name in OPTICAL
+    dtype, nodata = ("int16", -32768) if of_mosaic else ("uint8" if name == SCL else "uint16", 0)
     if (given := declared(asset, location.index, "nodata")) not in (None, nodata):
         raise SceneError(f"its nodata value is {given:g}; {nodata} was expected")
-    size = asset.get("file:size")
-    checksum = asset.get("file:checksum")
-    if name in (SCL, OBSERVATIONS):
-        scale, offset = 1.0, 0.0
-    elif source == MOSAIC:
-        scale, offset = mosaic_scale_and_offset(asset, location.index)
-    else:
-        scale, offset = scale_and_offset(asset, location.index, properties, baseline)
+    scale, offset = 1.0, 0.0
+    if of_mosaic:
+        # Reflectance is DN / 10000; the offsets of the scenes were applied, so that numbers may be negative:
+        # https://documentation.dataspace.copernicus.eu/Data/SentinelMissions/Sentinel2.html
+        scale, offset = scale_and_offset(asset, location.index, {}, 0.0)
+    elif name in OPTICAL:
+        default_offset = None if baseline is None else baseline_offset(baseline)
+        scale, offset = scale_and_offset(asset, location.index, properties, default_offset)
+    size, checksum = asset.get("file:size"), asset.get("file:checksum")
     return SceneBand(
         name=name,
         asset=location.asset,
         href=href,
         index=location.index,
+        dtype=dtype,
         scale=scale,
         offset=offset,
         nodata=nodata,
-        grid=_promised_grid(asset, properties, epsg),
+        grid=_declared_grid(asset, properties, epsg),
         size=None if size is None else int(size),
         checksum=None if checksum is None else str(checksum),
     )
 
 
-def _promised_grid(asset: Mapping[str, Any], properties: Mapping[str, Any], epsg: int) -> GeoBox | None:
-    # An item-level grid is the assets' only where they have none of their own: bands differ in resolution.
+def _declared_grid(asset: Mapping[str, Any], properties: Mapping[str, Any], epsg: int) -> GeoBox | None:
+    # The item's grid applies only to assets without one: bands differ in resolution.
     holder = asset if "proj:shape" in asset or "proj:transform" in asset else properties
     size, transform = holder.get("proj:shape"), holder.get("proj:transform")
     if not size or not transform:
@@ -171,12 +268,12 @@ def _number(properties: Mapping[str, Any], *keys: str, default: float | None = N
 
 def _tile(scene_id: str, properties: Mapping[str, Any]) -> str | None:
     codes = (_TILE.fullmatch(str(properties.get(key, ""))) for key in ("grid:code", "s2:mgrs_tile"))
-    found = next((code for code in codes if code), None) or _TILE_IN_NAME.search(scene_id)
-    return f"{int(found[1]):02d}{found[2]}" if found else None
+    tile = next((code for code in codes if code), None) or _TILE_IN_NAME.search(scene_id)
+    return f"{int(tile[1]):02d}{tile[2]}" if tile else None
 
 
 def _footprint(geometry: object) -> dict[str, Any] | None:
-    """The geometry if it is one, valid, and not torn across the antimeridian; None otherwise."""
+    """The geometry, or None if it is invalid or torn across the antimeridian."""
     if not isinstance(geometry, dict):
         return None
     try:
@@ -185,6 +282,6 @@ def _footprint(geometry: object) -> dict[str, Any] | None:
         return None
     if footprint.is_empty or not footprint.is_valid:
         return None
-    # A polygon that crosses the antimeridian uncut seems to span the globe the other way round.
+    # A polygon that crosses the antimeridian uncut spans the globe the other way round.
     torn = any(part.bounds[2] - part.bounds[0] > 180 for part in shapely.get_parts(footprint))
     return None if torn else geometry

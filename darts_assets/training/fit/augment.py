@@ -1,9 +1,8 @@
-"""Random changes of a patch that leave its labels true.
+"""Random augmentations of patches that keep the labels valid.
 
-`turn` and `mirror` move the ground under the map's north. Hillshade and shadows then have another sun, the same for
-both, and keep their values. Aspect names a direction, so its values turn with the map: by quarter turns exactly; in a
-mirror about the direction that the terrain convention calls north, to a few degrees, because the convention's offset
-varies that much over a zone. Where a band is 0 there is nothing (`bands.Band.to_model`), and nothing it stays.
+`turn` and `mirror` change the orientation of the ground. Hillshade keeps its values, as if the sun had moved. Aspect
+is a direction, so its values change as well: exactly for quarter turns; to a few degrees for mirroring, because the
+offset of the terrain convention varies within a zone. Missing values (0, see `bands.Band.to_model`) stay missing.
 """
 
 from collections.abc import Sequence
@@ -23,25 +22,25 @@ Augmentation = Literal["turn", "mirror", "brightness", "blur", "noise", "holes"]
 AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
 
 _OFFSET: dict[Convention, float] = {"physical": 0.0, "darts-2025": 94.0, "darts-2026": 94.0}
-"""Degrees that a convention adds to a direction from the top of the grid, about."""
+"""Approximate offset in degrees between the aspect of a convention and the direction from the top of the grid."""
 
 _BRIGHTNESS = 0.15
 _NOISE = 0.01
-_RARELY = 0.1
-_SOMETIMES = 0.3
+_RARE = 0.1
+_FREQUENT = 0.3
 
 
 @dataclass(frozen=True)
 class Augmenter:
-    """The chosen changes.
+    """Applies augmentations.
 
     Attributes:
-        chosen: which.
+        chosen: names of the augmentations.
         bands: names of the channels.
-        terrain: the terrain convention of aspect.
+        terrain: terrain convention of aspect.
 
     Raises:
-        SettingsError: for an unknown change.
+        SettingsError: for an unknown augmentation.
     """
 
     chosen: tuple[str, ...]
@@ -51,12 +50,12 @@ class Augmenter:
     def __post_init__(self) -> None:
         unknown = [name for name in self.chosen if name not in AUGMENTATIONS]
         if unknown:
-            raise SettingsError(f"unknown augmentation {', '.join(unknown)}; known are {', '.join(AUGMENTATIONS)}")
+            raise SettingsError(f"unknown augmentation {', '.join(unknown)}; expected {', '.join(AUGMENTATIONS)}")
 
     def __call__(
         self, inputs: torch.Tensor, labels: torch.Tensor, random: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """A changed copy of inputs (bands, rows, columns) and labels (rows, columns); `random` decides alone."""
+        """Augmented copy of inputs (bands, rows, columns) and labels (rows, columns), determined by `random`."""
         inputs, labels = inputs.clone(), labels.clone()
         if "turn" in self.chosen:
             quarters = int(random.integers(4))
@@ -69,25 +68,25 @@ class Augmenter:
             low, high = band("red").valid
             black = -low / (high - low)
             inputs[optical] = black + (inputs[optical] - black) * random.uniform(1 - _BRIGHTNESS, 1 + _BRIGHTNESS)
-        if "blur" in self.chosen and optical and random.random() < _RARELY:
+        if "blur" in self.chosen and optical and random.random() < _RARE:
             inputs[optical] = vision.gaussian_blur(inputs[optical], [5, 5], [float(random.uniform(0.3, 1.2))])
-        if "noise" in self.chosen and random.random() < _SOMETIMES:
+        if "noise" in self.chosen and random.random() < _FREQUENT:
             shape = inputs[optical].shape
             inputs[optical] += torch.from_numpy(random.normal(0, _NOISE, shape).astype(np.float32))
         inputs = inputs.clamp_(0, 1).mul_(present)
         if "holes" in self.chosen:
             for layer in (TERRAIN, TCVIS):
-                if random.random() < _RARELY:
+                if random.random() < _RARE:
                     inputs[self._channels(layer)] = 0
         return inputs.contiguous(), labels.contiguous()
 
     def _turn(self, inputs: torch.Tensor, quarters: int) -> torch.Tensor:
-        """Turned counter-clockwise by quarter turns."""
+        """Rotate counter-clockwise by quarter turns."""
         turned = torch.rot90(inputs, quarters, (-2, -1))
         return self._with_aspect(turned, 1, -0.25 * quarters)
 
     def _mirror(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Left and right exchanged: a direction `a` from the top of the grid becomes `-a`."""
+        """Mirror left and right: a direction `a` from the top of the grid becomes `-a`."""
         return self._with_aspect(vision.horizontal_flip(inputs), -1, 2 * _OFFSET[self.terrain] / 360)
 
     def _with_aspect(self, inputs: torch.Tensor, sign: int, add: float) -> torch.Tensor:
@@ -96,7 +95,7 @@ class Augmenter:
             aspect = inputs[channel]
             still = aspect == 0
             if "slope" in self.bands:
-                still |= inputs[self.bands.index("slope")] == 0  # DARTS gives flat cells a direction too
+                still |= inputs[self.bands.index("slope")] == 0  # DARTS assigns a direction to flat cells as well
             inputs = inputs.clone()
             inputs[channel] = torch.where(still, aspect, (sign * aspect + add) % 1)
         return inputs
@@ -106,10 +105,10 @@ class Augmenter:
 
 
 def generator(seed: int, epoch: int, number: int) -> np.random.Generator:
-    """The randomness of a patch in an epoch: whoever asks, in whatever order, gets the same."""
+    """Random generator of a patch in an epoch, independent of the order of calls."""
     return np.random.default_rng([seed, epoch, number])
 
 
 def order(seed: int, epoch: int, numbers: Sequence[int]) -> npt.NDArray[np.intp]:
-    """The numbers in the order of an epoch."""
+    """Random order of `numbers` in an epoch."""
     return np.random.default_rng([seed, epoch]).permutation(np.asarray(numbers, dtype=np.intp))

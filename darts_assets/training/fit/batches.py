@@ -1,6 +1,6 @@
-"""Batches of a set, read ahead by threads: never more than two of them wait.
+"""Batches of a dataset, prefetched by threads; at most two batches wait.
 
-Threads, not processes: what they do (reading, decompression) runs beside Python, and pods have little shared memory.
+Threads, because reading and decompression release the GIL, and pods have little shared memory for processes.
 """
 
 from collections import deque
@@ -16,21 +16,21 @@ from darts_assets.training.fit.training_set import TrainingSet
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Inputs float32 (n, bands, rows, columns), model representation, and labels uint8 (n, rows, columns)."""
 
-_AHEAD = 2
+_PREFETCH = 2
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches of one pass over some patches.
+    """Batches of one epoch.
 
     Attributes:
-        data: the set.
-        numbers: row numbers of the patches, in their order.
-        size: patches of a batch; the last may have fewer.
-        readers: threads.
-        augmenter: changes patches; None leaves them as they are.
-        seed: with `epoch` and a patch's number, decides how it is changed.
-        epoch: which pass this is.
+        data: the dataset.
+        numbers: row numbers of the patches, in order.
+        size: patches per batch; the last batch may be smaller.
+        readers: number of threads.
+        augmenter: augmentation of patches; None: none.
+        seed: seed of the augmentation, combined with `epoch` and the number of the patch.
+        epoch: number of the epoch.
     """
 
     data: TrainingSet
@@ -51,7 +51,7 @@ class Batches:
             try:
                 for start in starts:
                     waiting.append([pool.submit(self._read, int(n)) for n in self.numbers[start : start + self.size]])
-                    if len(waiting) > _AHEAD:
+                    if len(waiting) > _PREFETCH:
                         yield _stacked(waiting.popleft())
                 while waiting:
                     yield _stacked(waiting.popleft())

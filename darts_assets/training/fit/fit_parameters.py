@@ -1,70 +1,78 @@
-"""How a model is trained."""
+"""Parameters of training: how a set is split, and how a model is fitted."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self
 
-from darts_assets.errors import SettingsError
-from darts_assets.training.fit.splits import SplitParameters
+from pydantic import Field, field_validator, model_validator
 
+from darts_assets.parameters import Parameters
+
+SplitBy = Literal["region", "sample", "random"]
 Monitor = Literal["loss", "iou", "f1", "auroc"]
 FitPrecision = Literal["fp32", "bf16", "fp16"]
 
+_FROM_THE_SET = {"in_channels", "classes", "activation", "aux_params"}
 
-@dataclass(frozen=True)
-class FitParameters:
-    """How a model is trained; the defaults suit a few thousand patches and one GPU.
 
-    Attributes:
-        architecture: keyword arguments of `segmentation_models_pytorch.create_model`, without `in_channels` and
-            `classes`; `encoder_weights` other than None are downloaded.
-        losses: name of a loss -> its weight in the sum.
-        augmentations: names of random changes.
-        split: which patches train, validate and test.
-        epochs: the most passes over the training part.
-        patience: epochs without a better `monitor` after which training stops.
-        monitor: the validation's figure that says which epoch was best.
-        batch_size: patches of a step.
-        learning_rate: the highest of the one-cycle schedule.
-        weight_decay: of AdamW.
-        seed: of initial weights, order and changes.
-        device: `auto`, `cpu`, `cuda` or an index.
-        precision: of the computation; `bf16` and `fp16` need a GPU.
-        readers: threads that read patches ahead.
+class SplitParameters(Parameters):
+    """How a set is divided into training, validation and test parts."""
 
-    Raises:
-        SettingsError: for a value outside its range.
-    """
-
-    architecture: Mapping[str, Any] = field(
-        default_factory=lambda: {"arch": "unet", "encoder_name": "resnet34", "encoder_weights": None}
+    split_by: SplitBy = Field(
+        "region",
+        description="Unit that stays in one part: `region`, `sample` (an image), or `random` for single patches. "
+        "Neighbouring patches share pixels, so `random` overestimates a model.",
     )
-    losses: Mapping[str, float] = field(default_factory=lambda: {"bce": 1.0, "dice": 1.0})
-    augmentations: tuple[str, ...] = ("turn", "mirror", "brightness", "noise", "holes")
-    split: SplitParameters = field(default_factory=SplitParameters)
-    epochs: int = 100
-    patience: int = 10
-    monitor: Monitor = "loss"
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-3
-    seed: int = 0
-    device: str = "auto"
-    precision: FitPrecision = "fp32"
-    readers: int = 2
+    folds: int = Field(5, ge=2, description="Number of folds; one of them validates.")
+    fold: int = Field(0, ge=0, description="Index of the fold that validates, from 0.")
+    test: list[str] = Field([], description="Regions or samples (see `split_by`) that only the report uses.")
+    seed: int = Field(0, description="Seed of the split, the initial weights, the order and the augmentations.")
 
-    def __post_init__(self) -> None:
-        for name in ("epochs", "patience", "batch_size", "readers"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}, expected 1 or more")
-        if self.learning_rate <= 0 or self.weight_decay < 0:
-            raise SettingsError("learning_rate must be above 0, and weight_decay not below")
-        if self.monitor not in get_args(Monitor):
-            raise SettingsError(f"monitor is {self.monitor!r}, expected one of {', '.join(get_args(Monitor))}")
-        if self.precision not in get_args(FitPrecision):
-            raise SettingsError(f"precision is {self.precision!r}, expected {', '.join(get_args(FitPrecision))}")
-        reserved = {"in_channels", "classes", "activation", "aux_params"} & set(self.architecture)
-        if reserved or "arch" not in self.architecture:
-            raise SettingsError(
-                "architecture needs `arch`, and in_channels, classes, activation and aux_params are not its to say"
-            )
+    @model_validator(mode="after")
+    def _check_split(self) -> Self:
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} of {self.folds}: expected less than the number of folds, from 0")
+        if self.test and self.split_by == "random":
+            raise ValueError("test lists regions or samples, but split_by is random: set it to region or sample")
+        return self
+
+
+class FitParameters(SplitParameters):
+    """How a model is trained; the defaults suit a few thousand patches and one GPU."""
+
+    arch: str = Field("unet", description="Architecture of `segmentation_models_pytorch`.")
+    encoder_name: str = Field("resnet34", description="Encoder of `segmentation_models_pytorch`.")
+    encoder_weights: str | None = Field(
+        None, description="Pretrained weights of the encoder, such as `imagenet`; they are downloaded."
+    )
+    architecture: dict[str, Any] = Field(
+        {}, description="Further arguments of `segmentation_models_pytorch.create_model`."
+    )
+    losses: dict[str, float] = Field(
+        {"bce": 1.0, "dice": 1.0},
+        description="Name of a loss (`bce dice focal jaccard lovasz tversky`) -> its weight in the sum.",
+    )
+    augmentations: list[str] = Field(
+        ["turn", "mirror", "brightness", "noise", "holes"],
+        description="Random changes of the patches: of `turn mirror brightness blur noise holes`.",
+    )
+    epochs: int = Field(100, ge=1, description="Maximum number of passes over the training part.")
+    patience: int = Field(10, ge=1, description="Epochs without a better `monitor` after which training stops.")
+    monitor: Monitor = Field("loss", description="Validation metric that selects the best epoch.")
+    batch_size: int = Field(8, ge=1, description="Patches per step.")
+    learning_rate: float = Field(1e-3, gt=0, description="Maximum of the one-cycle schedule.")
+    weight_decay: float = Field(1e-3, ge=0, description="Weight decay of AdamW.")
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda` or the index of a GPU.")
+    precision: FitPrecision = Field("fp32", description="Number format; `bf16` and `fp16` need a GPU.")
+    readers: int = Field(2, ge=1, description="Threads that read patches ahead.")
+
+    @field_validator("architecture")
+    @classmethod
+    def _check_architecture(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if reserved := _FROM_THE_SET & set(value):
+            raise ValueError(f"architecture has {', '.join(sorted(reserved))}, which follow from the training set")
+        return value
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Arguments of `segmentation_models_pytorch.create_model`, without `in_channels` and `classes`."""
+        named = {"arch": self.arch, "encoder_name": self.encoder_name, "encoder_weights": self.encoder_weights}
+        return {**named, **self.architecture}

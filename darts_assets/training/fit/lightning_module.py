@@ -1,4 +1,4 @@
-"""The Lightning module: a model, its loss, its metrics, and the schedule of its learning rate."""
+"""The Lightning module: model, loss, metrics and learning rate schedule."""
 
 from typing import Any
 
@@ -16,31 +16,33 @@ from darts_assets.training.fit.training_set import TrainingSet
 
 
 class SegmentationModule(pl.LightningModule):
-    """Trains `model` on the parts of a set."""
+    """Trains `model` on the parts of a dataset."""
 
     def __init__(self, model: nn.Module, data: TrainingSet, parts: Split, parameters: FitParameters) -> None:
         super().__init__()
         self.model = model
         self.loss = Loss(parameters.losses)
         self.metrics = metrics("validation_")
-        self._data, self._parts, self._chosen = data, parts, parameters
+        self._data, self._parts, self._hyperparameters = data, parts, parameters
         self._augmenter = Augmenter(parameters.augmentations, data.bands, data.terrain)
 
     def train_dataloader(self) -> Batches:
-        """The batches of the epoch that begins, in its order."""
-        epoch, seed, size = self.current_epoch, self._chosen.seed, self._chosen.batch_size
+        """Batches of the current epoch in random order."""
+        epoch, seed, size = self.current_epoch, self._hyperparameters.seed, self._hyperparameters.batch_size
         numbers = [int(number) for number in order(seed, epoch, self._parts.training)]
-        # Some networks cannot learn from a batch of one; what is left over is another patch in every epoch.
+        # Drop the incomplete last batch: batch normalization cannot train on a batch of one.
         whole = len(numbers) // size * size or len(numbers)
-        return Batches(self._data, numbers[:whole], size, self._chosen.readers, self._augmenter, seed, epoch)
+        return Batches(self._data, numbers[:whole], size, self._hyperparameters.readers, self._augmenter, seed, epoch)
 
     def val_dataloader(self) -> Batches:
-        """The validation part as it is."""
-        return Batches(self._data, self._parts.validation, self._chosen.batch_size, self._chosen.readers)
+        """Batches of the validation part, without augmentation."""
+        return Batches(
+            self._data, self._parts.validation, self._hyperparameters.batch_size, self._hyperparameters.readers
+        )
 
     def on_train_epoch_start(self) -> None:
-        """Dropout of an epoch must not depend on whether the run was interrupted before it."""
-        torch.manual_seed(self._chosen.seed + self.current_epoch)
+        """Seed the epoch, so that dropout does not depend on interruptions."""
+        torch.manual_seed(self._hyperparameters.seed + self.current_epoch)
 
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
         """The loss of a batch."""
@@ -50,25 +52,25 @@ class SegmentationModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, number: int) -> None:
-        """Adds a batch to the validation's figures."""
+        """Update the validation metrics."""
         inputs, labels = batch
         logits = self.model(inputs)
         self.log("validation_loss", self.loss(logits, labels), batch_size=len(inputs))
         self.metrics.update(logits[:, 0].float().sigmoid(), labels.long())
 
     def on_validation_epoch_end(self) -> None:
-        """The validation's figures of the epoch."""
+        """Log the validation metrics of the epoch."""
         self.log_dict(dict(self.metrics.compute()))
         self.metrics.reset()
 
     def configure_optimizers(self) -> Any:
         """AdamW with a one-cycle schedule over all epochs."""
-        chosen = self._chosen
+        parameters = self._hyperparameters
         optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay
+            self.model.parameters(), lr=parameters.learning_rate, weight_decay=parameters.weight_decay
         )
-        steps = chosen.epochs * len(self.train_dataloader())
+        steps = parameters.epochs * len(self.train_dataloader())
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=chosen.learning_rate, total_steps=max(steps, 2)
+            optimizer, max_lr=parameters.learning_rate, total_steps=max(steps, 2)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,4 +1,4 @@
-"""Losses of `segmentation_models_pytorch`, by name, and weighted sums of them; label 2 counts in none."""
+"""Loss functions of `segmentation_models_pytorch` by name, and weighted sums of them; label 2 is ignored."""
 
 from collections.abc import Callable, Mapping
 
@@ -17,26 +17,26 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "lovasz": lambda: smp.losses.LovaszLoss("binary", ignore_index=IGNORE),
     "tversky": lambda: smp.losses.TverskyLoss("binary", ignore_index=IGNORE, alpha=0.3, beta=0.7),
 }
-"""Tversky weighs a missed pixel (beta) more than a false one (alpha): slumps are rare."""
+"""The Tversky loss weights false negatives (beta) more than false positives (alpha), because slumps are rare."""
 
 
 class Loss(nn.Module):
     """A weighted sum of losses.
 
     Args:
-        weights: name of a loss -> its weight.
+        weights: weight by name of the loss.
 
     Raises:
-        SettingsError: for an unknown name, a weight that is not positive, or no loss at all.
+        SettingsError: for an unknown name, a weight that is not positive, or an empty mapping.
     """
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         super().__init__()
         unknown = sorted(set(weights) - set(LOSSES))
         if unknown:
-            raise SettingsError(f"unknown loss {', '.join(unknown)}; known are {', '.join(LOSSES)}")
+            raise SettingsError(f"unknown loss {', '.join(unknown)}; expected {', '.join(LOSSES)}")
         if not weights or min(weights.values()) <= 0:
-            raise SettingsError(f"losses need positive weights, at least one, not {dict(weights)}")
+            raise SettingsError(f"losses are {dict(weights)}: expected at least one, with positive weights")
         self._parts = [(weight, LOSSES[name]()) for name, weight in weights.items()]
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

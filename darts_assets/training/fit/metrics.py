@@ -1,7 +1,7 @@
-"""What models are judged by: torchmetrics, and counts by probability for all that needs more than one threshold.
+"""Metrics of models: torchmetrics, and pixel counts by probability for metrics over many thresholds.
 
-`BinaryAUROC` and `BinaryPrecisionRecallCurve` of torchmetrics either keep every pixel or compare each with every
-threshold, which takes 4 s for a patch of 1024 pixels on two cores; counting them by probability takes 0.02 s.
+`BinaryAUROC` and `BinaryPrecisionRecallCurve` of torchmetrics store every pixel or compare each with every threshold
+(4 s for a patch of 1024 x 1024 pixels on two cores). Counting by probability takes 0.02 s.
 """
 
 import torch
@@ -11,14 +11,14 @@ from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, Binar
 from darts_assets.training.fit.training_set import IGNORE
 
 BINS = 1000
-"""Bins of probability, of equal width."""
+"""Number of probability bins of equal width."""
 
 
 class BinnedAUROC(Metric):
-    """Area under the ROC curve from counts by probability; pixels of one bin are ties.
+    """Area under the ROC curve from pixel counts by probability; pixels of one bin are ties.
 
     Attributes:
-        counts: pixels of background and of slump in each bin; int64 (2, BINS).
+        counts: number of background and slump pixels per bin; int64 (2, BINS).
     """
 
     counts: torch.Tensor
@@ -29,14 +29,14 @@ class BinnedAUROC(Metric):
         self.add_state("counts", torch.zeros((2, BINS), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, probabilities: torch.Tensor, labels: torch.Tensor) -> None:
-        """Count pixels of any shape: probabilities, and labels of 0, 1, and 2 for what is ignored."""
+        """Count pixels of probabilities and labels (0, 1, or 2 for ignored) of the same shape."""
         counted = labels != IGNORE
         bins = (probabilities[counted] * BINS).long().clamp_(0, BINS - 1)
         bins += BINS * labels[counted].long()
         self.counts += torch.bincount(bins, minlength=2 * BINS).view(2, BINS)
 
     def compute(self) -> torch.Tensor:
-        """The area, float64; 0 where a class has no pixels, as torchmetrics answers."""
+        """The area, float64; 0 if a class has no pixels, as in torchmetrics."""
         background, slump = self.counts.double()
         above = slump.sum() - slump.cumsum(0)
         pairs = background.sum() * slump.sum()
@@ -44,7 +44,7 @@ class BinnedAUROC(Metric):
 
 
 def metrics(prefix: str = "") -> MetricCollection:
-    """IoU, F1, precision and recall at a probability of 0.5, and AUROC; ignored pixels count in none."""
+    """IoU, F1, precision and recall at a probability of 0.5, and AUROC, without ignored pixels."""
     return MetricCollection(
         {
             "iou": BinaryJaccardIndex(ignore_index=IGNORE, validate_args=False),

@@ -1,4 +1,4 @@
-"""What a fit remembers between epochs, so that one that was killed goes on where it was."""
+"""State of a training, stored after each epoch, so that an interrupted training can resume."""
 
 import logging
 import tempfile
@@ -18,13 +18,13 @@ _KEY = "state.ckpt"
 
 
 class Progress(pl.Callback):
-    """The figures of every epoch, and the weights of the best one; both are part of Lightning's checkpoints.
+    """Metrics of each epoch and weights of the best one; both are part of Lightning's checkpoints.
 
     Attributes:
-        history: a dictionary of figures per epoch, `epoch` (from 0) among them.
-        best: the epoch with the best figure so far; None before the first ended.
-        weights: the model's weights after that epoch, on the CPU.
-        finished: whether training has ended: by patience or because all epochs are done.
+        history: metrics per epoch, including `epoch` (from 0).
+        best: best epoch so far; None before the end of the first.
+        weights: weights of the model after the best epoch, on the CPU.
+        finished: whether training has ended.
     """
 
     def __init__(self, monitor: Monitor, patience: int, epochs: int) -> None:
@@ -36,12 +36,12 @@ class Progress(pl.Callback):
 
     @property
     def finished(self) -> bool:
-        """Whether no epoch is left, or none was better for `patience` epochs."""
+        """Whether all epochs are done, or there was no improvement for `patience` epochs."""
         done = len(self.history)
         return done >= self._epochs or (self.best is not None and done - 1 - self.best >= self._patience)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes down the epoch's figures."""
+        """Record the metrics of the epoch."""
         figures = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         self.history.append({"epoch": float(trainer.current_epoch), **figures})
         if self.best is None or self._score(len(self.history) - 1) < self._score(self.best):
@@ -53,27 +53,27 @@ class Progress(pl.Callback):
         trainer.should_stop = trainer.should_stop or self.finished
 
     def state_dict(self) -> dict[str, Any]:
-        """What must be kept."""
+        """State for the checkpoint."""
         return {"history": self.history, "best": self.best, "weights": self.weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up what was kept."""
+        """Restore the state of a checkpoint."""
         self.history, self.best, self.weights = (state_dict[name] for name in ("history", "best", "weights"))
 
     def _score(self, epoch: int) -> float:
-        """Lower is better; an epoch whose figure is no number is the worst."""
+        """Lower is better; NaN is worst."""
         value = self._sign * self.history[epoch][self._monitor]
         return value if value == value else float("inf")
 
 
-class KeepState(pl.Callback):
-    """Keeps the whole state of training after every epoch, in one object that is replaced at once."""
+class StoreState(pl.Callback):
+    """Stores the whole state of the training after each epoch in one object, replaced atomically."""
 
     def __init__(self, location: StoreLocation) -> None:
         self._location = location
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps the state."""
+        """Store the state."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / _KEY
             trainer.save_checkpoint(path, weights_only=False)  # optimizer and schedule too
@@ -81,9 +81,9 @@ class KeepState(pl.Callback):
 
 
 def fetch_state(location: StoreLocation, folder: Path) -> Path | None:
-    """The kept state as a local file in `folder`; None if there is none."""
+    """Copy the stored state to `folder`; None if there is none."""
     if location.is_local and not location.path.exists():
-        return None  # asking must not create the folder
+        return None  # reading must not create the folder
     try:
         content = obstore.get(location.objects(), _KEY).bytes()
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def fetch_state(location: StoreLocation, folder: Path) -> Path | None:
 
 
 def forget_state(location: StoreLocation) -> None:
-    """Remove the kept state, if there is one."""
+    """Remove the stored state."""
     if not location.is_local or location.path.exists():
         for key in list(location.keys()):
             obstore.delete(location.objects(), key)

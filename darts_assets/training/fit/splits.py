@@ -1,52 +1,20 @@
-"""Which patches of a set a model learns from, which decide when it stops, and which are kept for the last word."""
+"""Split a dataset into training, validation and test patches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from darts_assets.errors import SettingsError
+from darts_assets.training.fit.fit_parameters import SplitBy, SplitParameters
 
-SplitBy = Literal["region", "sample", "random"]
 _COLUMNS: dict[SplitBy, str] = {"region": "region", "sample": "sample_id"}
 
 
 @dataclass(frozen=True, slots=True)
-class SplitParameters:
-    """How a set is divided.
-
-    Attributes:
-        by: what stays together: the patches of a region, of a sample (an image), or nothing. Neighbouring patches
-            share pixels, so `random` flatters a model.
-        folds: into how many parts; one of them validates.
-        fold: which one, 0 .. folds - 1.
-        test: regions or samples (as `by` says) that are kept out of all folds, for the report.
-        seed: of the order in which groups of equal size are dealt.
-
-    Raises:
-        SettingsError: for a value outside its range.
-    """
-
-    by: SplitBy = "region"
-    folds: int = 5
-    fold: int = 0
-    test: tuple[str, ...] = ()
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.by not in get_args(SplitBy):
-            raise SettingsError(f"split by {self.by!r}, expected one of {', '.join(get_args(SplitBy))}")
-        if self.folds < 2 or not 0 <= self.fold < self.folds:
-            raise SettingsError(f"fold {self.fold} of {self.folds}: expected at least 2 folds, counted from 0")
-        if self.test and self.by == "random":
-            raise SettingsError("a test part is named by regions or samples: split by one of them")
-
-
-@dataclass(frozen=True, slots=True)
 class Split:
-    """Row numbers of a set, each sorted, no row in two of them."""
+    """Disjoint, sorted row numbers of a dataset."""
 
     training: tuple[int, ...]
     validation: tuple[int, ...]
@@ -54,22 +22,22 @@ class Split:
 
 
 def split(samples: pd.DataFrame, parameters: SplitParameters) -> Split:
-    """Divide a set.
+    """Split a dataset.
 
-    Groups are dealt by size, largest first, each to the smallest fold so far; so folds are about equal, and the same
-    for every `fold`.
+    Groups are assigned by size, largest first, each to the currently smallest fold. Folds are about equal in size and
+    the same for every `fold`.
 
     Raises:
-        SettingsError: if there are fewer groups than folds, if a group of the test part is not in the set, or if
-            nothing is left to learn from.
+        SettingsError: if there are fewer groups than folds, if the dataset lacks a group of the test part, or if no
+            training patches remain.
     """
-    groups = _groups(samples, parameters.by)
+    groups = _groups(samples, parameters.split_by)
     unknown = sorted(set(parameters.test) - set(groups))
     if unknown:
         known = ", ".join(sorted(set(groups)))
-        raise SettingsError(f"the set has no {parameters.by} {', '.join(unknown)}; it has {known}")
-    left = [name for name in groups if name not in parameters.test]
-    folds = _deal(left, parameters)
+        raise SettingsError(f"the dataset has no {parameters.split_by} {', '.join(unknown)}; it has {known}")
+    remaining = [name for name in groups if name not in parameters.test]
+    folds = _assign(remaining, parameters)
     parts: dict[str, list[int]] = {"training": [], "validation": [], "test": []}
     for row, name in enumerate(groups):
         if name in parameters.test:
@@ -85,13 +53,13 @@ def _groups(samples: pd.DataFrame, by: SplitBy) -> list[str]:
     return [str(value) for value in samples[_COLUMNS[by]]]
 
 
-def _deal(groups: Sequence[str], parameters: SplitParameters) -> dict[str, int]:
+def _assign(groups: Sequence[str], parameters: SplitParameters) -> dict[str, int]:
     """The fold of each group."""
     sizes = pd.Series(groups, dtype="object").value_counts()
     if len(sizes) < parameters.folds:
         raise SettingsError(
-            f"{parameters.folds} folds by {parameters.by} need as many different ones, but outside the test part the "
-            f"set has {len(sizes)}"
+            f"{parameters.folds} folds by {parameters.split_by} need at least as many groups; without the test part "
+            f"the dataset has {len(sizes)}"
         )
     names = sorted(sizes.index)
     np.random.default_rng(parameters.seed).shuffle(names)

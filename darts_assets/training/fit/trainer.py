@@ -1,7 +1,7 @@
-"""From a training set to a checkpoint, by Lightning.
+"""Train a model on a dataset with Lightning and write its checkpoint.
 
-Randomness is a function of seed, epoch and patch, not of what was drawn before: two runs of one seed on the CPU give
-the same weights, and so does a run that was killed and goes on after the last epoch that it ended.
+Random numbers depend on seed, epoch and patch only. Two runs on the CPU with one seed give the same weights, also if
+one of them was interrupted and resumed after its last complete epoch.
 """
 
 import hashlib
@@ -19,32 +19,32 @@ import torch
 
 from darts_assets.errors import SettingsError
 from darts_assets.model import CheckpointHeader
-from darts_assets.model.checkpoint import save_checkpoint
 from darts_assets.model.device import pick_device
+from darts_assets.model.networks import save_checkpoint
 from darts_assets.stores.location import StoreLocation
 from darts_assets.training.fit.fit_parameters import FitParameters
 from darts_assets.training.fit.lightning_module import SegmentationModule
-from darts_assets.training.fit.resume_state import KeepState, Progress, fetch_state
+from darts_assets.training.fit.resume_state import Progress, StoreState, fetch_state
 from darts_assets.training.fit.splits import Split, split
 from darts_assets.training.fit.training_set import TrainingSet, check_patch_size, model_stride
 
 logger = logging.getLogger(__name__)
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it advertises
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # hints and advertisements
 
 _PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What came of a fit.
+    """Result of a training.
 
     Attributes:
-        header: of the checkpoint that was written: the weights of the best epoch.
-        parts: the rows of the set that trained, validated, and were kept for a test.
-        history: figures of every epoch.
-        best: the epoch (from 0) of the weights.
-        resumed: epochs that an earlier run had done.
-        fingerprint: of set, parts and parameters; the name of its state.
+        header: header of the checkpoint, which has the weights of the best epoch.
+        parts: rows of the dataset for training, validation and test.
+        history: metrics of each epoch.
+        best: best epoch, from 0.
+        resumed: number of epochs of earlier, interrupted runs.
+        fingerprint: hash of dataset, parts and parameters; name of the stored state.
     """
 
     header: CheckpointHeader
@@ -59,26 +59,29 @@ def fit(data: TrainingSet, parameters: FitParameters, path: Path, state: StoreLo
     """Train a model and write its checkpoint.
 
     Args:
-        data: the set.
-        parameters: how.
-        path: the checkpoint to write.
-        state: where the state is kept after every epoch, below a name of its own for each set and parameters; a fit
-            that finds its state there goes on with it. None keeps nothing.
+        data: the dataset.
+        parameters: hyperparameters.
+        path: path of the checkpoint.
+        state: folder for the state after each epoch, in a subfolder per dataset and parameters; a training with a
+            stored state resumes. None: no state is stored.
 
     Raises:
-        SettingsError: if the parameters make no sense for this set or this machine.
+        SettingsError: if the parameters do not suit this dataset or machine.
     """
     device = pick_device(parameters.device)
     if parameters.precision != "fp32" and device.type != "cuda":
         raise SettingsError(f"precision {parameters.precision} needs a GPU")
-    architecture = {**parameters.architecture, "in_channels": len(data.bands), "classes": 1}
+    architecture = {**parameters.network, "in_channels": len(data.bands), "classes": 1}
     check_patch_size(data, model_stride(architecture))
-    parts = split(data.samples, parameters.split)
+    parts = split(data.samples, parameters)
     if not parts.training or not parts.validation:
-        raise SettingsError(f"training set {data.location}: nothing is left to train on, or to validate with")
-    logger.info("%d patches train, %d validate, %d test", *map(len, (parts.training, parts.validation, parts.test)))
+        raise SettingsError(f"training set {data.location}: no patches for training or for validation")
+    logger.info(
+        "%d patches for training, %d for validation, %d for test",
+        *map(len, (parts.training, parts.validation, parts.test)),
+    )
     name = fingerprint(data, parts, parameters)
-    # Other random numbers of this process go on as if nothing had happened.
+    # Leave the global random state of the process unchanged.
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as scratch:
         torch.manual_seed(parameters.seed)
         module = SegmentationModule(_create(architecture), data, parts, parameters)
@@ -94,7 +97,7 @@ def fit(data: TrainingSet, parameters: FitParameters, path: Path, state: StoreLo
 
 
 def fingerprint(data: TrainingSet, parts: Split, parameters: FitParameters) -> str:
-    """What a fit depends on, in 16 hexadecimal digits: patches and parameters, not where and how fast it runs."""
+    """Hash (16 hexadecimal digits) of patches and parameters, without device and number of readers."""
     facts = [data.digest, asdict(parts), _plain(parameters)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -103,8 +106,8 @@ def _create(architecture: dict[str, Any]) -> torch.nn.Module:
     try:
         model: torch.nn.Module = smp.create_model(**architecture)
     except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-        words = " ".join(map(str, error.args))
-        raise SettingsError(f"architecture {architecture} cannot be built: {words}") from error
+        reason = " ".join(map(str, error.args))
+        raise SettingsError(f"architecture {architecture} cannot be built: {reason}") from error
     return model
 
 
@@ -115,13 +118,13 @@ def _train(
     state: StoreLocation | None,
     scratch: Path,
 ) -> tuple[Progress, int]:
-    """What training came to, and how many of its epochs an earlier run had done."""
+    """Train, from the stored state if there is one; returns the progress and the number of resumed epochs."""
     progress = Progress(parameters.monitor, parameters.patience, parameters.epochs)
-    kept = None if state is None else fetch_state(state, scratch)
-    if kept is not None:
-        content = torch.load(kept, map_location="cpu", weights_only=True)
+    stored = None if state is None else fetch_state(state, scratch)
+    if stored is not None:
+        content = torch.load(stored, map_location="cpu", weights_only=True)
         progress.load_state_dict(content["callbacks"][progress.state_key])
-        logger.info("%d epochs were done before", len(progress.history))
+        logger.info("resuming after %d epochs", len(progress.history))
     resumed = len(progress.history)
     if progress.finished:
         return progress, resumed
@@ -130,7 +133,7 @@ def _train(
         devices=[device.index or 0] if device.type == "cuda" else 1,
         precision=_PRECISIONS[parameters.precision],
         max_epochs=parameters.epochs,
-        callbacks=[progress, *([] if state is None else [KeepState(state)])],
+        callbacks=[progress, *([] if state is None else [StoreState(state)])],
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         logger=False,
@@ -140,14 +143,14 @@ def _train(
         default_root_dir=scratch,
     )  # fmt: skip
     with warnings.catch_warnings():
-        # Batches are read by threads; advice about the workers of a DataLoader does not apply.
+        # Batches are read by threads; hints about the workers of a DataLoader do not apply.
         warnings.filterwarnings("ignore", module="pytorch_lightning")
-        trainer.fit(module, ckpt_path=kept, weights_only=True)
+        trainer.fit(module, ckpt_path=stored, weights_only=True)
     return progress, resumed
 
 
 def _record(data: TrainingSet, parameters: FitParameters, progress: Progress) -> dict[str, Any]:
-    """What the checkpoint says of its training, plain data."""
+    """Record of the training for the checkpoint, plain data."""
     return {
         "parameters": _plain(parameters),
         "data": data.digest,
@@ -157,6 +160,8 @@ def _record(data: TrainingSet, parameters: FitParameters, progress: Progress) ->
 
 
 def _plain(parameters: FitParameters) -> dict[str, Any]:
-    """What shapes the result, JSON types; where and how fast it is computed does not."""
-    named = dict(json.loads(json.dumps(asdict(parameters))))
-    return {name: value for name, value in named.items() if name not in ("device", "readers")}
+    """The parameters that affect the result, JSON types, as checkpoints record them."""
+    named = parameters.model_dump(exclude={"device", "readers", "arch", "encoder_name", "encoder_weights"})
+    split = {"by": named.pop("split_by"), **{name: named.pop(name) for name in ("folds", "fold", "test")}}
+    plain = {**named, "architecture": parameters.network, "split": {**split, "seed": parameters.seed}}
+    return dict(json.loads(json.dumps(plain)))

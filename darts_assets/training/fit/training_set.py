@@ -1,4 +1,4 @@
-"""A training set as the fit and the report read it: patch by patch, from a folder or an object store."""
+"""Reads an assembled dataset patch by patch, from a folder or an object store."""
 
 import hashlib
 import io
@@ -21,21 +21,21 @@ from darts_assets.stores.layout import open_band
 from darts_assets.stores.location import StoreLocation
 
 IGNORE = 2
-"""The label of pixels that count for nothing: neither for the loss nor for a metric."""
+"""Label of pixels that neither loss nor metrics count."""
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """An assembled set; opening it reads its tables, not its pixels.
+    """An assembled dataset; opening it reads only tables.
 
     Attributes:
-        location: the folder with `data.zarr`, `metadata.parquet` and `config.toml`.
+        location: folder with `data.zarr`, `metadata.parquet` and `config.toml`.
         bands: canonical names of the channels of `x`.
-        patch_size: pixels of a patch's side.
-        terrain: the terrain convention of the features.
-        normalization: what the normalization of the features is called; None if the set does not say.
-        data_hash: of the patches, as the set says it; "" if it does not.
-        samples: a row for each patch, in the order of the arrays; `sample_id` and `region` among its columns.
+        patch_size: side of a patch in pixels.
+        terrain: terrain convention of the features.
+        normalization: name of the normalization of the features; None if not recorded.
+        data_hash: recorded hash of the patches; "" if not recorded.
+        samples: one row per patch in the order of the arrays, with `sample_id` and `region`.
     """
 
     location: StoreLocation
@@ -48,10 +48,10 @@ class TrainingSet:
 
     @classmethod
     def open(cls, location: StoreLocation) -> "TrainingSet":
-        """The set at a place.
+        """Open the dataset at a location.
 
         Raises:
-            NotReadableError: if a part of it is missing, or its arrays and tables do not fit each other.
+            NotReadableError: if a part is missing, or shapes of arrays and tables differ.
         """
         config = tomllib.loads(_bytes(location, "config.toml").decode())
         samples = pd.read_parquet(io.BytesIO(_bytes(location, "metadata.parquet")))
@@ -61,7 +61,7 @@ class TrainingSet:
                 config.get("normalization"), config.get("data_hash", ""), samples,
             )  # fmt: skip
         except KeyError as error:
-            raise NotReadableError(f"training set {location}: its config.toml lacks {error}") from None
+            raise NotReadableError(f"training set {location}: config.toml lacks {error}") from None
         missing = {"sample_id", "region"} - set(samples.columns)
         if missing:
             raise NotReadableError(f"training set {location}: metadata.parquet lacks {', '.join(sorted(missing))}")
@@ -69,31 +69,35 @@ class TrainingSet:
         for name, expected in (("x", (len(samples), len(opened.bands), side, side)), ("y", (len(samples), side, side))):
             shape = opened._array(name).shape
             if shape != expected:
-                raise NotReadableError(f"training set {location}: {name} is {shape}, its tables say {expected}")
+                raise NotReadableError(
+                    f"training set {location}: shape of {name} is {shape}, expected {expected} from its tables"
+                )
         return opened
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def patch(self, number: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-        """Inputs (bands, rows, columns), model representation, and labels (rows, columns) of a patch.
+        """Inputs (bands, rows, columns) in model representation, and labels (rows, columns) of a patch.
 
         Raises:
-            NotReadableError: for a label that is none of 0, 1 and 2, or inputs that are no numbers.
+            NotReadableError: for labels other than 0, 1 and 2, or inputs that are not finite.
         """
         inputs = np.asarray(self._array("x")[number], dtype=np.float32)
         labels = np.asarray(self._array("y")[number], dtype=np.uint8)
         if labels.max(initial=0) > IGNORE or not np.isfinite(inputs).all():
-            raise NotReadableError(f"training set {self.location}: patch {number} has values that no patch may have")
+            raise NotReadableError(
+                f"training set {self.location}: patch {number} has an unknown label or non-finite inputs"
+            )
         return inputs, labels
 
     def columns(self, numbers: Sequence[int], name: str) -> "list[str]":
-        """Values of a column of the table for some patches, as text."""
+        """Values of a column of `samples` for patches, as text."""
         return [str(value) for value in self.samples[name].iloc[list(numbers)]]
 
     @cached_property
     def digest(self) -> str:
-        """What the patches are known by: the hash that the set gives, else SHA-256 over the objects of `data.zarr`."""
+        """The recorded hash of the patches, else SHA-256 over the objects of `data.zarr`."""
         if self.data_hash:
             return self.data_hash
         digest, arrays = hashlib.sha256(), self.location.child("data.zarr")
@@ -107,7 +111,7 @@ class TrainingSet:
         if name not in self._arrays:
             store = ObjectStore(self.location.child("data.zarr").objects(), read_only=True)
             try:
-                self._arrays[name] = open_band(store, name)  # a chunk that is not there is not zeros
+                self._arrays[name] = open_band(store, name)  # a missing chunk raises instead of reading as zeros
             except FileNotFoundError:
                 raise NotReadableError(f"training set {self.location}: data.zarr has no array {name}") from None
         return self._arrays[name]
@@ -118,19 +122,19 @@ class TrainingSet:
 
 
 def model_stride(architecture: dict[str, Any]) -> int:
-    """Pixels that a patch's side must be a multiple of."""
+    """The side of a patch must be a multiple of this number of pixels."""
     return int(2 ** int(architecture.get("encoder_depth", 5)))
 
 
 def check_patch_size(data: TrainingSet, stride: int) -> None:
-    """Refuse a set whose patches a model cannot take.
+    """Check that the patch size is a multiple of the stride of the model.
 
     Raises:
-        SettingsError: with the sizes.
+        SettingsError: with both sizes.
     """
     if data.patch_size % stride:
         raise SettingsError(
-            f"training set {data.location} has patches of {data.patch_size} pixels; this model needs a multiple of "
+            f"training set {data.location} has patches of {data.patch_size} pixels; the model needs a multiple of "
             f"{stride}"
         )
 

@@ -207,7 +207,7 @@ def test_a_folder_that_cannot_be_read_does_not_keep_others_from_being_watched(wa
     rest(watcher.inbox)
     watcher.watched = [str(watcher.folder / "gone"), str(watcher.inbox)]
     assert watcher.tick() == []
-    assert "gone: there is no such folder; retrying in the next tick" in watcher.said
+    assert "gone: the folder does not exist; retrying in the next tick" in watcher.said
     assert watcher.tick() == [SCENE]
 
 

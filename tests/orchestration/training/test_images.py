@@ -176,7 +176,7 @@ def test_what_cannot_be_used_is_named_and_the_others_go_on(tmp_path: Path) -> No
     [
         ({"layout": "anywhere"}, "No folders to search: set folders or DARTS_PLANET."),
         ({}, "none of the 4 images of the label archive is in the folder of its iteration"),
-        ({"folders": ["nowhere"]}, "there is no such folder"),
+        ({"folders": ["nowhere"]}, "the folder does not exist"),
     ],
 )
 def test_where_there_are_none(tmp_path: Path, config: dict[str, Any], words: str) -> None:

@@ -174,9 +174,9 @@ def test_the_same_config_makes_the_same_version(workshop: Workshop, trained: dic
 @pytest.mark.parametrize(
     ("key", "config", "words"),
     [
-        (MODEL, {**FIT, "dataset": "nowhere"}, "nothing has been published here"),
+        (MODEL, {**FIT, "dataset": "nowhere"}, "nothing has been published"),
         (MODEL, {**FIT, "losses": {"dise": 1}}, "SettingsError: unknown loss dise"),
-        (MODEL, {**FIT, "folds": 3}, "3 folds by sample need as many different ones"),
+        (MODEL, {**FIT, "folds": 3}, "3 folds by sample need at least as many groups"),
         (REPORT, {"checkpoint": "nobody", "device": "cpu"}, "CheckpointError: checkpoint .*nobody.ckpt cannot be read"),
     ],
 )

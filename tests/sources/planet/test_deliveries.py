@@ -10,8 +10,9 @@ import rasterio
 import shapely
 
 from darts_assets.errors import SceneError, SettingsError
+from darts_assets.sources import SourceOptions
 from darts_assets.sources.planet import PLANET_SCENES
-from darts_assets.sources.planet.manifest import read_manifest
+from darts_assets.sources.planet.deliveries import read_manifest
 from darts_assets.sources.planet.names import image_id, is_id, kind_of
 from tests.sample_data.planet_deliveries import (
     EARLIER,
@@ -133,7 +134,7 @@ def test_files_of_an_order_are_told_apart_by_their_names(tmp_path: Path) -> None
         assert item["assets"]["sr"]["href"] == str(order / "PSScene" / name)
         assert item["assets"]["sr"]["file:checksum"] == "1220" + promised[name]["digests"]["sha256"]
     scene = PLANET_SCENES.parse(items[SCENE])
-    raw = PLANET_SCENES.open_raw(scene, [*FOUR, "planet_udm"], S3)
+    raw = PLANET_SCENES.open_raw(scene, [*FOUR, "planet_udm"], SourceOptions())
     assert set(raw.attrs["checksums"]) == {*FOUR, "planet_udm"}, "verified"
     next(order.rglob(f"{SCENE}*udm2*")).unlink()
     items, (problem,) = find(tmp_path)
@@ -148,7 +149,7 @@ def test_an_unreadable_manifest_keeps_what_is_below_it_waiting(tmp_path: Path) -
     items, (problem,) = find(tmp_path)
     assert list(items) == [EARLIER]
     assert str(tmp_path / "order" / "manifest.json") in problem
-    assert "or half a one" in problem
+    assert "is not a complete Planet manifest" in problem
 
 
 def test_an_image_in_two_folders_is_not_taken_and_both_are_named(tmp_path: Path) -> None:
@@ -189,12 +190,12 @@ def test_images_are_chosen_by_id_time_and_area(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="nowhere: there is no such folder"):
+    with pytest.raises(SettingsError, match="nowhere: the folder does not exist"):
         find(tmp_path / "nowhere")
     write_image(tmp_path, SCENE)
     items, (problem,) = find(tmp_path / "nowhere", tmp_path)
     assert list(items) == [SCENE]
-    assert "there is no such folder" in problem
+    assert "the folder does not exist" in problem
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SceneError, match="there is no Planet image in it"):
+    with pytest.raises(SceneError, match="empty contains no Planet image"):
         PLANET_SCENES.read(str(tmp_path / "empty"), S3)

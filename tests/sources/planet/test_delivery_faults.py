@@ -90,9 +90,17 @@ WRONG: dict[str, tuple[dict[str, Any], Callable[[Path], None], str]] = {
     "old mask": ({}, one_band_mask, r"udm2\.tif has 1 band\(s\), band 8 was expected"),
     "mask elsewhere": ({}, shift_mask, r"planet_udm, file .*udm2\.tif covers .* was expected as of the other bands"),
     "other image": ({}, swap_id, f"has a file of another image: {EARLIER}_3B_AnalyticMS_SR.tif"),
-    "metadata": ({}, break_metadata, "is no metadata of a Planet image"),
-    "half a file": ({}, half_copied, r"is not complete, by its manifest\.json: .*udm2\.tif has \d+ of \d+ bytes$"),
-    "a file missing": ({}, copied_but_one, r"is not complete, by its manifest\.json: .*_metadata\.json is missing$"),
+    "metadata": ({}, break_metadata, "is not the metadata of a Planet image"),
+    "half a file": (
+        {},
+        half_copied,
+        r"according to its manifest\.json: .*udm2\.tif has \d+ of \d+ bytes$",
+    ),
+    "a file missing": (
+        {},
+        copied_but_one,
+        r"according to its manifest\.json: .*_metadata\.json is missing$",
+    ),
     "no coefficients": ({}, top_of_atmosphere_without_xml, r"\(.*AnalyticMS\.tif\) without the \*_metadata\.xml"),
 }
 

@@ -14,15 +14,15 @@ import rasterio.warp
 import shapely
 
 from darts_assets.errors import RasterError, SceneError, SettingsError
+from darts_assets.sources import SourceOptions
 from darts_assets.sources.planet import PLANET_SCENES
-from darts_assets.sources.planet.pixels import band_names
+from darts_assets.sources.planet.image_item import band_names
 from tests.sample_data.planet_deliveries import (
     EIGHT,
     FOUR,
     HARVEY,
     NUMBERS,
     ORTHOTILE,
-    S3,
     SCENE,
     STRIPES,
     digital_numbers,
@@ -33,6 +33,7 @@ from tests.sample_data.planet_deliveries import (
     write_manifest,
 )
 
+OPTIONS = SourceOptions()
 SIDE = 64
 
 
@@ -81,7 +82,7 @@ def test_real_coefficients_make_top_of_atmosphere_reflectance(shared: Path, tmp_
     assert shapely.geometry.shape(scene.geometry).bounds == pytest.approx(
         (-121.7029, 38.2280, -121.3876, 38.3630), abs=1e-4
     )
-    tile = PLANET_SCENES.calibrate(PLANET_SCENES.open_raw(scene, [*FOUR, "planet_udm"], S3), {}).compute()
+    tile = PLANET_SCENES.calibrate(PLANET_SCENES.open_raw(scene, [*FOUR, "planet_udm"], OPTIONS), {}).compute()
     coefficients = (2.2272053411087134e-05, 2.3286941101653296e-05, 2.617770294902722e-05, 3.857934042956696e-05)
     for name, coefficient in zip(FOUR, coefficients, strict=True):
         np.testing.assert_allclose(tile[name][5, 0], (NUMBERS[name] + 5) * coefficient, rtol=1e-6)
@@ -93,7 +94,7 @@ def test_without_metadata_the_id_tells_the_time_and_a_warning_that_there_is_no_s
     write_image(tmp_path, SCENE, metadata=False)
     with caplog.at_level(logging.WARNING, "darts_assets"):
         scene = scene_of(tmp_path)
-    assert f"Planet image {SCENE} in {tmp_path / SCENE}: nothing tells where the sun was" in caplog.text
+    assert f"Planet image {SCENE} in {tmp_path / SCENE}: its metadata have no sun angles" in caplog.text
     assert scene.datetime == dt.datetime(2023, 8, 17, 19, 14, 32, 340000, dt.UTC)
     assert scene.sun_azimuth is None
     with rasterio.open(scene.bands["red"].href) as file:
@@ -112,7 +113,7 @@ def test_every_band_and_every_class_lands_where_it_should(
     scene = scene_of(tmp_path)
     extra = {"coastal", "rededge071"} if bands == EIGHT else set()
     assert set(scene.bands) == {*FOUR, *extra, "planet_udm"}
-    raw = PLANET_SCENES.open_raw(scene, list(scene.bands), S3)
+    raw = PLANET_SCENES.open_raw(scene, list(scene.bands), OPTIONS)
     planes = dict(zip(bands, digital_numbers(bands, SIDE), strict=True))
     for name in (*FOUR, *extra):
         np.testing.assert_array_equal(raw[name].values, planes[name.replace("rededge071", "rededge")])
@@ -135,31 +136,31 @@ def test_the_stream_is_what_is_opened(tmp_path: Path) -> None:
     write_image(tmp_path, SCENE, side=SIDE)
     scene = scene_of(tmp_path)
     for bands in ([*FOUR, "planet_udm"], ["planet_udm"], ["nir"]):
-        streamed = PLANET_SCENES.fetch(scene, bands, S3)
+        streamed = PLANET_SCENES.fetch(scene, bands, OPTIONS)
         assert streamed.bands == tuple(bands)
-        opened = PLANET_SCENES.open_raw(scene, bands, S3)
+        opened = PLANET_SCENES.open_raw(scene, bands, OPTIONS)
         whole = streamed.collect()
         for name in bands:
             np.testing.assert_array_equal(whole[name].values, opened[name].values)
-        assert streamed.geobox == PLANET_SCENES.grid(scene, S3)
+        assert streamed.geobox == PLANET_SCENES.grid(scene, OPTIONS)
 
 
 def test_the_table_of_classes_can_be_changed(tmp_path: Path) -> None:
     write_image(tmp_path, SCENE, side=SIDE)
-    raw = PLANET_SCENES.open_raw(scene_of(tmp_path), [*FOUR, "planet_udm"], S3)
+    raw = PLANET_SCENES.open_raw(scene_of(tmp_path), [*FOUR, "planet_udm"], OPTIONS)
     changed = PLANET_SCENES.calibrate(raw, {2: 2, 4: 0})["quality_data_mask"].values[1:]
     assert set(changed[:, stripes(SIDE) == STRIPES.index("snow")].ravel()) == {2}
     assert set(changed[:, stripes(SIDE) == STRIPES.index("light haze")].ravel()) == {0}
     for wrong in ({7: 1}, {9: 1}, {2: 3}):
-        with pytest.raises(SettingsError, match=r"classes 0\.\.6 or 8"):
+        with pytest.raises(SettingsError, match=r"classes of 0, 1, 2, 3, 4, 5, 6, 8, and"):
             PLANET_SCENES.calibrate(raw, wrong)
 
 
 def test_descriptions_that_do_not_tell_the_four_bands_are_refused() -> None:
     assert band_names(["Band 1", "Band 2", None, None]) == FOUR, "they say nothing"
-    with pytest.raises(SceneError, match="described as blue, green, red, red edge; nir were expected"):
+    with pytest.raises(SceneError, match="bands described as blue, green, red, red edge; nir were expected"):
         band_names(["blue", "green", "red", "red_edge"])
-    with pytest.raises(SceneError, match="described as red, red, green, blue"):
+    with pytest.raises(SceneError, match="bands described as red, red, green, blue"):
         band_names(["red", "red", "green", "blue"])
 
 
@@ -172,7 +173,7 @@ def test_contents_that_differ_from_the_manifest_are_found_on_reading(tmp_path: P
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(RasterError, match="is damaged: its sha256 is"):
-        PLANET_SCENES.open_raw(scene, ["red"], S3)
+        PLANET_SCENES.open_raw(scene, ["red"], OPTIONS)
     file.write_bytes(content[:-10])
     with pytest.raises(RasterError, match="is truncated"):
-        PLANET_SCENES.open_raw(scene, ["red"], S3)
+        PLANET_SCENES.open_raw(scene, ["red"], OPTIONS)

@@ -12,7 +12,7 @@ from odc.geo.geobox import GeoBox
 from darts_assets.bands import OPTICAL, VISIBLE_NIR
 from darts_assets.errors import SceneError
 from darts_assets.sources import parse_item
-from darts_assets.sources.sentinel2.asset_layouts import asset_keys
+from darts_assets.sources.sentinel2.parse_item import asset_keys
 
 
 def items_in(value: Any) -> Iterator[dict[str, Any]]:
@@ -170,10 +170,72 @@ def test_offset_by_baseline_where_the_item_is_silent(item, version, offset):
     }
 
 
+PLACES: list[tuple[str, ...]] = [
+    ("raster:offset",), ("offset",), ("raster:bands", "raster:offset"), ("raster:bands", "offset"),
+    ("bands", "raster:offset"), ("bands", "offset"),
+]  # fmt: skip
+"""Where an item may declare the offset of a band; an earlier place has precedence over a later one."""
+
+
+@pytest.mark.parametrize("first", range(len(PLACES) + 1))
+def test_precedence_of_declared_offsets(item, first):
+    asset = item["assets"]["B02_10m"]
+    del asset["raster:offset"]
+    for number, place in enumerate(PLACES[first:], start=first):
+        holder = asset if len(place) == 1 else asset.setdefault(place[0], [{}])[0]
+        holder[place[-1]] = -0.01 * (number + 2)
+    declared = [-0.01 * (number + 2) for number in range(len(PLACES))]
+    expected = [*declared, -0.1][first]  # at last that of the processing baseline, 05.09
+    assert parse_item(item).bands["blue"].offset == expected
+    assert parse_item(item).bands["green"].offset == -0.1
+
+
+@pytest.mark.parametrize("place", [("raster:scale",), ("scale",), ("raster:bands", "scale"), ("bands", "raster:scale")])
+def test_declared_scales_have_precedence_over_the_default(item, place):
+    asset = item["assets"]["B02_10m"]
+    del asset["raster:scale"]
+    assert parse_item(item).bands["blue"].scale == 1e-4
+    holder = asset if len(place) == 1 else asset.setdefault(place[0], [{}])[0]
+    holder[place[-1]] = 2e-5
+    assert parse_item(item).bands["blue"].scale == 2e-5
+
+
+def test_raster_bands_belong_to_the_bands_of_a_file():
+    names = ("blue", "green", "red", "nir")
+    item = {
+        "id": "some_scene",
+        "properties": {"datetime": "2021-08-21T21:00:19Z", "proj:epsg": 32608, "processing:version": "05.09"},
+        "assets": {
+            "data": {
+                "href": "d.tif",
+                "eo:bands": [{"common_name": name} for name in names],
+                "raster:bands": [{"scale": 1e-4, "offset": -n / 100} for n in range(3)],
+            }
+        },
+    }
+    scene = parse_item(item)
+    assert [scene.bands[name].offset for name in names] == [0, -0.01, -0.02, -0.1], "the fourth by its baseline"
+
+
 def test_item_wins_over_baseline(item):
     for asset in item["assets"].values():
         asset["raster:offset"] = 0
     assert {band.offset for band in parse_item(item).bands.values()} == {0}
+
+
+@pytest.mark.parametrize("prefix", ["sentinel", "earthsearch"])
+def test_an_applied_offset_wins_over_item_and_baseline(item, prefix):
+    item["properties"][f"{prefix}:boa_offset_applied"] = True
+    assert {band.offset for band in parse_item(item).bands.values()} == {0}
+    for asset in item["assets"].values():
+        asset.pop("raster:offset", None)
+    assert {band.offset for band in parse_item(item).bands.values()} == {0}
+
+
+@pytest.mark.parametrize("flag", [False, None, "true"])
+def test_an_offset_that_was_not_applied_is_kept(item, flag):
+    item["properties"] |= {"sentinel:boa_offset_applied": flag, "earthsearch:boa_offset_applied": flag}
+    assert {band.offset for name, band in parse_item(item).bands.items() if name != "s2_scl"} == {-0.1}
 
 
 def test_baseline_from_product_name(item):
@@ -186,7 +248,7 @@ def test_reflectance_must_be_told(item):
     item["id"] = "some_scene"
     assert parse_item(item).bands["blue"].offset == -0.1
     del item["assets"]["B03_10m"]["raster:scale"]
-    with pytest.raises(SceneError, match=r"some_scene, band green \(asset B03_10m\): neither raster:scale"):
+    with pytest.raises(SceneError, match=r"some_scene, band green \(asset B03_10m\): reflectance needs raster:scale"):
         parse_item(item)
 
 

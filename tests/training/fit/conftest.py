@@ -18,7 +18,6 @@ from darts_assets.demo.in_memory_chain import scene_features
 from darts_assets.stores.location import StoreLocation
 from darts_assets.tiles import geobox_of
 from darts_assets.training.fit.fit_parameters import FitParameters
-from darts_assets.training.fit.splits import SplitParameters
 from darts_assets.training.fit.training_set import TrainingSet
 
 SIDE = 64
@@ -43,9 +42,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def quick() -> FitParameters:
     """Two epochs on the set, in seconds."""
-    return FitParameters(
-        architecture=SMALL, epochs=2, batch_size=4, learning_rate=3e-3, device="cpu", split=SplitParameters(folds=3)
-    )
+    return FitParameters(architecture=SMALL, epochs=2, batch_size=4, learning_rate=3e-3, device="cpu", folds=3)
 
 
 @pytest.fixture(scope="session")

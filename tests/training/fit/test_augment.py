@@ -109,5 +109,5 @@ def test_an_input_is_never_changed_in_place() -> None:
 
 
 def test_unknown_changes_are_named() -> None:
-    with pytest.raises(SettingsError, match="unknown augmentation shear; known are turn"):
+    with pytest.raises(SettingsError, match="unknown augmentation shear; expected turn"):
         Augmenter(("shear",), FEATURES, "physical")

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import obstore
@@ -32,7 +31,7 @@ def test_a_fit_reads_and_goes_on_from_an_object_store(
     remote, states = bucket.child("set"), bucket.child("states")
     for key in data.location.keys():  # noqa: SIM118 - not a mapping
         obstore.put(remote.objects(), key, data.location.path / key)
-    chosen = replace(quick, epochs=1)
+    chosen = quick.replace(epochs=1)
     there = fit(TrainingSet.open(remote), chosen, tmp_path / "there" / "model.ckpt", states)
     here = fit(data, chosen, tmp_path / "here" / "model.ckpt")
     assert here.header.sha256 == there.header.sha256

@@ -16,15 +16,14 @@ import rasterio.features
 import shapely
 from odc.geo.geobox import GeoBox
 
-from darts_assets.features.indices import ndvi
+from darts_assets.features.preprocess import ndvi
 from darts_assets.stores.location import StoreLocation
 from darts_assets.tiles import on_grid
 from darts_assets.training.fit.fit_parameters import FitParameters
-from darts_assets.training.fit.splits import SplitParameters
 from darts_assets.training.fit.trainer import fit
 from darts_assets.training.fit.training_set import TrainingSet
-from darts_assets.training.patches import PatchParameters
 from darts_assets.training.report import Predictor
+from darts_assets.training.sample_parameters import PatchParameters
 from darts_assets.training.sample_store import Origin, write_sample
 from darts_assets.training.set_store import TrainingSetStore
 
@@ -60,7 +59,7 @@ class Peel:
         """Patches of each strip as a sample."""
         quality = np.full(self.grid.shape, 2, dtype=np.uint8)
         tile = on_grid({**self.bands, "quality_data_mask": quality}, self.grid)
-        parameters = PatchParameters(BANDS, patch_size=SIDE, overlap=OVERLAP)
+        parameters = PatchParameters(bands=BANDS, patch_size=SIDE, overlap=OVERLAP)
         for strip in range(STRIPS):
             part = tile.isel(y=slice(strip * ROWS, (strip + 1) * ROWS))
             origin = Origin(f"strip{strip}", "Peel Plateau")
@@ -85,8 +84,11 @@ def held_out(data: TrainingSet, parameters: dict[str, Any], folder: Path) -> Ite
     """The probabilities of each strip by a model that has seen nothing of it."""
     names = data.samples["sample_id"]
     for strip in range(STRIPS):
-        parts = SplitParameters("sample", folds=3, test=(f"strip{strip}",))
-        result = fit(data, FitParameters(**{**parameters, "split": parts}), folder / f"{strip}.ckpt")
+        result = fit(
+            data,
+            FitParameters(**parameters, split_by="sample", folds=3, test=[f"strip{strip}"]),
+            folder / f"{strip}.ckpt",
+        )
         assert set(names.iloc[list(result.parts.test)]) == {f"strip{strip}"}
         yield strip, stitched(data, Predictor(result.header, data, "cpu"), result.parts.test)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from darts_assets.errors import CheckpointError
-from darts_assets.model.checkpoint import load_model
+from darts_assets.model.networks import load_model
 from darts_assets.training.fit.fit_parameters import FitParameters
 from darts_assets.training.fit.trainer import FitResult, fit
 from darts_assets.training.fit.training_set import TrainingSet
@@ -26,7 +26,7 @@ from darts_assets.training.report_pictures import (
 
 @pytest.fixture(scope="module")
 def fitted(data: TrainingSet, quick: FitParameters, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
-    chosen = replace(quick, epochs=4, learning_rate=6e-3)
+    chosen = quick.replace(epochs=4, learning_rate=6e-3)
     return fit(data, chosen, tmp_path_factory.mktemp("fitted") / "model.ckpt")
 
 
@@ -115,7 +115,7 @@ def test_pictures_are_small_and_show_something(
 
 
 def test_a_model_of_other_features_is_refused(fitted: FitResult, data: TrainingSet) -> None:
-    with pytest.raises(CheckpointError, match="terrain darts-2025, the set has physical"):
+    with pytest.raises(CheckpointError, match="terrain darts-2025, the dataset has physical"):
         Predictor(fitted.header, replace(data, terrain="physical"), "cpu")
     with pytest.raises(CheckpointError, match=r"needs the band.* tc_wetness"):
         Predictor(fitted.header, replace(data, bands=data.bands[:-1]), "cpu")

@@ -2,7 +2,8 @@ import pandas as pd
 import pytest
 
 from darts_assets.errors import SettingsError
-from darts_assets.training.fit.splits import Split, SplitBy, SplitParameters, split
+from darts_assets.training.fit.fit_parameters import SplitBy, SplitParameters
+from darts_assets.training.fit.splits import Split, split
 
 SIZES = {"Banks": 40, "Peel": 22, "Gydan": 20, "Yamal": 11, "Novaya": 7}
 SAMPLES = pd.DataFrame(
@@ -16,7 +17,7 @@ SAMPLES = pd.DataFrame(
 
 
 def folds(by: SplitBy, **more: object) -> list[Split]:
-    return [split(SAMPLES, SplitParameters(by=by, folds=3, fold=fold, **more)) for fold in range(3)]  # type: ignore[arg-type]
+    return [split(SAMPLES, SplitParameters(split_by=by, folds=3, fold=fold, **more)) for fold in range(3)]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("by", ["region", "sample", "random"])
@@ -47,21 +48,21 @@ def test_the_test_part_is_in_no_fold() -> None:
 
 
 def test_the_seed_deals_groups_of_equal_size() -> None:
-    drawn = {split(SAMPLES, SplitParameters(by="random", seed=seed)).validation for seed in range(4)}
+    drawn = {split(SAMPLES, SplitParameters(split_by="random", seed=seed)).validation for seed in range(4)}
     assert len(drawn) == 4
-    assert split(SAMPLES, SplitParameters(by="random")) == split(SAMPLES, SplitParameters(by="random"))
+    assert split(SAMPLES, SplitParameters(split_by="random")) == split(SAMPLES, SplitParameters(split_by="random"))
 
 
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"by": "region", "folds": 6}, "6 folds by region need as many different ones, but .* has 5"),
-        ({"by": "region", "folds": 5, "test": ("Peel",)}, "outside the test part the set has 4"),
-        ({"by": "sample", "test": ("Peel-9",)}, "no sample Peel-9; it has Banks-0"),
-        ({"by": "random", "test": ("3",)}, "split by one of them"),
+        ({"split_by": "region", "folds": 6}, "6 folds by region need at least as many groups; .* has 5"),
+        ({"split_by": "region", "folds": 5, "test": ("Peel",)}, "without the test part the dataset has 4"),
+        ({"split_by": "sample", "test": ("Peel-9",)}, "no sample Peel-9; it has Banks-0"),
+        ({"split_by": "random", "test": ("3",)}, "split_by is random: set it to region or sample"),
         ({"fold": 5}, "fold 5 of 5"),
-        ({"folds": 1}, "at least 2 folds"),
-        ({"by": "country"}, "expected one of region, sample, random"),
+        ({"folds": 1}, "folds is 1, expected greater than or equal to 2"),
+        ({"split_by": "country"}, "split_by is 'country', expected 'region', 'sample' or 'random'"),
     ],
 )
 def test_what_cannot_be_divided(parameters: dict[str, object], words: str) -> None:

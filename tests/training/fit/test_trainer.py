@@ -2,17 +2,16 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from darts_assets.errors import SettingsError
-from darts_assets.model.checkpoint import load_model
+from darts_assets.model.networks import load_model
 from darts_assets.stores.location import StoreLocation
+from darts_assets.training.fit import trainer
 from darts_assets.training.fit.fit_parameters import FitParameters
-from darts_assets.training.fit.splits import SplitParameters
 from darts_assets.training.fit.trainer import fit
 from darts_assets.training.fit.training_set import TrainingSet
 
@@ -25,7 +24,7 @@ from darts_assets.stores.location import StoreLocation
 from darts_assets.training.fit.trainer import fit
 from darts_assets.training.fit.fit_parameters import FitParameters
 from darts_assets.training.fit.training_set import TrainingSet
-from darts_assets.training.fit.splits import SplitParameters
+from darts_assets.training.fit.fit_parameters import SplitParameters
 
 class Stopping(TrainingSet):
     def patch(self, number):
@@ -41,8 +40,7 @@ class Stopping(TrainingSet):
 torch.set_num_threads(1)  # as in the tests, since sums depend on it
 folder, out, state, parameters, left = sys.argv[1:]
 left, lock, named = int(left), threading.Lock(), json.loads(parameters)
-split = SplitParameters(**named.pop("split"))
-fit(Stopping.open(StoreLocation(folder)), FitParameters(**named, split=split), Path(out), StoreLocation(state))
+fit(Stopping.open(StoreLocation(folder)), FitParameters(**named), Path(out), StoreLocation(state))
 """
 """A fit that waits to be killed once so many patches have been read."""
 
@@ -60,7 +58,7 @@ def test_one_seed_gives_the_same_weights_and_another_does_not(
     data: TrainingSet, quick: FitParameters, tmp_path: Path
 ) -> None:
     one, again, other = (
-        fit(data, replace(quick, epochs=1, seed=seed, readers=readers), tmp_path / f"{name}.ckpt").header.path
+        fit(data, quick.replace(epochs=1, seed=seed, readers=readers), tmp_path / f"{name}.ckpt").header.path
         for name, seed, readers in (("one", 0, 1), ("again", 0, 3), ("other", 1, 1))
     )
     assert same(one, again)
@@ -70,7 +68,7 @@ def test_one_seed_gives_the_same_weights_and_another_does_not(
 def test_a_fit_killed_at_half_goes_on_and_ends_as_if_nothing_had_happened(
     data: TrainingSet, quick: FitParameters, tmp_path: Path
 ) -> None:
-    chosen = replace(quick, epochs=3)
+    chosen = quick.replace(epochs=3)
     out = tmp_path / "resumed" / "model.ckpt"
     whole = fit(data, chosen, tmp_path / "whole" / "model.ckpt")
     of_an_epoch = len(whole.parts.training) + len(whole.parts.validation)
@@ -78,7 +76,7 @@ def test_a_fit_killed_at_half_goes_on_and_ends_as_if_nothing_had_happened(
     state = StoreLocation(str(tmp_path / "state"))
     named = {
         "architecture": dict(chosen.architecture), "epochs": 3, "batch_size": chosen.batch_size,
-        "learning_rate": chosen.learning_rate, "device": "cpu", "split": {"folds": chosen.split.folds},
+        "learning_rate": chosen.learning_rate, "device": "cpu", "folds": chosen.folds,
     }  # fmt: skip
     arguments = [data.location.url, str(out), state.url, json.dumps(named), str(3 * of_an_epoch // 2)]
     with subprocess.Popen([sys.executable, "-c", FIT, *arguments], stdout=subprocess.PIPE, text=True) as process:
@@ -95,11 +93,11 @@ def test_a_fit_killed_at_half_goes_on_and_ends_as_if_nothing_had_happened(
     again = fit(data, chosen, tmp_path / "again.ckpt", state)
     assert again.resumed == 3, "what is finished is not trained further"
     assert same(again.header.path, out)
-    assert fit(data, replace(quick, epochs=1), tmp_path / "new.ckpt", state).resumed == 0, "other parameters"
+    assert fit(data, quick.replace(epochs=1), tmp_path / "new.ckpt", state).resumed == 0, "other parameters"
 
 
 def test_it_learns_and_the_checkpoint_says_how(data: TrainingSet, quick: FitParameters, tmp_path: Path) -> None:
-    result = fit(data, replace(quick, epochs=12), tmp_path / "model.ckpt")
+    result = fit(data, quick.replace(epochs=12), tmp_path / "model.ckpt")
     best = result.history[result.best]
     assert best["validation_iou"] > 0.5
     assert best["validation_auroc"] > 0.95
@@ -115,7 +113,7 @@ def test_it_learns_and_the_checkpoint_says_how(data: TrainingSet, quick: FitPara
 
 
 def test_it_stops_where_nothing_gets_better(data: TrainingSet, quick: FitParameters, tmp_path: Path) -> None:
-    chosen = replace(quick, epochs=6, patience=1, learning_rate=1e-12, weight_decay=0, monitor="f1", losses={"bce": 1})
+    chosen = quick.replace(epochs=6, patience=1, learning_rate=1e-12, weight_decay=0, monitor="f1", losses={"bce": 1})
     result = fit(data, chosen, tmp_path / "model.ckpt")
     assert len(result.history) == result.best + 2
 
@@ -123,10 +121,10 @@ def test_it_stops_where_nothing_gets_better(data: TrainingSet, quick: FitParamet
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"losses": {"dise": 1}}, "unknown loss dise; known are bce, dice"),
+        ({"losses": {"dise": 1}}, "unknown loss dise; expected bce, dice"),
         ({"augmentations": ("shear",)}, "unknown augmentation shear"),
-        ({"split": SplitParameters(folds=4)}, "4 folds by region need as many different ones"),
-        ({"split": SplitParameters(test=("Atlantis",), folds=2)}, "no region Atlantis; it has region 0"),
+        ({"folds": 4}, "4 folds by region need at least as many groups"),
+        ({"test": ["Atlantis"], "folds": 2}, "no region Atlantis; it has region 0"),
         ({"precision": "fp16"}, "precision fp16 needs a GPU"),
         ({"architecture": {"arch": "unet", "encoder_depth": 5, "encoder_name": "nonsense"}}, "nonsense"),
     ],
@@ -135,8 +133,17 @@ def test_what_cannot_be_is_named(
     data: TrainingSet, quick: FitParameters, tmp_path: Path, changes: dict[str, object], words: str
 ) -> None:
     with pytest.raises(SettingsError, match=words):
-        fit(data, replace(quick, **changes), tmp_path / "model.ckpt")  # type: ignore[arg-type]
+        fit(data, quick.replace(**changes), tmp_path / "model.ckpt")  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_records_parameters_as_before() -> None:
+    assert json.dumps(trainer._plain(FitParameters()), sort_keys=True) == (
+        '{"architecture": {"arch": "unet", "encoder_name": "resnet34", "encoder_weights": null}, "augmentations": '
+        '["turn", "mirror", "brightness", "noise", "holes"], "batch_size": 8, "epochs": 100, "learning_rate": 0.001, '
+        '"losses": {"bce": 1.0, "dice": 1.0}, "monitor": "loss", "patience": 10, "precision": "fp32", "seed": 0, '
+        '"split": {"by": "region", "fold": 0, "folds": 5, "seed": 0, "test": []}, "weight_decay": 0.001}'
+    )
 
 
 @pytest.mark.parametrize("changes", [{"epochs": 0}, {"learning_rate": 0}, {"architecture": {"in_channels": 3}}])

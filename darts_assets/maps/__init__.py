@@ -1,1 +1,0 @@
-"""Maps of footprints, scenes and sites, for the metadata of assets."""
