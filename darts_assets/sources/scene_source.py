@@ -11,7 +11,7 @@ from odc.geo.geobox import GeoBox
 from darts_assets.bands import OBSERVATIONS, VISIBLE_NIR
 from darts_assets.earth_engine import EarthEngineOptions
 from darts_assets.errors import SceneError, SettingsError
-from darts_assets.remote.byte_source import S3Options
+from darts_assets.remote.byte_reader import S3Options
 from darts_assets.scene import Scene
 from darts_assets.sources.rasters.reader import fetch, open_raw, scene_grid
 from darts_assets.sources.sentinel2.calibrate import S2_QUALITY, calibrate, calibrated, data_mask, quality_table

@@ -19,10 +19,10 @@ import shapely
 from pyproj import CRS
 
 from darts_assets.bands import TCVIS
-from darts_assets.cubes import _raster, _stac_io
 from darts_assets.cubes.tcvis import PROVIDER_NAMES
 from darts_assets.demo import World
 from darts_assets.orchestration.core import error_handling
+from darts_assets.remote import retry
 from tests.e2e.harness import QUIET, Site, prepare_auxiliary, reason, summary
 from tests.servers.earth_engine.server import serving
 from tests.servers.earth_engine.world import FULL, GRID, expected, world
@@ -193,12 +193,14 @@ def test_a_mosaic_that_does_not_answer_is_tried_again_and_then_said(
 ) -> None:
     monkeypatch.setattr(error_handling, "SOURCE_RETRY_SECONDS", 0)
     monkeypatch.setattr(error_handling, "MAX_SOURCE_RETRIES", 1)
-    monkeypatch.setattr(_stac_io, "_BACKOFF", 0.01)
+    monkeypatch.setattr(retry, "UNREACHABLE_SECONDS", 0.0)
     site = new_site(arcticdem="http://127.0.0.1:9/api/v1/")
     result = site.prepare(chunks=["10m-r0400-c0300", "10m-r0400-c0301"])
     assert [event.step_key for event in result.all_events if event.is_step_up_for_retry]
     (failure,) = [event for event in result.all_events if event.is_step_failure]
-    assert "http://127.0.0.1:9/api/v1/ does not answer" in str(failure.step_failure_data.error)
+    assert "GET http://127.0.0.1:9/api/v1/ failed: 127.0.0.1:9 refused the connection" in str(
+        failure.step_failure_data.error
+    )
     assert site.chunks("arcticdem") == set()
 
 
@@ -206,7 +208,7 @@ def test_what_was_filled_before_a_service_failed_is_recorded_once(
     new_site: Callable[..., Site], world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(error_handling, "SOURCE_RETRY_SECONDS", 0)
-    monkeypatch.setattr(_raster, "_ATTEMPTS", 2)
+    monkeypatch.setattr(retry, "BACKOFF", (0.0, 0.0))
     with serve_folder(world.arcticdem.parent) as folder, proxy_of(folder) as proxy:
         site = new_site(arcticdem=f"{proxy.url}/catalog.json")
         with rasterio.open(next(world.arcticdem.parent.rglob("*_dem.tif"))) as source:

@@ -10,12 +10,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from tenacity import wait_none
 
 from darts_assets.demo import World
 from darts_assets.orchestration.core import error_handling
 from darts_assets.orchestration.core.partitions import SENTINEL2
-from darts_assets.remote import http_client
+from darts_assets.remote import retry
 from darts_assets.sources import read_item
 from tests.e2e.harness import Site, reason
 from tests.servers.network.no_sockets import NO_SOCKETS
@@ -195,7 +194,7 @@ def test_a_service_that_is_down_is_tried_again_and_what_was_fetched_is_not(
     site: Site, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(error_handling, "SOURCE_RETRY_SECONDS", 0)
-    monkeypatch.setattr(http_client, "_BACKOFF", wait_none())
+    monkeypatch.setattr(retry, "BACKOFF", (0.0, 0.0))
     item = read_item(str(world.items[1]))
     for asset in item["assets"].values():
         asset["href"] = "http://127.0.0.1:9/" + Path(asset["href"]).name

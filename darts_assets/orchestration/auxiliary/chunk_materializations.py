@@ -9,7 +9,7 @@ from darts_assets.bands import AuxiliaryLayer
 from darts_assets.errors import ChunksFailedError, CubeError, MissingChunksError
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
 from darts_assets.orchestration.core.dynamic_partitions import materialized, register, registered_containing
-from darts_assets.orchestration.core.metadata import as_metadata, image_link, picture, provenance
+from darts_assets.orchestration.core.metadata import as_metadata, image_link, provenance
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, CHUNK_PARTITIONS
 from darts_assets.orchestration.core.step_metrics import Meter, versions
 
@@ -82,7 +82,9 @@ def coverage_map(instance: dg.DagsterInstance, layer: AuxiliaryLayer, cube: "Cub
     known = {(int(row), int(col)) for row, col in np.concatenate([coverage.data, coverage.empty])}
     missing = np.array(sorted(_registered(instance, layer, cube) - known), dtype=np.int64).reshape(-1, 2)
     states = {"filled": coverage.data, "empty": coverage.empty, "missing": missing}
-    return picture(plots.coverage_map(cube.spec.grid.shape, states))
+    image = image_link(plots.coverage_map(cube.spec.grid.shape, states), "webp", lossless=True)
+    legend = f"green: {len(coverage.data)} filled, blue: {len(coverage.empty)} empty, red: {len(missing)} missing"
+    return dg.MetadataValue.md(f"{image}\n\n{legend}")
 
 
 def _registered(instance: dg.DagsterInstance, layer: AuxiliaryLayer, cube: "Cube") -> set[tuple[int, int]]:

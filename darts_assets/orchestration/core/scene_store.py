@@ -111,7 +111,7 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             SceneError: offline, if they are elsewhere.
         """
-        from darts_assets.remote.byte_source import is_remote
+        from darts_assets.remote.byte_reader import is_remote
 
         if any(is_remote(scene.bands[name].href) for name in VISIBLE_NIR):  # of Earth Engine, the item gives the grid
             self._check_reachable(family, scene, VISIBLE_NIR)

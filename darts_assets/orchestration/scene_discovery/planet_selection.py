@@ -51,7 +51,7 @@ class DeliveryFolders(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def check(self, folders: Sequence[str]) -> None:
         """Raise SettingsError if offline and a folder is not local."""
-        from darts_assets.remote.byte_source import is_remote
+        from darts_assets.remote.byte_reader import is_remote
 
         if self.offline and (remote := [folder for folder in folders if is_remote(folder)]):
             raise SettingsError(f"offline (DARTS_OFFLINE): {', '.join(remote)} cannot be searched; set local folders")

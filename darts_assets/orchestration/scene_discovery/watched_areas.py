@@ -69,7 +69,7 @@ class WatchedArea(BaseModel):
         Raises:
             DartsError: if `aoi` cannot be read, or `tiles` are malformed.
         """
-        from darts_assets.remote.byte_source import is_remote
+        from darts_assets.remote.byte_reader import is_remote
         from darts_assets.sources.stac.scene_selection import Selection
 
         if self.tiles:
@@ -121,7 +121,7 @@ class Watch(dg.ConfigurableResource):  # type: ignore[type-arg]
             SettingsError: if the file does not exist or is not a file of areas; a single invalid area is not an error.
             SourceUnavailableError: if a service does not answer after bounded retries.
         """
-        from darts_assets.remote.byte_source import read_bytes
+        from darts_assets.remote.byte_reader import read_bytes
 
         if self.path is None:
             raise SettingsError("No areas are watched: set DARTS_WATCH to a file of areas")

@@ -12,7 +12,7 @@ import shapely
 
 from darts_assets.bands import TCVIS
 from darts_assets.cubes import TcvisRasters, tcvis_spec
-from darts_assets.cubes.catalogs import open_catalog
+from darts_assets.cubes.mosaic_catalog import open_catalog
 from darts_assets.errors import CubeError, RasterError, SettingsError
 from darts_assets.geo.aoi import read_aoi
 from darts_assets.orchestration.core.resources import Store
