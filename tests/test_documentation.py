@@ -15,7 +15,7 @@ import yaml
 from darts_assets.cli import cli
 from darts_assets.definitions import build_defs
 from darts_assets.orchestration.scene_discovery.watched_areas import Watch
-from darts_assets.remote.byte_source import S3Options
+from darts_assets.remote.byte_reader import S3Options
 from darts_assets.settings import Settings
 
 ROOT = Path(__file__).parents[1]

@@ -18,9 +18,8 @@ from rasterio.enums import Resampling
 
 from darts_assets.bands import Band, band
 from darts_assets.cubes._raster import OpenRasters, read_onto, with_raster
-from darts_assets.cubes.catalogs import open_catalog
 from darts_assets.cubes.grid import CubeGrid, whole_chunks
-from darts_assets.cubes.mosaic import CRS, MosaicTile, TileCatalog
+from darts_assets.cubes.mosaic_catalog import CRS, MosaicTile, TileCatalog, open_catalog
 from darts_assets.cubes.variables import ChunkData, CubeSpec
 from darts_assets.errors import CubeError, RasterError
 

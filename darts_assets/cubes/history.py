@@ -5,9 +5,9 @@ written once. Killed writers, and writers that lost a conflict, leave unreferenc
 are removed here once they are old enough.
 
 A snapshot expires when it was replaced longer ago than the given age. A process that opened the cube within the age can
-read everything that its snapshot refers to, and commit on it. A process that has had it open for longer can read what
-it has read before; other reads raise `StoreError` if a replaced manifest is gone, and never return wrong values. It has
-to open a new window. A writer with an expired snapshot repeats its changes on the newest one.
+read everything that its snapshot refers to, and commit on it. A process that has had it open for longer can repeat
+earlier reads; other reads raise `StoreError` if a replaced manifest is gone, and never return wrong values. A newly
+opened window is complete. A writer with an expired snapshot repeats its changes on the newest one.
 
 An object that a writer has just put cannot be distinguished from garbage, and a writer may be suspended before its
 commit (a laptop over a weekend). Only objects that are an hour older than the oldest remaining snapshot are removed:

@@ -10,26 +10,24 @@ import shapely
 from odc.geo.geom import BoundingBox
 from pystac_client import Client
 
-from darts_assets.cubes._stac_io import stac_errors
-from darts_assets.cubes.mosaic import CRS, MosaicTile, tile_of
+from darts_assets.cubes.mosaic_catalog import CRS, MosaicTile, stac_errors, tile_of
 from darts_assets.errors import CubeError
 from darts_assets.geo.antimeridian import lonlat_area
 
 COLLECTION = "arcticdem-mosaics-v4.1-{resolution:g}m"
 
 _PAGE = 250
-_SQUARE = 300_000.0  # metres: a scene lies in one to four, each with some 60 tiles of 2 m or 25 others
-_ORIGIN = -_SQUARE / 2  # the pole lies inside a square
-_MARGIN = 1_000.0  # metres, for corners on a square's edge
+_SQUARE = 300_000.0  # metres; a scene lies in one to four squares, each with about 60 tiles of 2 m or 25 others
+_ORIGIN = -_SQUARE / 2  # the pole is inside a square
+_MARGIN = 1_000.0  # metres, for corners on the edge of a square
 
 
 class StacSearch:
-    """Tiles found by searches for squares of 300 km, each searched once.
+    """Tiles from searches for squares of 300 km, each searched once.
 
-    Footprints of items are polygons of longitudes and latitudes, whose straight lines between the corners can be
-    kilometres off, or lead around the world where a tile crosses the antimeridian. But their corners are right, and a
-    tile that reaches into a square, which is wider than the tile, has a corner in it: so it is found. Which tiles
-    really intersect is then decided in EPSG:3413.
+    Footprints of items are polygons of longitudes and latitudes. Their straight edges can be kilometres off, or span
+    the globe where a tile crosses the antimeridian, but their corners are exact. A tile that overlaps a square has a
+    corner in it, because squares are larger than tiles. Intersections are then computed in EPSG:3413.
 
     Args:
         where: URL of the API, for errors.
@@ -39,7 +37,7 @@ class StacSearch:
     def __init__(self, where: str, client: Client) -> None:
         self.where = where
         self._client = client
-        self._lock = threading.Lock()  # also: one search at a time, the first one for an area serves all threads
+        self._lock = threading.Lock()  # one search at a time; its result serves all threads
         self._collections: set[str] = set()
         self._squares: dict[tuple[str, int, int], list[MosaicTile]] = {}
 
@@ -60,19 +58,18 @@ class StacSearch:
         side = _SQUARE + 2 * _MARGIN
         area = lonlat_area(shapely.box(left, bottom, left + side, bottom + side), pyproj.CRS(CRS))
         with stac_errors(self.where):
-            # Searching a collection that does not exist finds nothing: chunks would be recorded as empty.
+            # A search of a missing collection succeeds without items, and chunks would be recorded as empty.
             if collection not in self._collections:
                 if self._client.get_collection(collection) is None:
                     raise CubeError(f"{self.where} has no collection {collection}")
                 self._collections.add(collection)
-            found = self._client.search(
-                collections=[collection], intersects=shapely.geometry.mapping(area), limit=_PAGE
-            )
-            return [tile_of(pystac.Item.from_dict(item)) for item in found.items_as_dicts()]
+            geometry = shapely.geometry.mapping(area)
+            search = self._client.search(collections=[collection], intersects=geometry, limit=_PAGE)
+            return [tile_of(pystac.Item.from_dict(item)) for item in search.items_as_dicts()]
 
 
 def _squares(box: BoundingBox) -> Iterator[tuple[int, int]]:
-    """Rows and columns of the squares that a box touches."""
+    """Rows and columns of the squares that intersect a box."""
     first_col, last_col = (math.floor((x - _ORIGIN) / _SQUARE) for x in (box.left, box.right))
     first_row, last_row = (math.floor((y - _ORIGIN) / _SQUARE) for y in (box.bottom, box.top))
     for row in range(first_row, last_row + 1):

@@ -1,11 +1,11 @@
-"""Tiles from an index that the Polar Geospatial Center publishes: a vector file with a footprint for each tile.
+"""Tile indexes of the Polar Geospatial Center: vector files with the footprint of each tile.
 
-Known are the indexes of v4.1 (`ArcticDEM_Mosaic_Index_v4_1_*`: a layer or a file for each of 2, 10 and 32 m, with
-`tile` and `gsd`) and of release 7 (a row for each super tile, with `tile` and `resolution`). A super tile `60_42` is
-the square of 100 km in row 60 and column 42 of the tile scheme; at 2 m it is four tiles, `60_42_1_1` to `60_42_2_2`,
-rows from south to north and columns from west to east. Rows of 2 m therefore also say where tiles of 10 and 32 m are.
+Supported are the indexes of v4.1 (`ArcticDEM_Mosaic_Index_v4_1_*`: a layer or a file for each of 2, 10 and 32 m, with
+`tile` and `gsd`) and of release 7 (one row per super tile, with `tile` and `resolution`). A super tile `60_42` is the
+square of 100 km in row 60 and column 42 of the tile scheme. At 2 m it consists of four tiles, `60_42_1_1` to
+`60_42_2_2`, rows from south to north and columns from west to east. Rows of 2 m thus define tiles of 10 and 32 m, too.
 
-An index has no links to files. Those are below a base, by default PGC's public bucket, else what follows a `#`:
+An index has no links to files. Their base is PGC's public bucket, or follows a `#`:
     ArcticDEM_Mosaic_Index_v4_1_gpkg.gpkg
     ArcticDEM_Mosaic_Index_v4_1_gpkg.gpkg#/data/arcticdem/v4.1
     -> BASE/10m/60_42/60_42_10m_v4.1_dem.tif, BASE/2m/60_42/60_42_2_2_2m_v4.1_datamask.tif, ...
@@ -24,7 +24,7 @@ import shapely
 from odc.geo.geom import BoundingBox
 from shapely.geometry.base import BaseGeometry
 
-from darts_assets.cubes.mosaic import CRS, MosaicTile
+from darts_assets.cubes.mosaic_catalog import CRS, INDEX_SUFFIXES, MosaicTile
 from darts_assets.errors import CubeError
 
 if TYPE_CHECKING:
@@ -32,21 +32,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".gpkg", ".parquet", ".shp", ".zip")
 BASE = "s3://pgc-opendata-dems/arcticdem/mosaics/v4.1"
 
 _VERSION = "v4.1"
 _RESOLUTIONS = (2, 10, 32)
 _FINEST = 2
 _NAME = re.compile(r"\d\d_\d\d(_[12]_[12])?")
-_ORIGIN = -4_100_000  # metres: where row 0 and column 0 begin
+_ORIGIN = -4_100_000  # metres; the south-west corner of row 0, column 0
 _SUPER_TILE = 100_000
 _QUARTERS = ((1, 1), (1, 2), (2, 1), (2, 2))
-
-
-def is_index(where: str) -> bool:
-    """Whether a place is that of an index: told by the file's suffix."""
-    return Path(where.partition("#")[0]).suffix.lower() in SUFFIXES
 
 
 class _Row(NamedTuple):
@@ -56,10 +50,10 @@ class _Row(NamedTuple):
 
 
 class TileIndex:
-    """The tiles of a published index; read, all of it, when the first one is asked for.
+    """The tiles of a published index, which is read completely when the first tile is requested.
 
     Args:
-        where: `FILE` or `FILE#BASE`, see above; a local file, where a `.zip` holds some of the others.
+        where: `FILE` or `FILE#BASE`, see above; a local file. A `.zip` may contain files of the other kinds.
     """
 
     def __init__(self, where: str) -> None:
@@ -90,7 +84,7 @@ class TileIndex:
         return MosaicTile(tile, row.resolution, bounds, dem=f"{path}_dem.tif", datamask=f"{path}_datamask.tif")
 
     def _rows_of(self, resolution: float) -> list[_Row]:
-        """A row for each tile of a resolution."""
+        """One row per tile of a resolution."""
         own = [row for row in self._rows if row.resolution == resolution]
         rows = own or [row for row in self._rows if row.resolution == _FINEST]
         if not rows or resolution not in _RESOLUTIONS:
@@ -110,7 +104,7 @@ class TileIndex:
             raise CubeError(f"{self.file}: an index of tiles must be a local file; download it first")
         try:
             layers = list(_layers(Path(self.file).expanduser()))
-        # pyogrio, pyarrow and zipfile have no error in common.
+        # The errors of pyogrio, pyarrow and zipfile have no common base.
         except Exception as error:
             raise CubeError(f"{self.file} cannot be read as an index of tiles: {error}") from error
         return [row for layer in layers for row in self._rows_in(layer)]
@@ -127,7 +121,7 @@ class TileIndex:
             )
         versions = columns.get("dem_id", columns.get("name", [""]))
         if not all(str(version).endswith(_VERSION) for version in versions):
-            logger.warning("%s is not an index of %s: areas mapped since are missing from it", self.file, _VERSION)
+            logger.warning("%s is not an index of %s: it lacks areas that were mapped later", self.file, _VERSION)
         for tile, resolution, footprint in zip(tiles, resolutions, layer.geometry, strict=True):
             if not _NAME.fullmatch(str(tile)):
                 raise CubeError(f"{self.file}: {tile!r} is not an ArcticDEM tile such as 60_42 or 60_42_2_2")
@@ -141,9 +135,9 @@ def _layers(path: Path) -> Iterator["gpd.GeoDataFrame"]:
     suffix = path.suffix.lower()
     if suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
-            members = [name for name in archive.namelist() if name.lower().endswith(SUFFIXES)]
+            members = [name for name in archive.namelist() if name.lower().endswith(INDEX_SUFFIXES)]
             if not members:
-                raise FileNotFoundError(f"it holds no file with one of {', '.join(SUFFIXES)}")
+                raise FileNotFoundError(f"it contains no file with one of {', '.join(INDEX_SUFFIXES)}")
             for member in members:
                 if member.lower().endswith(".parquet"):
                     yield gpd.read_parquet(io.BytesIO(archive.read(member)))
@@ -161,7 +155,7 @@ def _super_tile(tile: str) -> str:
 
 
 def _fine_tiles(row: _Row) -> Iterator[_Row]:
-    """A row as tiles of 2 m: itself, or those quarters of a super tile in which it has ground."""
+    """A row as tiles of 2 m: the row itself, or the quarters of a super tile that its footprint covers."""
     if row.tile != _super_tile(row.tile):
         yield row
         return

@@ -89,9 +89,9 @@ def check_earth_engine(options: "EarthEngineOptions", *, required: bool, offline
         if offline:
             yield Finding("Earth Engine", "ok", f"{message} (not tested: offline)")
             return
-        from darts_assets.earth_engine.session import opened
+        from darts_assets.earth_engine.session import initialized
 
-        opened(options)
+        initialized(options)
     except SettingsError as error:
         needed = "warn" if offline else "fail"
         yield Finding("Earth Engine", needed, str(error), advice)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""Google Earth Engine: one session for a process, images on exact grids, quota and network errors backed off."""
+"""Google Earth Engine: one session per process, images on exact grids, retries within quotas."""
 
 from darts_assets.earth_engine.api_errors import EarthEngineError
-from darts_assets.earth_engine.client import BACKOFF, EarthEngine
+from darts_assets.earth_engine.client import EarthEngine
 from darts_assets.earth_engine.options import HIGH_VOLUME, EarthEngineOptions
 
-__all__ = ["BACKOFF", "HIGH_VOLUME", "EarthEngine", "EarthEngineError", "EarthEngineOptions"]
+__all__ = ["HIGH_VOLUME", "EarthEngine", "EarthEngineError", "EarthEngineOptions"]

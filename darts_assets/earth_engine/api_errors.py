@@ -1,83 +1,58 @@
-"""What an error of the client library means: whether another attempt can help, and what the service said."""
+"""Errors of Earth Engine's client library, classified: transient, refused, or a matter of credentials."""
 
 import re
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
 
 from darts_assets.errors import DartsError, SettingsError
+from darts_assets.remote.retry import TransientError, is_transient_status, is_unreachable, retry_after
 
-# What comes from load is worded in many ways, some of it with the status of a bad or forbidden request.
-_LOAD = re.compile(
+# Overload has many wordings; some come with the status of a bad or forbidden request.
+_OVERLOAD = re.compile(
     r"too many (concurrent|requests)|rate ?limit ?exceeded|quota exceeded|capacity exceeded|computation timed out",
     re.IGNORECASE,
 )
 
 
 class EarthEngineError(DartsError):
-    """Earth Engine refused a request, or answered something else than was asked; another attempt would not help.
+    """Earth Engine refused a request, or its response is not as expected; another attempt would not help.
 
     Attributes:
-        status: the HTTP status; None where the answer was no error.
+        status: the HTTP status; None if the response was not an error.
     """
 
-    def __init__(self, text: str, status: int | None = None) -> None:
-        super().__init__(text)
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
         self.status = status
 
 
-class PassingError(DartsError):
-    """An attempt failed, and the next one may succeed.
-
-    Attributes:
-        retry_after: seconds in which the service wants no other attempt.
-    """
-
-    def __init__(self, text: str, retry_after: float = 0.0) -> None:
-        super().__init__(text)
-        self.retry_after = retry_after
-
-
-def failure_of(error: BaseException, what: str) -> DartsError | None:
-    """What an error of one attempt means: PassingError, EarthEngineError or SettingsError (refused credentials).
+def failure_of(error: BaseException, subject: str) -> TransientError | EarthEngineError | SettingsError | None:
+    """Classify an error of one attempt.
 
     Args:
         error: raised by `ee` or below it.
-        what: what was asked for.
+        subject: name of the requested data.
 
     Returns:
-        None for what does not come from the service or the network.
+        SettingsError for refused credentials; None for an error that comes neither from the service nor the network.
     """
     import ee
     from google.auth.exceptions import GoogleAuthError, TransportError
     from googleapiclient.errors import Error, HttpError
 
     if isinstance(error, (ConnectionError, TimeoutError)):
-        return PassingError(f"Earth Engine, {what}: {error}")
+        return TransientError(str(error), unreachable=is_unreachable(error))
     if isinstance(error, GoogleAuthError):
-        words = str(error.args[0]) if error.args else type(error).__name__
+        message = str(error.args[0]) if error.args else type(error).__name__
         if error.retryable or any(isinstance(e, TransportError) for e in (error, error.__cause__)):
-            return PassingError(f"Earth Engine, {what}: {words}")
-        return SettingsError(f"Earth Engine: the credentials are refused: {words}")
+            return TransientError(message, unreachable=is_unreachable(error))
+        return SettingsError(f"Earth Engine: the credentials are refused: {message}")
     # `ee` raises its own error, without the status, while it handles the HTTP error.
     refusal = error if isinstance(error, HttpError) else error.__context__
     if isinstance(refusal, HttpError):
         status = int(refusal.status_code)
-        words = f"{refusal.reason or 'no reason given'} (HTTP {status})"
-        if status in (408, 429) or status >= 500 or _LOAD.search(words):
-            return PassingError(f"Earth Engine, {what}: {words}", _retry_after(refusal.resp))
-        return EarthEngineError(f"Earth Engine refuses {what}: {words}", status)
+        message = f"{refusal.reason or 'no reason given'} (HTTP {status})"
+        if is_transient_status(status) or _OVERLOAD.search(message):
+            return TransientError(message, retry_after=retry_after(refusal.resp.get("retry-after")))
+        return EarthEngineError(f"Earth Engine refuses {subject}: {message}", status)
     if isinstance(error, (ee.EEException, Error)):
-        return EarthEngineError(f"Earth Engine, {what}: {error}")
+        return EarthEngineError(f"Earth Engine, {subject}: {error}")
     return None
-
-
-def _retry_after(response: Any) -> float:
-    """Seconds until the time that `Retry-After` names; 0 without one that can be understood."""
-    told = response.get("retry-after", "")
-    if told.isdecimal():
-        return float(told)
-    try:
-        return max((parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds(), 0.0)
-    except (ValueError, TypeError):  # the latter: a time without a zone
-        return 0.0

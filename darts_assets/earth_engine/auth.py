@@ -1,12 +1,12 @@
-"""Who asks Earth Engine, found as other programs for Google's services find it.
+"""Credentials for Earth Engine, in the order of other clients of Google's services.
 
-In this order:
-1. the JSON key of a service account (`key_file`);
-2. what google-auth finds in the environment: `GOOGLE_APPLICATION_CREDENTIALS` (the key of a service account, or a
-   configuration of workload identity), gcloud's application default credentials, the metadata server of a Google
-   machine (workload identity on a cluster; elsewhere `NO_GCE_CHECK=true` saves the seconds of looking for it);
-3. what `earthengine authenticate` has stored for the user.
-The project is the option's, else the one that the environment or the credentials name.
+1. The JSON key of a service account (`key_file`).
+2. google-auth: `GOOGLE_APPLICATION_CREDENTIALS` (the key of a service account, or a configuration of workload
+   identity), gcloud's application default credentials, the metadata server of a Google machine (workload identity on a
+   cluster; elsewhere `NO_GCE_CHECK=true` saves the seconds of searching it).
+3. The credentials stored by `earthengine authenticate`.
+
+The project is that of the options, else that of the environment or the credentials.
 """
 
 import os
@@ -23,22 +23,22 @@ def find_credentials(options: EarthEngineOptions) -> tuple[Any, str]:
     """Credentials of google-auth, and the project to charge.
 
     Raises:
-        SettingsError: if there are none, if a file of theirs is missing or malformed, or if no project is named.
+        SettingsError: if there are no credentials, if their file is missing or malformed, or if there is no project.
     """
     if options.key_file is not None:
         credentials = _from_key(Path(options.key_file).expanduser())
-        named = credentials.project_id
+        own_project = credentials.project_id
     else:
-        credentials, named = _from_environment() or _stored() or (None, None)
+        credentials, own_project = _from_environment() or _stored() or (None, None)
     if credentials is None:
         raise SettingsError(
             "Earth Engine: there are no credentials; set DARTS_EARTH_ENGINE_KEY_FILE or GOOGLE_APPLICATION_CREDENTIALS "
             "to the JSON key of a service account, or run `earthengine authenticate`"
         )
-    project = options.project or named or credentials.quota_project_id
+    project = options.project or own_project or credentials.quota_project_id
     if not project:
         raise SettingsError(
-            "Earth Engine: the credentials name no project; set DARTS_EARTH_ENGINE_PROJECT to a Google Cloud project "
+            "Earth Engine: the credentials have no project; set DARTS_EARTH_ENGINE_PROJECT to a Google Cloud project "
             "with the Earth Engine API"
         )
     return credentials, project
@@ -47,14 +47,14 @@ def find_credentials(options: EarthEngineOptions) -> tuple[Any, str]:
 def _from_key(path: Path) -> Any:
     from google.oauth2 import service_account
 
-    # Never chained: a parser's error holds the whole document.
+    # Not chained: a parser's error holds the whole document.
     try:
         return service_account.Credentials.from_service_account_file(str(path), scopes=_SCOPES)
     except OSError as error:
-        words = f"cannot be read: {error.strerror}"
+        problem = f"cannot be read: {error.strerror}"
     except ValueError:
-        words = "is not the JSON key of a service account (with client_email, private_key and token_uri)"
-    raise SettingsError(f"Earth Engine: {path} {words}; see DARTS_EARTH_ENGINE_KEY_FILE")
+        problem = "is not the JSON key of a service account (with client_email, private_key and token_uri)"
+    raise SettingsError(f"Earth Engine: {path} {problem}; see DARTS_EARTH_ENGINE_KEY_FILE")
 
 
 def _from_environment() -> tuple[Any, str | None] | None:
@@ -67,8 +67,8 @@ def _from_environment() -> tuple[Any, str | None] | None:
     except DefaultCredentialsError as error:
         if environment_vars.CREDENTIALS not in os.environ:
             return None
-        words = str(error.args[0])
-    raise SettingsError(f"Earth Engine: {words}; see {environment_vars.CREDENTIALS}")
+        problem = str(error.args[0])
+    raise SettingsError(f"Earth Engine: {problem}; see {environment_vars.CREDENTIALS}")
 
 
 def _stored() -> tuple[Any, str | None] | None:

@@ -1,67 +1,46 @@
 """Requests to Earth Engine, with bounded retries."""
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_before_delay,
-    wait_random_exponential,
-)
-from tenacity.wait import wait_base
-
-from darts_assets.earth_engine.api_errors import EarthEngineError, PassingError, failure_of
+from darts_assets.earth_engine.api_errors import EarthEngineError, failure_of
 from darts_assets.earth_engine.options import EarthEngineOptions
-from darts_assets.earth_engine.session import opened
-from darts_assets.errors import DartsError, SourceUnavailableError
+from darts_assets.earth_engine.session import initialized
+from darts_assets.errors import DartsError
+from darts_assets.remote.retry import EARTH_ENGINE, with_retries
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from odc.geo.geobox import GeoBox
 
-logger = logging.getLogger(__name__)
-
 T = TypeVar("T")
-
-BACKOFF = wait_random_exponential(multiplier=2, max=60)
-"""Random waits of up to 2, 4, 8 ... 60 s: pods that hit a quota together do not come back together."""
-
-_ATTEMPTS = 8
-_PATIENCE = 900  # seconds, all attempts and waits together
 
 
 class EarthEngine:
-    """Requests to Earth Engine; may be used from several threads at once.
+    """A thread-safe client of Earth Engine.
 
     Args:
-        options: how to talk to it; all users in a process must have the same (see `session`).
-        wait: how long to wait before another attempt, where the service does not ask for longer.
+        options: connection to the service; the same for all clients in a process (see `session`).
     """
 
-    def __init__(self, options: EarthEngineOptions, *, wait: wait_base = BACKOFF) -> None:
+    def __init__(self, options: EarthEngineOptions) -> None:
         self.options = options
-        self._wait = wait
 
-    def pixels(self, what: str, image: Callable[[Any], Any], geobox: "GeoBox") -> "npt.NDArray[np.void]":
+    def pixels(self, subject: str, image: Callable[[Any], Any], geobox: "GeoBox") -> "npt.NDArray[np.void]":
         """Compute an image on a grid, in one request.
 
         Args:
-            what: what is asked for, as errors should name it.
+            subject: name of the requested data, for messages.
             image: makes the `ee.Image` from the initialized module `ee`.
-            geobox: the grid; a request may be up to 48 MB and 32768 pixels a side.
+            geobox: the grid; at most 48 MB and 32768 pixels a side in a request.
 
         Returns:
             Structured array of shape (rows, columns), a field for each band.
 
         Raises:
-            EarthEngineError: if the request is refused, or answered with something else.
-            SourceUnavailableError: see `call`.
-            SettingsError: see `call`.
+            EarthEngineError: if the service refuses the request, or its response has another shape or type.
+            SourceUnavailableError, SettingsError: see `call`.
         """
         import numpy as np
 
@@ -77,69 +56,46 @@ class EarthEngine:
         }  # fmt: skip
 
         def request(ee: Any) -> Any:
-            asked = {"expression": image(ee), "fileFormat": "NUMPY_NDARRAY", "grid": grid}
+            body = {"expression": image(ee), "fileFormat": "NUMPY_NDARRAY", "grid": grid}
             try:
-                return ee.data.computePixels(asked)
+                return ee.data.computePixels(body)
             except (ValueError, EOFError):  # NumPy's
-                raise EarthEngineError(f"Earth Engine's answer for {what} is no NumPy file") from None
+                raise EarthEngineError(f"Earth Engine's response for {subject} is not a NumPy file") from None
 
-        found = self.call(what, request)
-        if not isinstance(found, np.ndarray) or found.dtype.names is None or found.shape != (height, width):
-            shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", type(found).__name__)
+        pixels = self.call(subject, request)
+        if not isinstance(pixels, np.ndarray) or pixels.dtype.names is None or pixels.shape != (height, width):
+            shape, dtype = getattr(pixels, "shape", None), getattr(pixels, "dtype", type(pixels).__name__)
             raise EarthEngineError(
-                f"Earth Engine's answer for {what} is {dtype} {shape}, expected {height, width} with a field for a band"
+                f"Earth Engine's response for {subject} is {dtype} {shape}, expected {height, width} with one field "
+                "per band"
             )
-        return found
+        return pixels
 
-    def call(self, what: str, request: Callable[[Any], T]) -> T:
-        """Give the initialized module `ee` to `request`, and return what that returns.
+    def call(self, subject: str, request: Callable[[Any], T]) -> T:
+        """Call `request` with the initialized module `ee`, and return its result.
 
-        Exceeded quotas, errors of the service itself, timeouts and broken connections are tried again.
+        Exceeded quotas, failures of the service, timeouts and broken connections are retried.
 
         Args:
-            what: what is asked for, as errors should name it.
-            request: talks to the service through `ee`, once in each attempt.
+            subject: name of the requested data, for messages.
+            request: sends the request through `ee`; called once per attempt.
 
         Raises:
-            SourceUnavailableError: after eight attempts or fifteen minutes, with the service's last words.
+            SourceUnavailableError: after eight attempts or fifteen minutes, with the service's last message.
             EarthEngineError: if the service refuses the request.
-            SettingsError: if there are no credentials or no project, if the service refuses them, or if this process
-                has a session with other options.
+            SettingsError: if there are no credentials or no project, if the service refuses them, or if the session of
+                this process has other options.
         """
-        attempts = Retrying(
-            retry=retry_if_exception_type(PassingError),
-            stop=stop_after_attempt(_ATTEMPTS) | stop_before_delay(_PATIENCE),
-            wait=self._wait_as_told,
-            before_sleep=_log,
-            reraise=True,
-        )
-        try:
-            return attempts(self._attempt, what, request)
-        except PassingError as error:
-            words = f"{error}; given up after {attempts.statistics['attempt_number']} attempts"
-        raise SourceUnavailableError(words)
 
-    def _attempt(self, what: str, request: Callable[[Any], T]) -> T:
-        try:
-            return request(opened(self.options))
-        except DartsError:
-            raise
-        except Exception as error:
-            failure = failure_of(error, what)
-            if failure is None:
+        def attempt() -> T:
+            try:
+                return request(initialized(self.options))
+            except DartsError:
                 raise
-        raise failure  # not chained: the libraries' errors hold whole requests, with their headers
+            except Exception as error:
+                failure = failure_of(error, subject)
+                if failure is None:
+                    raise
+            raise failure  # not chained: errors of the libraries hold requests with their headers
 
-    def _wait_as_told(self, state: RetryCallState) -> float:
-        error = _error(state)
-        return max(self._wait(state), error.retry_after if isinstance(error, PassingError) else 0.0)
-
-
-def _error(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
-
-
-def _log(state: RetryCallState) -> None:
-    logger.warning(
-        f"{_error(state)}; attempt {state.attempt_number + 1} of {_ATTEMPTS} follows in {state.upcoming_sleep:.0f} s"
-    )
+        return with_retries(attempt, f"Earth Engine, {subject}", policy=EARTH_ENGINE)

@@ -1,20 +1,20 @@
-"""How to talk to Earth Engine."""
+"""Options of the connection to Earth Engine."""
 
 from dataclasses import dataclass
 
 HIGH_VOLUME = "https://earthengine-highvolume.googleapis.com"
-"""The endpoint that is made for many small requests at once."""
+"""Endpoint for many small concurrent requests."""
 
 
 @dataclass(frozen=True)
 class EarthEngineOptions:
-    """How to talk to Earth Engine. Says where secrets are, holds none.
+    """Connection to Earth Engine; holds paths of secrets, never secrets.
 
     Attributes:
-        project: the Google Cloud project that is charged; None for the one that the credentials name.
-        url: the service's endpoint.
-        key_file: the JSON key of a service account; None to look elsewhere (see `credentials`).
-        timeout: seconds without a byte after which an attempt has failed.
+        project: the Google Cloud project to charge; None for the project of the credentials.
+        url: endpoint of the service.
+        key_file: JSON key of a service account; None for other credentials (see `auth`).
+        timeout: seconds without a byte after which an attempt fails.
     """
 
     project: str | None = None

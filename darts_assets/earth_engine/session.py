@@ -1,4 +1,4 @@
-"""The one session that a process has with Earth Engine: the client library keeps its state in its modules."""
+"""The session of the process with Earth Engine, whose client library keeps its state in its modules."""
 
 import re
 import threading
@@ -9,45 +9,44 @@ from darts_assets.earth_engine.api_errors import EarthEngineError, failure_of
 from darts_assets.earth_engine.auth import find_credentials
 from darts_assets.earth_engine.options import EarthEngineOptions
 from darts_assets.errors import SettingsError
+from darts_assets.remote.retry import connection_failure
 
 _CONNECT_SECONDS = 10
 
 _lock = threading.Lock()
-_opened: EarthEngineOptions | None = None
+_current: EarthEngineOptions | None = None
 
 
-def opened(options: EarthEngineOptions) -> Any:
-    """The module `ee`, initialized with these options by the first caller; `ee.Reset()` closes the session.
-
-    `ee` then makes no retries of its own.
+def initialized(options: EarthEngineOptions) -> Any:
+    """The module `ee`, initialized by the first caller, without retries of its own; `ee.Reset()` closes the session.
 
     Raises:
-        SettingsError: if there are no credentials or no project, if the service refuses them, if the URL is none, or if
-            `ee` has been initialized in another way.
-        Exception: whatever `ee` raises for a service that is not available, see `failures`.
+        SettingsError: if there are no credentials or no project, if the service refuses them, if the URL is invalid, or
+            if `ee` was initialized with other options.
+        Exception: errors of `ee` if the service is not available, see `api_errors`.
     """
-    global _opened
+    global _current
     import ee
 
     with _lock:
         if not ee.data.is_initialized():
-            _open(ee, options)
-            _opened = options
-        elif _opened != options:
+            _initialize(ee, options)
+            _current = options
+        elif _current != options:
             raise SettingsError(
-                "Earth Engine has been initialized in this process with other settings; a process can have one session "
-                "at a time (ee.Reset() closes it)"
+                "Earth Engine was initialized in this process with other settings; a process has one session at a time "
+                "(ee.Reset() closes it)"
             )
         return ee
 
 
-def _open(ee: Any, options: EarthEngineOptions) -> None:
+def _initialize(ee: Any, options: EarthEngineOptions) -> None:
     if not re.match(r"https?://[^/]", options.url):
-        raise SettingsError(f"Earth Engine: {options.url!r} is no URL of a service; see DARTS_EARTH_ENGINE_URL")
+        raise SettingsError(f"Earth Engine: {options.url!r} is not an http(s) URL; see DARTS_EARTH_ENGINE_URL")
     credentials, project = find_credentials(options)
     ee.data.setMaxRetries(0)
     try:
-        # Not ee.Initialize: it asks a second host, without a timeout, which assets are deprecated.
+        # Not ee.Initialize: it requests a list of deprecated assets from a second host, without a timeout.
         ee.data.initialize(
             credentials=credentials,
             cloud_api_base_url=options.url.rstrip("/"),
@@ -56,7 +55,7 @@ def _open(ee: Any, options: EarthEngineOptions) -> None:
         )
         ee.ApiFunction.initialize()
     except BaseException as error:
-        ee.Reset()  # half a session is none
+        ee.Reset()
         refusal = failure_of(error, f"project {project} at {options.url}")
         if not isinstance(refusal, EarthEngineError):
             raise
@@ -66,7 +65,7 @@ def _open(ee: Any, options: EarthEngineOptions) -> None:
 
 
 class _Transport:
-    """What `ee` takes for an `httplib2.Http`; unlike that one it may be shared by threads. Errors are built-in ones."""
+    """A thread-safe replacement of `httplib2.Http` for `ee`, on `requests`; raises built-in errors."""
 
     def __init__(self, options: EarthEngineOptions) -> None:
         import requests
@@ -75,8 +74,8 @@ class _Transport:
         self._session = requests.Session()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Transport":
-        # google-auth copies the transport to ask another host of Google's, in the background, for the regions that the
-        # account is bound to, and does without where it cannot. Somebody else's token is none of Google's business.
+        # google-auth copies the transport to request the account's regions from another host of Google, in the
+        # background, and works without them. Tokens of other services must not be sent there.
         if not (urlsplit(self._options.url).hostname or "").endswith(".googleapis.com"):
             raise TypeError(f"the transport to {self._options.url} is for that endpoint alone")
         return _Transport(self._options)
@@ -84,19 +83,18 @@ class _Transport:
     def request(
         self, uri: str, method: str = "GET", body: Any = None, headers: dict[str, str] | None = None, **_: Any
     ) -> tuple[Any, bytes]:
-        """Send a request; redirections and connection types, which httplib2 knows, are left to `requests`."""
+        """Send a request; `requests` handles redirections and connection types, which httplib2 takes as arguments."""
         import httplib2
         import requests
 
         timeout = (_CONNECT_SECONDS, self._options.timeout)
         try:
             answer = self._session.request(method, uri, data=body, headers=headers, timeout=timeout)
-        except requests.Timeout:
-            failure: OSError = TimeoutError(f"no answer from {uri.partition('?')[0]} in time")
         except requests.RequestException as error:
-            failure = ConnectionError(str(error))
+            failure = connection_failure(error, uri, timeout)
         else:
             response = httplib2.Response({**answer.headers, "status": str(answer.status_code)})
             response.reason = answer.reason
             return response, answer.content
-        raise failure  # not chained: it would hold the request, with its headers
+        # Not chained: the original holds the request with its headers. Libraries in between expect built-in errors.
+        raise (ConnectionRefusedError if failure.unreachable else ConnectionError)(str(failure))

@@ -55,7 +55,7 @@ def read_aoi(href: str, s3: "S3Options") -> AreaOfInterest:
     import shapely
     from pyproj import CRS
 
-    from darts_assets.remote.byte_source import shown
+    from darts_assets.remote.byte_reader import shown
 
     table = _read(href, s3)
     geometry = getattr(table, "geometry", None)  # tables without one have no such attribute
@@ -85,7 +85,7 @@ def read_aoi(href: str, s3: "S3Options") -> AreaOfInterest:
 def _read(href: str, s3: "S3Options") -> "gpd.GeoDataFrame":
     import geopandas as gpd
 
-    from darts_assets.remote.byte_source import is_remote, local_path, read_bytes, shown
+    from darts_assets.remote.byte_reader import is_remote, local_path, read_bytes, shown
 
     read = gpd.read_parquet if href.lower().endswith(_PARQUET) else gpd.read_file
     try:

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from darts_assets.orchestration.auxiliary.expire_job import expire_cube_history
-from darts_assets.orchestration.auxiliary.prepare_job import prepare_auxiliary
 from darts_assets.orchestration.core.partitions import STEPS, SceneFamily
-from darts_assets.orchestration.data_preparation.prepare_data import prepare_data, prepare_planet_data
+from darts_assets.orchestration.data_preparation.prepare_data import (
+    prepare_auxiliary,
+    prepare_data,
+    prepare_planet_data,
+)
 from darts_assets.orchestration.inventory import assets
 from darts_assets.orchestration.scene_discovery.discover_scenes import discover_planet_images, discover_scenes
-from darts_assets.orchestration.scene_discovery.register_scenes import register_scenes
+from darts_assets.orchestration.scene_discovery.registration import register_scenes
 
 if TYPE_CHECKING:
     from darts_assets.orchestration.core.dagster_compat import UnresolvedAssetJobDefinition

@@ -1,6 +1,6 @@
 """Scenes: records parsed from STAC items, checks of their files, and their pixels on one grid."""
 
-from darts_assets.remote.byte_source import S3Options
+from darts_assets.remote.byte_reader import S3Options
 from darts_assets.sources.rasters.integrity import Header, check_files
 from darts_assets.sources.rasters.reader import fetch, open_raw, scene_grid
 from darts_assets.sources.scene_source import ANY_SCENES, STAC_SCENES, SceneSource, SourceOptions

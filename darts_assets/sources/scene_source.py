@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from darts_assets.bands import VISIBLE_NIR
+from darts_assets.bands import OBSERVATIONS, VISIBLE_NIR
 from darts_assets.earth_engine import EarthEngineOptions
-from darts_assets.remote.byte_source import S3Options
+from darts_assets.errors import SceneError, SettingsError
+from darts_assets.remote.byte_reader import S3Options
 from darts_assets.scene import Scene
 from darts_assets.sources.rasters.reader import fetch, open_raw, scene_grid
-from darts_assets.sources.sentinel2.calibrate import S2_QUALITY, calibrate, quality_table
+from darts_assets.sources.sentinel2.calibrate import S2_QUALITY, calibrate, calibrated, data_mask, quality_table
 from darts_assets.sources.sentinel2.parse_item import MOSAIC, parse_item
 from darts_assets.sources.stac.read_item import read_item
 from darts_assets.tiles import TileStream
@@ -20,7 +22,7 @@ from darts_assets.tiles import TileStream
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How to reach the services of all sources; without secrets.
+    """Connection options of the services of all sources; without secrets.
 
     Attributes:
         s3: for files on S3.
@@ -31,11 +33,14 @@ class SourceOptions:
     earth_engine: EarthEngineOptions = field(default_factory=EarthEngineOptions)
 
 
+FEW_OBSERVATIONS = 3
+"""Pixels of a mosaic with at most this many observations are of low quality: clouds may remain in them."""
+
 Options = TypeVar("Options", contravariant=True)
 
 
 class ScenesOf(Protocol[Options]):
-    """A source of scenes: first a record parsed from the item, then pixels. `Options` tell how to reach its service."""
+    """A source of scenes: first a record parsed from the item, then pixels. `Options` are those of its service."""
 
     def parse(self, item: Mapping[str, Any], /) -> Scene:
         """The scene that a registered STAC item describes; raises SceneError."""
@@ -63,7 +68,7 @@ class SceneSource(ScenesOf[SourceOptions], Protocol):
         """The STAC items of the scenes at a path or URL, for registration.
 
         Raises:
-            SceneError: if something there is not a scene.
+            SceneError: if it has anything but valid scenes.
             SettingsError, SourceUnavailableError: if the location cannot be read.
         """
 
@@ -94,6 +99,50 @@ class StacScenes:
     def _grid_for(self, scene: Scene, bands: Sequence[str], s3: S3Options) -> GeoBox | None:
         """None if the files of the bands have the 10 m grid, so that no file is checked twice."""
         return None if set(bands) & set(VISIBLE_NIR) else self.grid(scene, s3)
+
+
+class MosaicScenes(StacScenes):
+    """Sentinel-2 quarterly mosaics of CDSE (collection `sentinel-2-global-mosaics`) as scenes.
+
+    A mosaic has the first quartile of the cloudless pixels of three months, per band, in the UTM zone of an MGRS tile:
+    COGs of int16 (-32768 where there was no valid observation), and the number of observations. It has no scene
+    classification, no sun angles, and no single sensing time: `datetime` is the first day of the quarter.
+    """
+
+    def parse(self, item: Mapping[str, Any]) -> Scene:
+        """The mosaic that a registered STAC item describes; raises SceneError."""
+        scene = parse_item(item)
+        if scene.source != MOSAIC:
+            raise SceneError(
+                f"scene {scene.id} is not a quarterly mosaic: the assets B02, B03, B04, B08 and observations were "
+                "expected"
+            )
+        return scene
+
+    def calibrate(self, raw: xr.Dataset, quality: Mapping[int, int]) -> xr.Dataset:
+        """Reflectance and quality from digital numbers; lazy input gives lazy output.
+
+        A pixel is invalid (quality 0, NaN in every band) without observations or without data in a band, of low quality
+        (1) with up to `FEW_OBSERVATIONS`, and of high quality (2) with more.
+
+        Args:
+            raw: result of `open_raw` with `observations`; see `calibrate.calibrate`.
+            quality: must be empty: mosaics have no classes.
+
+        Raises:
+            SettingsError: if `quality` is not empty.
+            ValueError: if optical bands, `observations`, or attributes of a band are missing.
+        """
+        if quality:
+            raise SettingsError(
+                f"quality {dict(quality)}: quarterly mosaics have no classes, quality depends on the observations"
+            )
+        if OBSERVATIONS not in raw:
+            raise ValueError(f"no band {OBSERVATIONS} in {', '.join(map(str, raw.data_vars))}")
+        count = raw[OBSERVATIONS]
+        valid = data_mask(raw) & (count > 0)
+        graded = valid.astype(np.uint8) + (valid & (count > FEW_OBSERVATIONS)).astype(np.uint8)
+        return calibrated(raw, valid, graded)
 
 
 class AnyScenes:
@@ -134,11 +183,7 @@ def _source(provider: str | None) -> ScenesOf[Any]:
         from darts_assets.sources.earth_engine.source import EARTH_ENGINE_SCENES
 
         return EARTH_ENGINE_SCENES
-    if provider == MOSAIC:
-        from darts_assets.sources.sentinel2.cdse_mosaic import MOSAIC_SCENES
-
-        return MOSAIC_SCENES
-    return STAC_SCENES
+    return MOSAIC_SCENES if provider == MOSAIC else STAC_SCENES
 
 
 def _own(scene: Scene, options: SourceOptions) -> Any:
@@ -146,4 +191,5 @@ def _own(scene: Scene, options: SourceOptions) -> Any:
 
 
 STAC_SCENES: ScenesOf[S3Options] = StacScenes()
+MOSAIC_SCENES: ScenesOf[S3Options] = MosaicScenes()
 ANY_SCENES: SceneSource = AnyScenes()

@@ -12,16 +12,12 @@ import obstore
 from obstore.store import LocalStore, S3Store
 
 from darts_assets.errors import StoreError
+from darts_assets.remote.retry import object_store_retries
 
 if TYPE_CHECKING:
     from s3fs import S3FileSystem
 
 _CLIENT = {"timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=10)}
-_RETRY = {
-    "max_retries": 6,
-    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=15), "base": 2},
-    "retry_timeout": timedelta(minutes=3),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +93,7 @@ class StoreLocation:
             self.bucket,
             prefix=self.prefix or None,
             client_options=cast(Any, client),
-            retry_config=cast(Any, _RETRY),
+            retry_config=cast(Any, object_store_retries()),
             **config,
         )
 

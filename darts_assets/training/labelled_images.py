@@ -15,7 +15,7 @@ import geopandas as gpd
 import obstore
 
 from darts_assets.errors import RasterError, SceneError, TrainingError
-from darts_assets.remote.byte_source import S3Options
+from darts_assets.remote.byte_reader import S3Options
 from darts_assets.sources.planet.deliveries import Delivery, find_deliveries, without_twins
 from darts_assets.sources.planet.delivery_catalog import item_of
 from darts_assets.sources.planet.folders import absolute

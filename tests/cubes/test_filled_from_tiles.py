@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-import tenacity
 from odc.geo.geobox import GeoBox
 
-from darts_assets.cubes import ArcticDemTiles, Cube, _stac_io, ensure, stac_search
-from darts_assets.cubes import _raster as raster_module
+from darts_assets.cubes import ArcticDemTiles, Cube, ensure, stac_search
 from darts_assets.demo import World, build_world
+from darts_assets.remote import retry
 from tests.servers.network.file_server import serve_folder
 from tests.servers.network.http_proxy import proxy_of
 
@@ -53,8 +52,7 @@ def where(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Monk
         return
     api = request.getfixturevalue("stac_api")
     monkeypatch.setattr(stac_search, "COLLECTION", "demo-{resolution:g}m")  # beside those of other tests
-    monkeypatch.setattr(_stac_io, "_BACKOFF", 0.01)
-    monkeypatch.setattr(raster_module, "_WAIT", tenacity.wait_fixed(0.01))
+    monkeypatch.setattr(retry, "BACKOFF", (0.01, 0.01))
     folder = world.arcticdem.parent
     with ExitStack() as stack:
         files = stack.enter_context(proxy_of(stack.enter_context(serve_folder(folder))))

@@ -14,15 +14,14 @@ import psutil
 import pytest
 import rasterio
 import rasterio.shutil
-import tenacity
 from moto.server import ThreadedMotoServer
 from odc.geo.geobox import GeoBox
 from rasterio.io import MemoryFile
 
-from darts_assets.cubes import ArcticDemTiles, _stac_io, arcticdem_spec
-from darts_assets.cubes import _raster as raster_module
+from darts_assets.cubes import ArcticDemTiles, arcticdem_spec
 from darts_assets.cubes._raster import OpenRasters, with_raster
 from darts_assets.errors import CubeError, RasterError, SourceUnavailableError
+from darts_assets.remote import gdal_options, retry
 from tests.servers.network.file_server import running, serve_folder
 from tests.servers.network.http_proxy import Proxy, proxy_of
 
@@ -68,7 +67,8 @@ def web(cog_folder: Path) -> Iterator[Proxy]:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raster_module, "_WAIT", tenacity.wait_fixed(0.01))
+    monkeypatch.setattr(retry, "BACKOFF", (0.01, 0.01))
+    monkeypatch.setattr(retry, "UNREACHABLE_SECONDS", 0.0)
 
 
 def chunk(row: int, col: int) -> GeoBox:
@@ -81,8 +81,7 @@ def assert_true(folder: Path, values: np.ndarray, row: int, col: int, name: str 
         np.testing.assert_array_equal(values, file.read(1, window=window))
 
 
-def test_a_static_catalog_of_links(cog_folder: Path, web: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_stac_io, "_BACKOFF", 0.01)
+def test_a_static_catalog_of_links(cog_folder: Path, web: Proxy) -> None:
     (item,) = json.loads((cog_folder / "items.json").read_text())["features"]
     (cog_folder / "a.json").write_text(json.dumps(item))
     links = [{"rel": "root", "href": "./catalog.json"}, {"rel": "item", "href": "./a.json"}]
@@ -97,9 +96,7 @@ def test_a_static_catalog_of_links(cog_folder: Path, web: Proxy, monkeypatch: py
     with pytest.raises(CubeError, match=r"catalog\.json cannot be read as STAC: .*404"):
         ArcticDemTiles(f"{web.url}/catalog.json").under(FIRST)
     web.fail("catalog.json", 503, times=100)
-    with pytest.raises(
-        SourceUnavailableError, match=r"catalog\.json does not answer after 5 attempts: HTTP status 503"
-    ):
+    with pytest.raises(SourceUnavailableError, match=r"catalog\.json failed: HTTP status 503, .* after 5 attempts"):
         ArcticDemTiles(f"{web.url}/catalog.json").under(FIRST)
 
 
@@ -140,7 +137,7 @@ def test_failures_in_the_middle_are_survived(cog_folder: Path, web: Proxy, way, 
 
 
 def test_silence_is_not_waited_for(cog_folder: Path, web: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(raster_module._REMOTE, "GDAL_HTTP_TIMEOUT", 1)
+    monkeypatch.setitem(gdal_options.PUBLIC_TILE_OPTIONS, "GDAL_HTTP_TIMEOUT", "1")
     tiles = ArcticDemTiles(f"{web.url}/items.json")
     web.fail("GET /a_dem.tif", "stall", skip=1)
     assert_true(cog_folder, tiles.read_chunk(FIRST).values["dem"], 0, 0)
@@ -152,12 +149,12 @@ def test_a_service_that_stays_down(web: Proxy) -> None:
     tiles.under(FIRST)
     web.requests.clear()
     web.fail("a_dem.tif", 503, times=1000)
-    with pytest.raises(SourceUnavailableError, match=r"/a_dem\.tif could not be read in 5 attempts: .*503"):
+    with pytest.raises(SourceUnavailableError, match=r"/a_dem\.tif cannot be read: .*503.*; given up after 5 attempts"):
         tiles.read_chunk(FIRST)
     assert 5 <= len(web.requests) <= 20
     web.heal()
     web.fail("GET /a_dem.tif", 503, times=1000, skip=1)
-    with pytest.raises(SourceUnavailableError, match=r"/a_dem\.tif could not be read in 5 attempts"):
+    with pytest.raises(SourceUnavailableError, match=r"/a_dem\.tif cannot be read: .*; given up after 5 attempts"):
         tiles.read_chunk(FIRST)
     web.heal()
     tiles.read_chunk(FIRST)  # nothing of the failures is remembered
@@ -175,7 +172,10 @@ def test_what_is_final_is_not_tried_again(web: Proxy, status: int) -> None:
 
 
 def test_nobody_answers() -> None:
-    with pytest.raises(SourceUnavailableError, match=r"http://127\.0\.0\.1:9/403\.tif could not be read in 5 attempts"):
+    with pytest.raises(
+        SourceUnavailableError,
+        match=r"127\.0\.0\.1:9/403\.tif cannot be read: .* after 1 attempt\. Check the URL",
+    ):
         with_raster("http://127.0.0.1:9/403.tif", lambda source: source.read())
 
 

@@ -8,18 +8,24 @@ from pathlib import Path
 import ee
 import numpy as np
 import pytest
-from tenacity import wait_none
 
 from darts_assets.bands import TCVIS
 from darts_assets.cubes import Cube, EarthEngineTcvis, ensure, tcvis_spec
 from darts_assets.cubes.tcvis import PROVIDER_NAMES
 from darts_assets.earth_engine import EarthEngineOptions
 from darts_assets.errors import CubeError
+from darts_assets.remote import retry
 from darts_assets.stores.location import StoreLocation
 from tests.servers.earth_engine.server import TOO_MANY, EarthEngineServer, Fault, serving
 from tests.servers.earth_engine.world import ANTIMERIDIAN, EMPTY, FULL, GRID, PARTLY, expected, world
 
 COLLECTION = "users/ingmarnitze/TCTrend_SR_2000-{}_TCVIS"
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "BACKOFF", (0.0, 0.0))
+    monkeypatch.setattr(retry, "UNREACHABLE_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +40,7 @@ def tcvis(service: EarthEngineServer, tmp_path_factory: pytest.TempPathFactory) 
     """One session for the module: initializing the client library takes longer than a test."""
     key = tmp_path_factory.mktemp("earth_engine") / "key.json"
     key.write_text(json.dumps(service.key()))
-    return EarthEngineTcvis(EarthEngineOptions(url=service.url, key_file=str(key)), wait=wait_none())
+    return EarthEngineTcvis(EarthEngineOptions(url=service.url, key_file=str(key)))
 
 
 @pytest.fixture

@@ -149,7 +149,7 @@ def empty(tile: xr.Dataset) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [(constant, "band nir is 1234 wherever"), (empty, "band green holds nothing, though")],
+    [(constant, "band nir is 1234 in all pixels with data"), (empty, "band green has no data, but")],
 )
 def test_raw_bands_that_cannot_be_used(finished: Finished, damaged: Site, change: Any, words: str) -> None:
     rewrite(raw_place(damaged, finished.clear), change, encoded=True)

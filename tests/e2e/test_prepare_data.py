@@ -10,12 +10,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from tenacity import wait_none
 
 from darts_assets.demo import World
 from darts_assets.orchestration.core import error_handling
 from darts_assets.orchestration.core.partitions import SENTINEL2
-from darts_assets.remote import http_client
+from darts_assets.remote import retry
 from darts_assets.sources import read_item
 from tests.e2e.harness import Site, reason
 from tests.servers.network.no_sockets import NO_SOCKETS
@@ -54,7 +53,9 @@ def told(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
         e for e in result.all_events if e.step_key == "sum_up_data" and (e.is_successful_output or e.is_step_failure)
     ]
     data = event.step_output_data if event.is_successful_output else event.step_failure_data.user_failure_data
-    return {name: value.value for name, value in data.metadata.items()}
+    chunks = data.metadata["chunks"].records if "chunks" in data.metadata else ()
+    rows = {record.data["cube"]: dict(record.data) for record in chunks}
+    return {name: value.value for name, value in data.metadata.items() if name != "chunks"} | rows
 
 
 # --- what is prepared -------------------------------------------------------------------------------------------------
@@ -140,11 +141,11 @@ def test_a_dry_run_and_nothing_matched_fetch_nothing(site: Site, world: World) -
     for config in ({"registered_tiles": ["08WMB"]}, {"registered_tiles": ["33UUP"]}):
         result = prepare(site, **config)
         assert result.success
-        assert told(result)["scenes"] == "Nothing matched."
+        assert told(result)["scenes"] == "0 scenes match (0 already registered, 0 new)."
     scenes = site.register(world.items[0])
     result = prepare(site, scene_ids=scenes, dry_run=True)
     assert result.success
-    assert told(result)["scenes"] == "1 scenes matched: 1 were known, 0 are new."
+    assert told(result)["scenes"] == "1 scene matches (1 already registered, 0 new)."
     assert site.materialized("raw_scene") == set()
 
 
@@ -182,7 +183,7 @@ def test_one_bad_scene_is_named_and_the_others_are_prepared(
     assert bad.stem in why
     assert "green" in why
     assert good not in why
-    assert "the same command fetches what is missing" in why
+    assert "run the same command again to fetch what is missing" in why
     assert site.materialized("raw_scene") == {good}
     assert site.chunks("arcticdem")
     assert site.chunks("tcvis")
@@ -193,7 +194,7 @@ def test_a_service_that_is_down_is_tried_again_and_what_was_fetched_is_not(
     site: Site, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(error_handling, "SOURCE_RETRY_SECONDS", 0)
-    monkeypatch.setattr(http_client, "_BACKOFF", wait_none())
+    monkeypatch.setattr(retry, "BACKOFF", (0.0, 0.0))
     item = read_item(str(world.items[1]))
     for asset in item["assets"].values():
         asset["href"] = "http://127.0.0.1:9/" + Path(asset["href"]).name
@@ -230,7 +231,10 @@ def test_chunks_that_cannot_be_had_are_named_after_everything_else(site: Site, w
     ("config", "words"),
     [
         ({}, "exactly one of scene_ids, ids_file, tiles, aoi, registered_tiles"),
-        ({"scene_ids": ["x"], "optical": False, "auxiliary": False}, "there is nothing to prepare"),
+        (
+            {"scene_ids": ["x"], "optical": False, "auxiliary": False},
+            "optical and auxiliary are both off: nothing to prepare",
+        ),
         ({"scene_ids": ["x"], "scenes_per_step": 0}, "scenes_per_step: 0; expected at least 1"),
     ],
 )

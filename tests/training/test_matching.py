@@ -102,7 +102,7 @@ def test_answers_are_kept_and_limits_can_change_without_asking(api, footprints, 
     first = match(footprints, catalog, cache, catalog_name="cdse")
     asked = catalog.requests
     assert asked >= 2
-    gone = StacCatalog(CDSE, url="http://127.0.0.1:9/", pause=0, backoff=0)
+    gone = StacCatalog(CDSE, url="http://127.0.0.1:9/", pause=0)
     again = match(footprints, gone, cache, catalog_name="cdse")
     assert again.equals(first)
     assert gone.requests == 0

@@ -111,7 +111,7 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             SceneError: offline, if the files are remote.
         """
-        from darts_assets.remote.byte_source import is_remote
+        from darts_assets.remote.byte_reader import is_remote
 
         if any(is_remote(scene.bands[name].href) for name in VISIBLE_NIR):  # Earth Engine: the item has the grid
             self._check_reachable(family, scene, VISIBLE_NIR)

@@ -157,7 +157,7 @@ def build_raw_scene_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
         models: Models,
     ) -> Iterator[Any]:
         def outcomes(scene_id: str) -> Outcomes:
-            from darts_assets.sources.rasters.completeness import band_faults, coverage_faults
+            from darts_assets.sources.rasters.integrity import band_faults, coverage_faults
             from darts_assets.stores.tiles import read_geobox, read_shapes, read_statistics
 
             scene = scenes.scene(family, scene_id)

@@ -8,9 +8,8 @@ from typing import Any
 import shapely
 from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
-from tenacity.wait import wait_base
 
-from darts_assets.earth_engine import BACKOFF, EarthEngine, EarthEngineError, EarthEngineOptions
+from darts_assets.earth_engine import EarthEngine, EarthEngineError, EarthEngineOptions
 from darts_assets.errors import SceneError, SettingsError
 from darts_assets.sources.earth_engine.items import HARMONIZED, ORIGINAL, described, item_of
 from darts_assets.sources.stac.acquisitions import newest
@@ -36,17 +35,16 @@ class EarthEngineCatalog:
     Args:
         options: connection to Earth Engine.
         collection: `COPERNICUS/S2_SR_HARMONIZED` or `COPERNICUS/S2_SR`.
-        wait: time to wait before another attempt; longer if the service requests it.
 
     Raises:
         SettingsError: for another collection.
     """
 
-    def __init__(self, options: EarthEngineOptions, collection: str = HARMONIZED, *, wait: wait_base = BACKOFF) -> None:
+    def __init__(self, options: EarthEngineOptions, collection: str = HARMONIZED) -> None:
         if collection not in (HARMONIZED, ORIGINAL):
             raise SettingsError(f"Earth Engine collection {collection!r}: {HARMONIZED} or {ORIGINAL} was expected")
         self._collection = collection
-        self._engine = EarthEngine(options, wait=wait)
+        self._engine = EarthEngine(options)
 
     def search(self, selection: Selection, progress: Progress | None = None) -> Iterator[dict[str, Any]]:
         """The STAC items of a selection, page by page with a thousand items each.

@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from odc.geo.geobox import GeoBox
-from tenacity.wait import wait_base
 
 from darts_assets.bands import VISIBLE_NIR
-from darts_assets.earth_engine import BACKOFF, EarthEngine, EarthEngineError, EarthEngineOptions
+from darts_assets.earth_engine import EarthEngine, EarthEngineError, EarthEngineOptions
 from darts_assets.errors import SceneError
 from darts_assets.scene import Scene
 from darts_assets.sources.earth_engine.items import SCHEME
@@ -38,14 +37,7 @@ Values = npt.NDArray[Any]
 
 
 class EarthEngineScenes:
-    """Sentinel-2 scenes from the items of `EarthEngineCatalog`; a `ScenesOf[EarthEngineOptions]`.
-
-    Args:
-        wait: time to wait before another attempt; longer if the service requests it.
-    """
-
-    def __init__(self, *, wait: wait_base = BACKOFF) -> None:
-        self._wait = wait
+    """Sentinel-2 scenes from the items of `EarthEngineCatalog`; a `ScenesOf[EarthEngineOptions]`."""
 
     def parse(self, item: Mapping[str, Any]) -> Scene:
         """The scene that a registered STAC item describes.
@@ -76,7 +68,7 @@ class EarthEngineScenes:
             SettingsError: on computing, if there are no credentials or no project.
         """
         check_names(scene, bands)
-        engine, grid = EarthEngine(options, wait=self._wait), _grid(scene)
+        engine, grid = EarthEngine(options), _grid(scene)
         at_once = threading.BoundedSemaphore(_AT_ONCE)
         raw = {}
         for name in bands:
@@ -97,7 +89,7 @@ class EarthEngineScenes:
             SettingsError: from the windows, if there are no credentials or no project.
         """
         check_names(scene, bands)
-        image = _Image(EarthEngine(options, wait=self._wait), scene, tuple(bands))
+        image = _Image(EarthEngine(options), scene, tuple(bands))
         grid = _grid(scene)
         return TileStream(grid, tuple(bands), _windows(image, grid), scene_attributes(scene))
 

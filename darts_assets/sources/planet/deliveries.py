@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import Any
 
 from darts_assets.errors import SceneError
-from darts_assets.remote.byte_source import S3Options, read_bytes, shown
+from darts_assets.remote.byte_reader import S3Options, read_bytes, shown
 from darts_assets.sources.planet.folders import File, absolute, list_files
 from darts_assets.sources.planet.names import EXPECTED, ImageId, Kind, image_id, is_id, kind_of
 
@@ -97,6 +97,14 @@ class Delivery:
     def of_kind(self, kind: Kind) -> list[File]:
         """Its files of a kind, sorted by name."""
         return sorted((file for file in self.files if kind_of(file.name) == kind), key=lambda file: file.href)
+
+    def only(self, kind: Kind, product: str) -> File | None:
+        """Its file of a kind, None if it has none; raises SceneError if it has several."""
+        files = self.of_kind(kind)
+        if len(files) > 1:
+            names = ", ".join(file.name for file in files)
+            raise SceneError(f"{self} has {len(files)} files of {product} ({names}); one was expected")
+        return files[0] if files else None
 
     def checksum(self, file: File) -> str | None:
         """The checksum of a file in the manifest."""

@@ -14,8 +14,8 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from darts_assets.errors import SettingsError, SourceUnavailableError
-from darts_assets.remote.byte_source import is_remote, local_path, shown
-from darts_assets.remote.http_client import CONNECT_SECONDS, READ_SECONDS
+from darts_assets.remote.byte_reader import CONNECT_SECONDS, READ_SECONDS, is_remote, local_path, shown
+from darts_assets.remote.retry import object_store_retries
 from darts_assets.remote.s3_auth import S3Keys, S3Options
 
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
@@ -135,5 +135,5 @@ def _bucket(bucket: str, s3: S3Options) -> S3Store:
         "timeout": dt.timedelta(seconds=READ_SECONDS),
         "allow_http": bool(s3.endpoint and s3.endpoint.startswith("http://")),
     }
-    retries = {"max_retries": 4, "retry_timeout": dt.timedelta(minutes=2)}
-    return S3Store(bucket, client_options=cast("Any", client), retry_config=cast("Any", retries), **config)
+    retries = cast("Any", object_store_retries())
+    return S3Store(bucket, client_options=cast("Any", client), retry_config=retries, **config)

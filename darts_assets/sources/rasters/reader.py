@@ -1,7 +1,6 @@
-"""A scene's pixels on one grid: lazily as a dataset, or as a stream of row windows.
+"""Digital numbers of a scene on one grid, as a lazy dataset or as a stream of row windows.
 
-Digital numbers stay as the provider gave them; `calibrate` makes reflectance of them. odc-stac brings all bands to the
-grid of the finest file, with nearest neighbour.
+odc-stac resamples all bands to the grid of the finest file, by nearest neighbour. Numbers are not scaled.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,24 +14,24 @@ from odc.geo.geobox import GeoBox
 from darts_assets.bands import MASKS
 from darts_assets.bands import band as codec
 from darts_assets.errors import SceneError
-from darts_assets.remote.byte_source import MAX_CONNECTIONS, S3Options
+from darts_assets.remote.byte_reader import MAX_CONNECTIONS, S3Options
+from darts_assets.remote.gdal_options import gdal_path
 from darts_assets.scene import Scene, SceneBand
 from darts_assets.sources.rasters.downloads import Copies
-from darts_assets.sources.rasters.gdal import gdal_path
-from darts_assets.sources.rasters.integrity import Header, check_checksums, check_files
+from darts_assets.sources.rasters.integrity import Header, check_checksums, check_files, described
 from darts_assets.sources.rasters.odc_driver import SceneDriver
 from darts_assets.tiles import WINDOW_ROWS, TileStream, on_grid, row_windows
 
 _MOST_ROWS = 2048
-"""Windows are not aligned with files whose blocks have more rows than that."""
+"""Windows are not aligned with internal tiles that have more rows than this."""
 
 
 def scene_grid(scene: Scene, bands: Sequence[str], s3: S3Options | None = None) -> GeoBox:
-    """The grid of the finest of the bands' files, as the file itself has it.
+    """The grid of the finest of the bands' files, read from the file.
 
     Raises:
         SceneError: if the scene lacks a band.
-        RasterError: if a file is not as it must be (see `check_files`).
+        RasterError: if a file is missing, damaged or unexpected (see `check_files`).
         SourceUnavailableError: if a service does not answer after bounded retries.
         SettingsError: if there are no keys for S3, or the service refuses them.
     """
@@ -50,32 +49,32 @@ def open_raw(
 ) -> xr.Dataset:
     """Digital numbers of some bands on one grid, lazily.
 
-    Files are checked first (see `check_files`), and read when the values are asked for. Remote JPEG 2000 files are
-    copied for that, and the copies kept as long as the dataset is (see `downloads`). Where the item gives checksums,
-    those of all files that are at hand whole are verified; remote GeoTIFFs are read by ranges, and are not.
+    Files are checked at once (see `check_files`), and read when values are computed. Remote JPEG 2000 files are
+    downloaded, and the copies kept as long as the dataset (see `downloads`). Checksums in the item are verified for
+    local files and copies; remote GeoTIFFs are read by ranges and not verified.
 
     Args:
         scene: the scene.
         bands: canonical names of bands.
-        grid: the grid to bring them to; `scene_grid` of the bands if None.
-        window_rows: rows of a chunk; rounded up to whole internal tiles of the files, so that none is decoded twice.
-        s3: how `s3://` is reached.
+        grid: target grid; `scene_grid` of the bands if None.
+        window_rows: rows of a chunk, rounded up to whole internal tiles of the files, so that none is decoded twice.
+        s3: access to `s3://`.
 
     Returns:
-        Dataset (y, x), dask-backed in chunks of full width: bands in the dtype that the provider gives them (uint16;
-        `s2_scl` uint8; int16 in mosaics) with `scale_factor`, `add_offset` and `_FillValue` as attributes. Attributes
-        of the dataset say what the scene is, and which checksums were verified (`checksums`: band -> multihash).
+        Dataset (y, x), dask-backed in chunks of full width: bands in the provider's dtype (uint16; `s2_scl` uint8;
+        int16 in mosaics) with the attributes `scale_factor`, `add_offset` and `_FillValue`. Attributes of the dataset:
+        see `scene_attributes`, and `checksums` (band -> verified multihash).
 
     Raises:
-        SceneError, RasterError, SourceUnavailableError, SettingsError: as `scene_grid`, and if there is no room for
-            copies; reading the values raises them too.
+        SceneError, RasterError, SourceUnavailableError, SettingsError: as `scene_grid`, and if the disk is too small
+            for the copies; computing values raises them too.
     """
     check_names(scene, bands)
     s3 = s3 or S3Options()
     copies = Copies.of(scene, bands, s3)
     headers = check_files(scene, bands, s3, area=grid, opened=copies.opened)
     checksums = check_checksums(scene, bands, copies.opened)
-    raw = _lazy(scene, headers, grid, window_rows, SceneDriver(scene, bands, copies, s3), copies)
+    raw = _lazy(scene, headers, grid, window_rows, s3, copies)
     return raw.assign_attrs(scene_attributes(scene), **({"checksums": checksums} if checksums else {}))
 
 
@@ -89,8 +88,8 @@ def fetch(
 ) -> TileStream:
     """Digital numbers of some bands on one grid, as a stream of row windows.
 
-    The same as `open_raw`, for reading everything once: at most `MAX_CONNECTIONS` bands at a time, and nothing but one
-    window in memory (270 MB for all bands of a Sentinel-2 scene).
+    The same as `open_raw`, for reading everything once: at most `MAX_CONNECTIONS` bands at a time, with one window in
+    memory (270 MB for all bands of a Sentinel-2 scene).
 
     Raises:
         SceneError, RasterError, SourceUnavailableError, SettingsError: as `open_raw`; the windows raise them too.
@@ -99,7 +98,7 @@ def fetch(
 
 
 def stream(raw: xr.Dataset) -> TileStream:
-    """What `open_raw` gives, as a stream: a window is a row of its chunks."""
+    """The result of `open_raw` as a stream, one window per row of chunks."""
     return TileStream(raw.odc.geobox, tuple(map(str, raw.data_vars)), _read_windows(raw), dict(raw.attrs))
 
 
@@ -110,11 +109,11 @@ def _read_windows(raw: xr.Dataset) -> Iterator[xr.Dataset]:
 
 
 def check_names(scene: Scene, bands: Sequence[str]) -> None:
-    """Raise SceneError unless the scene has all of `bands`, of which there must be one."""
+    """Raise SceneError if `bands` is empty, or if the scene lacks one of them."""
     if missing := [name for name in bands if name not in scene.bands]:
         raise SceneError(f"scene {scene.id} has no band {', '.join(missing)}; it has {', '.join(scene.bands)}")
     if not bands:
-        raise SceneError(f"scene {scene.id}: no band was asked for; it has {', '.join(scene.bands)}")
+        raise SceneError(f"scene {scene.id}: no band was requested; it has {', '.join(scene.bands)}")
 
 
 def _finest(headers: dict[str, Header]) -> Header:
@@ -126,9 +125,14 @@ def _lazy(
     headers: dict[str, Header],
     grid: GeoBox | None,
     window_rows: int,
-    driver: SceneDriver,
+    s3: S3Options,
     copies: Copies,
 ) -> xr.Dataset:
+    hrefs = {name: copies.href(scene.bands[name].href) for name in headers}
+    files = {
+        (gdal_path(href), scene.bands[name].index): (href, described(scene, scene.bands[name]))
+        for name, href in hrefs.items()
+    }
     finest = _finest(headers)
     grid = grid or finest.grid
     block_rows = round(finest.block_rows * finest.grid.resolution.y / grid.resolution.y)
@@ -137,14 +141,14 @@ def _lazy(
     rows = -(-window_rows // block_rows) * block_rows
     keys = {name: f"{name}.{scene.bands[name].index}" for name in headers}
     loaded = odc.stac.load(
-        [_as_stac(scene, headers, copies)],
+        [_stac_item(scene, headers, hrefs)],
         bands=list(keys.values()),
         geobox=grid,
         chunks={"y": rows, "x": grid.shape.x},
         resampling="nearest",
         groupby="id",
         fail_on_error=True,
-        driver=driver,
+        driver=SceneDriver(files, s3, copies),
     ).isel(time=0)
     raw = on_grid({name: loaded[key].data for name, key in keys.items()}, grid)
     for name, values in raw.data_vars.items():
@@ -152,9 +156,9 @@ def _lazy(
     return raw
 
 
-def _as_stac(scene: Scene, headers: dict[str, Header], copies: Copies) -> pystac.Item:
-    """The scene as odc-stac wants it: one asset a band, with what the files (not the catalog) say."""
-    # Without geometry and bbox odc-stac goes by the files' grids, which hold at the antimeridian too.
+def _stac_item(scene: Scene, headers: dict[str, Header], hrefs: dict[str, str]) -> pystac.Item:
+    """The scene for odc-stac: one asset per band, with the metadata of the files, not those of the catalog."""
+    # Without geometry and bbox odc-stac uses the files' grids, which are right at the antimeridian, too.
     item = pystac.Item(scene.id, geometry=None, bbox=None, datetime=scene.datetime, properties={})
     item.stac_extensions = [
         "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
@@ -169,12 +173,12 @@ def _as_stac(scene: Scene, headers: dict[str, Header], copies: Copies) -> pystac
             "proj:transform": list(header.grid.transform)[:6],
             "bands": [values] * band.index,
         }
-        item.add_asset(name, pystac.Asset(gdal_path(copies.place(band.href)), roles=["data"], extra_fields=fields))
+        item.add_asset(name, pystac.Asset(gdal_path(hrefs[name]), roles=["data"], extra_fields=fields))
     return item
 
 
 def scene_attributes(scene: Scene) -> dict[str, Any]:
-    """What a dataset of a scene's digital numbers says of the scene."""
+    """Attributes of a dataset with a scene's digital numbers; unknown ones are left out."""
     attributes = {
         "scene_id": scene.id,
         "source": scene.source,

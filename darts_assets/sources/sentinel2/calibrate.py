@@ -122,7 +122,7 @@ def calibrate(raw: xr.Dataset, quality: Mapping[int, int] = S2_QUALITY) -> xr.Da
         Without `s2_scl` every pixel with data is of high quality, and the attribute `scl` is "absent".
 
     Raises:
-        ValueError: if there is no optical band, one lacks its attributes, or a quality is not 0, 1 or 2.
+        ValueError: if optical bands or their attributes are missing, or a quality is not 0, 1 or 2.
     """
     if not set(quality.values()) <= {0, 1, 2}:
         raise ValueError(f"quality must be 0, 1 or 2, not {sorted(set(quality.values()))}")

@@ -6,7 +6,7 @@ from typing import Any
 from pystac.utils import make_absolute_href
 
 from darts_assets.errors import SceneError
-from darts_assets.remote.byte_source import S3Options, is_remote, local_path, read_bytes, shown
+from darts_assets.remote.byte_reader import S3Options, is_remote, local_path, read_bytes, shown
 
 
 def read_item(href: str, s3: S3Options | None = None) -> dict[str, Any]:

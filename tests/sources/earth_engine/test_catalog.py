@@ -11,10 +11,10 @@ import pystac.validation
 import pytest
 import shapely
 from shapely.geometry import shape
-from tenacity import wait_none
 
 from darts_assets.earth_engine import EarthEngineOptions
 from darts_assets.errors import SceneError, SettingsError, SourceUnavailableError
+from darts_assets.remote import retry
 from darts_assets.sources.earth_engine.catalog import EarthEngineCatalog
 from darts_assets.sources.earth_engine.source import EarthEngineScenes
 from darts_assets.sources.stac.scene_ids import UnknownScenesError
@@ -57,6 +57,12 @@ TILES = sorted({scene.tile for scene in SCENES.values()})
 EVERY = SceneFilter(max_cloud_cover=100, max_snow_cover=100)
 
 
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "BACKOFF", (0.0, 0.0))
+    monkeypatch.setattr(retry, "UNREACHABLE_SECONDS", 0.0)
+
+
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EarthEngineServer, EarthEngineOptions]]:
     with connected(collections(*SCENES.values()), tmp_path_factory.mktemp("earth_engine")) as (server, options):
@@ -71,12 +77,12 @@ def server(service: tuple[EarthEngineServer, EarthEngineOptions]) -> EarthEngine
 
 @pytest.fixture
 def catalog(server: EarthEngineServer, service: tuple[EarthEngineServer, EarthEngineOptions]) -> EarthEngineCatalog:
-    return EarthEngineCatalog(service[1], wait=wait_none())
+    return EarthEngineCatalog(service[1])
 
 
 @pytest.fixture
 def original(server: EarthEngineServer, service: tuple[EarthEngineServer, EarthEngineOptions]) -> EarthEngineCatalog:
-    return EarthEngineCatalog(service[1], ORIGINAL, wait=wait_none())
+    return EarthEngineCatalog(service[1], ORIGINAL)
 
 
 def names(items: Iterator[dict[str, Any]]) -> list[str]:

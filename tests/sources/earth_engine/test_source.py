@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from tenacity import wait_none
 
 from darts_assets.bands import OPTICAL, VISIBLE_NIR
 from darts_assets.earth_engine import EarthEngineOptions
 from darts_assets.errors import SceneError, SettingsError, SourceUnavailableError
+from darts_assets.remote import retry
 from darts_assets.sources import ANY_SCENES, S2_QUALITY, SourceOptions, read_item
 from darts_assets.sources.earth_engine.catalog import EarthEngineCatalog
 from darts_assets.sources.earth_engine.items import BANDS
@@ -34,6 +34,12 @@ MOST_BYTES = 16 * 2**20
 NEEDED = (*VISIBLE_NIR, "s2_scl")
 
 Find = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "BACKOFF", (0.0, 0.0))
+    monkeypatch.setattr(retry, "UNREACHABLE_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +73,7 @@ def find(service: tuple[EarthEngineServer, EarthEngineOptions]) -> Find:
     return item
 
 
-SCENES = EarthEngineScenes(wait=wait_none())
+SCENES = EarthEngineScenes()
 
 
 def sizes(server: EarthEngineServer, bytes_of_a_pixel: int) -> list[int]:

@@ -88,7 +88,7 @@ WRONG: dict[str, tuple[dict[str, Any], Callable[[Path], None], str]] = {
     "truncated": ({}, truncate, r"_SR\.tif is truncated: it has \d+ bytes, a block ends at byte \d+"),
     "header only": ({}, truncate_to_header, r"_SR\.tif.* cannot be opened as a raster"),
     "old mask": ({}, one_band_mask, r"udm2\.tif has 1 band\(s\), band 8 was expected"),
-    "mask elsewhere": ({}, shift_mask, r"planet_udm, file .*udm2\.tif covers .* was expected as of the other bands"),
+    "mask elsewhere": ({}, shift_mask, r"planet_udm, file .*udm2\.tif covers .*, the other bands "),
     "other image": ({}, swap_id, f"has a file of another image: {EARLIER}_3B_AnalyticMS_SR.tif"),
     "metadata": ({}, break_metadata, "is not the metadata of a Planet image"),
     "half a file": (

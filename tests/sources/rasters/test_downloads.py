@@ -21,13 +21,14 @@ from typing import Any
 import boto3
 import numpy as np
 import pytest
+import rasterio
 from moto.server import ThreadedMotoServer
 
 from darts_assets.errors import RasterError, SettingsError, SourceUnavailableError
-from darts_assets.remote import http_client
+from darts_assets.remote import byte_reader, retry
 from darts_assets.scene import Scene
 from darts_assets.sources import S3Options, fetch, open_raw, parse_item, scene_grid
-from darts_assets.sources.rasters import downloads, gdal
+from darts_assets.sources.rasters import downloads
 from tests.servers.network.http_proxy import Proxy, proxy_of
 from tests.servers.network.tcp_proxy import tcp_proxy_of
 from tests.servers.s3.eodata import Eodata, raster, scene_item
@@ -181,7 +182,7 @@ def test_a_real_band(remote: Remote, real_jp2: Path) -> None:
     del asset["proj:shape"], asset["proj:transform"]
     scene = parse_item({**remote.item, "assets": {f"B{n}_10m": asset for n in ("02", "03", "04", "08")}})
     stream = fetch(scene, ("blue",), s3=remote.s3)
-    with gdal.rasterio.open(real_jp2) as file:
+    with rasterio.open(real_jp2) as file:
         assert np.array_equal(stream.collect()["blue"].values, file.read(1))
     assert stream.attrs["checksums"] == {"blue": "1620" + hashlib.sha3_256(content).hexdigest()}
 
@@ -190,7 +191,7 @@ def test_a_real_band(remote: Remote, real_jp2: Path) -> None:
 def test_a_broken_download_goes_on_where_it_broke_off(
     remote: Remote, times: int, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_client, "_CHUNK", 1024)
+    monkeypatch.setattr(byte_reader, "_CHUNK", 1024)
     remote.proxy.fail(remote.key("B02_10m"), "cut", skip=1, times=times)
     assert_right(remote, fetch(remote.scene, BANDS, s3=remote.s3).collect())
     size, start, expected = remote.item["assets"]["B02_10m"]["file:size"], 0, []
@@ -203,12 +204,12 @@ def test_a_broken_download_goes_on_where_it_broke_off(
 
 @pytest.mark.parametrize("way", ["cut", "drop", 503])
 def test_always_broken(remote: Remote, temporary: Path, monkeypatch: pytest.MonkeyPatch, way: Any) -> None:
-    monkeypatch.setattr(http_client, "_ATTEMPTS", 2)
+    monkeypatch.setattr(retry, "BACKOFF", (0.0, 0.0))
     remote.proxy.fail(remote.key("B02_10m"), way, skip=1, times=99)
     with pytest.raises(SourceUnavailableError) as raised:
         fetch(remote.scene, BANDS, s3=remote.s3)
     assert f"scene {remote.scene.id}, band blue, file s3://{remote.bucket.bucket}/" in str(raised.value)
-    assert str(raised.value).endswith("given up after 2 attempts")
+    assert str(raised.value).endswith("given up after 5 attempts")
     del raised
     assert not left_behind(temporary)
 
@@ -219,38 +220,37 @@ def test_the_service_is_asked_again_as_late_as_it_wants(remote: Remote, caplog: 
     assert_right(remote, fetch(remote.scene, BANDS, s3=remote.s3).collect())
     words = {re.sub(".*_B", "B", record.message) for record in caplog.records if record.levelno == logging.WARNING}
     assert words == {
-        "B02_10m.jp2: HTTP 429 Too Many Requests; attempt 2 of 5 follows in 2 s",
-        "B03_10m.jp2: HTTP 503 Service Unavailable; attempt 2 of 5 follows in 3 s",
+        "B02_10m.jp2 cannot be read: HTTP 429 Too Many Requests; attempt 2 of 5 follows in 2 s",
+        "B03_10m.jp2 cannot be read: HTTP 503 Service Unavailable; attempt 2 of 5 follows in 3 s",
     }
 
 
-def test_nobody_waits_for_hours(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "_LONGEST_WAIT", 0.1)
-    remote.proxy.fail(remote.key("B02_10m"), 429, times=2, Retry_After="86400")
-    assert_right(remote, fetch(remote.scene, BANDS, s3=remote.s3).collect())
+def test_nobody_waits_for_hours(remote: Remote) -> None:
+    remote.proxy.fail(remote.key("B02_10m"), 429, times=2, Retry_After="7200")
+    with pytest.raises(SourceUnavailableError, match="because the service asks to wait 7200 s"):
+        fetch(remote.scene, BANDS, s3=remote.s3)
+    assert len(remote.asked_for("B02_10m")) == 1
 
 
-def test_reads_by_ranges_wait_too(
-    remote: Remote, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gdal, "_RETRIES", 0)
+def test_reads_by_ranges_wait_too(remote: Remote, caplog: pytest.LogCaptureFixture) -> None:
     remote.item["assets"]["B02_10m"] = remote.bucket.asset("B02_10m", raster(remote.values["blue"], 10, "COG"), "tif")
     stream = fetch(remote.scene, ("blue",), s3=remote.s3)
     assert "checksums" not in stream.attrs  # nobody has seen the whole file
     # GDAL's read fails, and so does the question of how the service is, which then waits.
-    remote.proxy.fail(f"{remote.key('B02_10m')} bytes=0-16383", 429, times=2)
+    remote.proxy.fail(f"{remote.key('B02_10m')} bytes=0-16383", 429)
     remote.proxy.fail(f"{remote.key('B02_10m')} bytes=0-65535", 429, Retry_After="2")
     caplog.clear()
     assert_right(remote, stream.collect(), ("blue",))
-    (told,) = [record.message for record in caplog.records if "attempt" in record.message]
-    assert told.endswith("HTTP 429 Too Many Requests; attempt 2 of 5 follows in 2 s")
+    asked, repeated = [record.message for record in caplog.records if "attempt" in record.message]
+    assert asked.endswith("HTTP 429 Too Many Requests; attempt 2 of 5 follows in 2 s")
+    assert "band blue, file s3://" in repeated
 
 
 def test_a_file_that_changes_meanwhile_is_read_anew(
     remote: Remote, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first half of one version never meets the second half of another."""
-    monkeypatch.setattr(http_client, "_CHUNK", 1024)
+    monkeypatch.setattr(byte_reader, "_CHUNK", 1024)
     old = raster(remote.values["blue"], 10, "JP2OpenJPEG")
     new = raster(remote.values["blue"][::-1].copy(), 10, "JP2OpenJPEG")
     asset = remote.item["assets"]["B02_10m"]
@@ -269,14 +269,14 @@ def test_a_file_that_changes_meanwhile_is_read_anew(
                 remote.bucket.asset("B02_10m", padded[1])
 
     handler = Replaced()
-    logging.getLogger("darts_assets.remote.http_client").addHandler(handler)
+    logging.getLogger("darts_assets.remote.retry").addHandler(handler)
     try:
         tile = fetch(remote.scene, ("blue",), s3=remote.s3).collect()
     finally:
-        logging.getLogger("darts_assets.remote.http_client").removeHandler(handler)
+        logging.getLogger("darts_assets.remote.retry").removeHandler(handler)
     assert np.array_equal(tile["blue"].values, remote.values["blue"][::-1])
     assert [r.status for r in remote.proxy.requests if r.path == remote.key("B02_10m")] == [206, 200, 412, 200]
-    assert any("it has changed while it was read" in record.message for record in caplog.records)
+    assert any("the file changed during the download" in record.message for record in caplog.records)
 
 
 def test_other_contents_than_promised(remote: Remote, temporary: Path) -> None:
@@ -289,7 +289,7 @@ def test_other_contents_than_promised(remote: Remote, temporary: Path) -> None:
             read(scene, BANDS, s3=remote.s3)
         assert str(raised.value) == (
             f"scene {scene.id}, band green, file {scene.bands['green'].href} is damaged: its sha3_256 is {found}, "
-            f"the item promises {promised[4:]}"
+            f"its item states {promised[4:]}"
         )
         del raised
     assert not left_behind(temporary)
@@ -308,7 +308,7 @@ def test_cut_on_the_server(remote: Remote, sized: bool, temporary: Path) -> None
 
 
 def test_no_room(remote: Remote, temporary: Path) -> None:
-    with pytest.raises(SettingsError, match=r"its files need 1000000000 MB for a while, .* MB left \(.*TMPDIR\)"):
+    with pytest.raises(SettingsError, match=r"copies of its files need 1000000000 MB, .* MB left; set TMPDIR"):
         downloads._check_room(remote.scene, temporary, 10**15)
 
 

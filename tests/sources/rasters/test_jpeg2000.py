@@ -6,13 +6,13 @@ import pytest
 import rasterio
 from affine import Affine
 
-from darts_assets.remote.byte_source import ByteSource
+from darts_assets.remote.byte_reader import ByteReader
 from darts_assets.sources.rasters.jpeg2000 import is_jpeg2000, missing_part
 
 
 def missing_of(path: Path, content: bytes) -> str | None:
     path.write_bytes(content)
-    source = ByteSource(str(path))
+    source = ByteReader(str(path))
     assert is_jpeg2000(source)
     return missing_part(source)
 
@@ -35,7 +35,7 @@ def codestream_of(shared) -> tuple[bytes, bytes]:
 
 
 def test_real_file_is_complete(real_jp2):
-    assert missing_part(ByteSource(str(real_jp2))) is None
+    assert missing_part(ByteReader(str(real_jp2))) is None
 
 
 @pytest.mark.parametrize("form", ["normal", "extended", "to the end"])
@@ -46,7 +46,7 @@ def test_all_forms_of_boxes(tmp_path, codestream_of, form):
     assert missing_of(tmp_path / "a.jp2", whole[:-1]) is not None
     if form != "to the end":
         assert missing_of(tmp_path / "a.jp2", whole + box(b"xml ", b"<x/>", "normal")) is None
-        assert "'jp2c' goes on to byte" in str(missing_of(tmp_path / "a.jp2", whole[:-100]))
+        assert "'jp2c' extends to byte" in str(missing_of(tmp_path / "a.jp2", whole[:-100]))
 
 
 def test_bare_codestream(tmp_path, codestream_of):
@@ -91,8 +91,8 @@ def test_files_of_other_writers_are_complete(tmp_path, options):
         transform=Affine(10, 0, 5e5, 0, -10, 7.5e6), blockxsize=128, blockysize=128, **options,
     ) as file:  # fmt: skip
         file.write(values)
-    assert missing_part(ByteSource(str(path))) is None
+    assert missing_part(ByteReader(str(path))) is None
 
 
 def test_other_formats_are_not_jpeg2000(made):
-    assert not is_jpeg2000(ByteSource(str(made.path("B02_10m"))))
+    assert not is_jpeg2000(ByteReader(str(made.path("B02_10m"))))

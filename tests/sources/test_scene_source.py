@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from darts_assets.bands import band
 from darts_assets.errors import RasterError, SceneError, SettingsError
 from darts_assets.sources import S3Options, parse_item
-from darts_assets.sources.sentinel2.cdse_mosaic import MOSAIC_SCENES
+from darts_assets.sources.scene_source import MOSAIC_SCENES
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
 from darts_assets.stores.tiles import read_tile, write_tile
