@@ -26,7 +26,7 @@ _VERTICES = 1000  # of an area in a request: some 40 kB
 _NO_LIMIT = 100.0
 _TICK = dt.timedelta(milliseconds=1)
 _QUERY_OPERATORS = {"=": "eq", "<=": "lte", ">=": "gte", "in": "in"}
-_NEAR_ANTIMERIDIAN = 10.0  # degrees: a tile is no wider, up to 84 degrees
+_NEAR_ANTIMERIDIAN = 10.0  # degrees; largest width of a tile up to latitude 84
 _TILT = 0.2  # degrees of latitude between the two ends of a tile's upper edge
 
 
