@@ -98,6 +98,14 @@ class Delivery:
         """Its files of a kind, sorted by name."""
         return sorted((file for file in self.files if kind_of(file.name) == kind), key=lambda file: file.href)
 
+    def only(self, kind: Kind, product: str) -> File | None:
+        """Its file of a kind, None if it has none; raises SceneError if it has several."""
+        files = self.of_kind(kind)
+        if len(files) > 1:
+            names = ", ".join(file.name for file in files)
+            raise SceneError(f"{self} has {len(files)} files of {product} ({names}); one was expected")
+        return files[0] if files else None
+
     def checksum(self, file: File) -> str | None:
         """The checksum of a file in the manifest."""
         return next((promise.checksum for promise in self.promised if promise.href == file.href), None)

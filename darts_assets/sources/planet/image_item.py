@@ -164,15 +164,15 @@ def _toa_scales(coefficients: Mapping[int, float], count: int) -> tuple[float, .
 
 
 def _reflectance(delivery: Delivery) -> tuple[str, File]:
-    if surface := delivery.of_kind("sr"):
-        return "sr", _only(delivery, surface, "surface reflectance")
-    if top := delivery.of_kind("toa"):
+    if surface := delivery.only("sr", "surface reflectance"):
+        return "sr", _checked(delivery, surface)
+    if top := delivery.only("toa", "top-of-atmosphere digital numbers"):
         if not delivery.of_kind("xml"):
             raise SceneError(
-                f"{delivery} has top-of-atmosphere digital numbers ({top[0].name}) without the *_metadata.xml that has "
+                f"{delivery} has top-of-atmosphere digital numbers ({top.name}) without the *_metadata.xml that has "
                 "their coefficients; that file, or surface reflectance (*_SR.tif or *_SR_clip.tif) was expected"
             )
-        return "toa", _only(delivery, top, "top-of-atmosphere digital numbers")
+        return "toa", _checked(delivery, top)
     raise SceneError(
         f"{delivery} has no reflectance: *_SR.tif, *_SR_clip.tif, or *_AnalyticMS.tif with its *_metadata.xml was "
         f"expected; its files: {_listed(delivery)}"
@@ -180,21 +180,17 @@ def _reflectance(delivery: Delivery) -> tuple[str, File]:
 
 
 def _mask(delivery: Delivery) -> tuple[str, File]:
-    if usable := delivery.of_kind("udm2"):
-        return "udm2", _only(delivery, usable, "usable data mask")
-    if older := delivery.of_kind("udm"):
-        return "udm", _only(delivery, older, "unusable data mask")
+    if usable := delivery.only("udm2", "usable data mask"):
+        return "udm2", _checked(delivery, usable)
+    if older := delivery.only("udm", "unusable data mask"):
+        return "udm", _checked(delivery, older)
     raise SceneError(
         f"{delivery} has no usable data mask: *_udm2.tif or *_udm2_clip.tif was expected; its files: "
         f"{_listed(delivery)}"
     )
 
 
-def _only(delivery: Delivery, files: Sequence[File], product: str) -> File:
-    if len(files) > 1:
-        names = ", ".join(file.name for file in files)
-        raise SceneError(f"{delivery} has {len(files)} files of {product} ({names}); one was expected")
-    (file,) = files
+def _checked(delivery: Delivery, file: File) -> File:
     other = image_id(file.name)
     if other is not None and other.id != delivery.id.id:
         raise SceneError(f"{delivery} has a file of another image: {file.name}")

@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
-import shapely
 from pystac.utils import str_to_datetime
-from shapely.geometry import shape
 
 from darts_assets.errors import SceneError
+from darts_assets.geo.antimeridian import footprint
 from darts_assets.remote.byte_reader import S3Options, read_bytes, shown
 from darts_assets.sources.planet.deliveries import Delivery
-from darts_assets.sources.planet.folders import File
 
 
 @dataclass(frozen=True)
@@ -49,18 +47,11 @@ def read_metadata(delivery: Delivery, s3: S3Options) -> Metadata:
         SourceUnavailableError: if the service does not answer after bounded retries.
     """
     values: dict[str, Any] = {}
-    for kind, parse in (("xml", _from_xml), ("json", _from_json)):
-        if file := _only(delivery, kind):
-            values |= parse(file.href, s3)
+    if file := delivery.only("xml", "metadata"):
+        values |= _from_xml(file.href, s3)
+    if file := delivery.only("json", "metadata"):
+        values |= _from_json(file.href, s3)
     return Metadata(**{"time": delivery.id.time, **{key: value for key, value in values.items() if value is not None}})
-
-
-def _only(delivery: Delivery, kind: Any) -> File | None:
-    files = delivery.of_kind(kind)
-    if len(files) > 1:
-        names = ", ".join(file.name for file in files)
-        raise SceneError(f"{delivery} has {len(files)} files of metadata ({names}); one was expected")
-    return files[0] if files else None
 
 
 def _from_json(href: str, s3: S3Options) -> dict[str, Any]:
@@ -140,10 +131,5 @@ def _ring(text: str | None) -> dict[str, Any] | None:
     return _footprint({"type": "Polygon", "coordinates": [points]})
 
 
-def _footprint(geometry: object) -> dict[str, Any] | None:
-    if not isinstance(geometry, dict):
-        return None
-    try:
-        return None if shape(geometry).is_empty else geometry
-    except (shapely.errors.ShapelyError, AttributeError, KeyError, TypeError, ValueError, IndexError):
-        return None
+def _footprint(geometry: Any) -> dict[str, Any] | None:
+    return geometry if isinstance(geometry, dict) and footprint(geometry) is not None else None
