@@ -41,7 +41,7 @@ def update(root: StoreLocation) -> None:
 
 
 def puts(server: S3Server) -> set[str]:
-    """Keys within the catalog that were written, but for the marks of who writes."""
+    """Keys within the catalog that were written, except the markers of writers."""
     answered = (line.split() for line in server.requests())
     keys = {key.partition("/catalog/")[2] for method, key, _ in answered if method == "PUT"}
     return {key for key in keys if not key.endswith(".writer")}

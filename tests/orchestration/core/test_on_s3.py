@@ -16,7 +16,7 @@ from darts_assets.cubes.mosaic_catalog import open_catalog
 from darts_assets.errors import CubeError, RasterError, SettingsError
 from darts_assets.geo.aoi import read_aoi
 from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.scene_discovery.scene_id_file import read_ids, write_ids
+from darts_assets.orchestration.scene_discovery.selection import read_ids, write_ids
 from darts_assets.orchestration.scene_discovery.watched_areas import Watch
 from darts_assets.settings import Settings
 from darts_assets.sources import S3Options
