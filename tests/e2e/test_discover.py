@@ -139,7 +139,7 @@ def test_unknown_and_malformed_ids_are_named_and_the_others_go_on(online: Site, 
     assert not result.success
     why = reason(result)
     assert f"'{UNKNOWN}'" in why
-    assert "does not know 1 of the scene ids" in why
+    assert "does not have 1 of the scene ids" in why
     assert "1 malformed scene id(s): 'nonsense'. Expected the form of one of" in why
     assert clear not in why
     assert partitions(online) == [clear]
@@ -161,7 +161,7 @@ def test_malformed_tiles_are_named_and_the_others_go_on(online: Site, clear: str
         ({"tiles": ["08WMB"], "start": "July"}, "start 'July': expected a day such as 2023-07-01"),
         ({"aoi": "gone.gpkg"}, "there is no such file"),
         ({"ids_file": "gone.json"}, "ids_file gone.json: there is no such file"),
-        ({"tiles": ["08WMB"], "quarters": [3]}, "quarters choose mosaics"),
+        ({"tiles": ["08WMB"], "quarters": [3]}, "quarters apply to mosaics"),
     ],
 )
 def test_senseless_choices_are_refused(online: Site, config: dict[str, Any], words: str) -> None:

@@ -165,7 +165,7 @@ def test_offline_a_scene_that_was_not_prepared_is_named_with_the_command_that_fe
         assert "dagster job execute -m darts_assets -j prepare_data -c /dev/stdin" in why
     unknown = "S2A_33UUP_20230615_0_L2A"
     result = prepare(site.using(offline=True), scene_ids=[unknown])
-    assert "offline (DARTS_OFFLINE), earth_search is not asked for scenes" in reason(result)
+    assert "earth_search cannot be searched offline (DARTS_OFFLINE)" in reason(result)
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------

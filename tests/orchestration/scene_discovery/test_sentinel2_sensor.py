@@ -400,7 +400,7 @@ AREAS: dict[str, tuple[str, str]] = {
     "two places": ('tiles = ["08WMB"]\naoi = "a.gpkg"', "set either tiles or aoi"),
     "an unknown entry": ('tiles = ["08WMB"]\nmax_clouds = 3', "max_clouds: Extra inputs are not permitted"),
     "an unknown source": ('tiles = ["08WMB"]\nsource = "usgs"', "source: Input should be 'cdse' or 'earth_search'"),
-    "a filter": ('tiles = ["08WMB"]\nmonths = [13]', "months: [13] make no sense"),
+    "a filter": ('tiles = ["08WMB"]\nmonths = [13]', "months: [13] out of range"),
     "no tile": ('tiles = ["8888"]', "malformed tile id(s): '8888'"),
     "no file": ('aoi = "none.gpkg"', "none.gpkg: there is no such file"),
 }
