@@ -175,7 +175,7 @@ def test_the_example_of_watched_areas_is_valid(tmp_path: Path) -> None:
     (tmp_path / "areas.toml").write_text(example)
     watched = Watch(path=str(tmp_path / "areas.toml")).read(S3Options())
     assert [area.name for area in watched.areas] == ["Peel Plateau"]
-    assert watched.wrong == {}
+    assert watched.invalid == {}
 
 
 @of_each_document

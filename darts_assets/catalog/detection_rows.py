@@ -18,7 +18,7 @@ from pyproj import CRS, Transformer
 
 from darts_assets.catalog.catalog_store import Products
 from darts_assets.catalog.detection_columns import COLUMNS
-from darts_assets.catalog.regions import region_of
+from darts_assets.catalog.scene_regions import region_of
 from darts_assets.geo.antimeridian import lonlat_area
 
 ROW_GROUP = 4096

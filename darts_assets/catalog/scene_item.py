@@ -18,7 +18,7 @@ from rasterio.transform import array_bounds
 from shapely.geometry import shape
 
 from darts_assets.catalog.catalog_store import Products
-from darts_assets.catalog.regions import box_of
+from darts_assets.catalog.scene_regions import box_of
 
 PARQUET = "application/vnd.apache.parquet"
 _PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"

@@ -272,6 +272,7 @@ def test_no_detections_at_all(root: StoreLocation, put: Callable[..., int], upda
     assert (done.rows, done.deleted) == (0, [PEEL_2023])
 
 
+@pytest.mark.slow
 def test_a_killed_update_is_healed_by_the_next(root: StoreLocation, put: Callable[..., int], update: Callable) -> None:
     put("scene-a")
     update()

@@ -14,6 +14,8 @@ from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 from .conftest import YAMAL, clone
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server(

@@ -312,6 +312,7 @@ def test_of_two_writers_the_earlier_one_fails(root: StoreLocation, put: Callable
     assert not tree.exists(".w")
 
 
+@pytest.mark.slow
 def test_a_killed_update_shows_nothing_and_the_next_one_heals(
     root: StoreLocation, put: Callable[..., int], update: Callable
 ) -> None:

@@ -58,6 +58,7 @@ def keys(cube: Cube, read_surface: Callable[[GeoBox], ChunkData]) -> list[str]:
     return keys
 
 
+@pytest.mark.slow
 def test_offline_the_missing_chunk_is_named_and_no_socket_is_opened(cube: Cube, keys: list[str]) -> None:
     root = str(cube.location.path.parents[1])
     done = run(FILLING, root, OUTSIDE, "offline", *keys)
@@ -73,6 +74,7 @@ def test_offline_the_missing_chunk_is_named_and_no_socket_is_opened(cube: Cube, 
     assert 200 < said["highest"] < 700  # what is there is read
 
 
+@pytest.mark.slow
 def test_what_is_filled_needs_no_network_even_online(cube: Cube, keys: list[str]) -> None:
     done = run(FILLING, str(cube.location.path.parents[1]), OUTSIDE, "online", *keys[:3])
     assert done.returncode == 0, done.stderr

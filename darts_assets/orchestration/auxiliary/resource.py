@@ -110,9 +110,9 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         if layer == "tcvis":
             return _CUBIC_REACH
-        from darts_assets.features import PreprocessParameters, dem_buffer
+        from darts_assets.features import AuxiliaryParameters, dem_buffer
 
-        return dem_buffer(PreprocessParameters(tpi_outer_radius=tpi_outer_radius), resolution)
+        return dem_buffer(AuxiliaryParameters(tpi_outer_radius=tpi_outer_radius), resolution)
 
     def chunks_under(
         self, layer: AuxiliaryLayer, family: "SceneFamily", scene: "Scene", geobox: "GeoBox", tpi_outer_radius: float
