@@ -1,7 +1,7 @@
 """`darts_assets`: thaw slumps from satellite scenes, as a Dagster asset graph.
 
-`darts_assets.defs` is the code location; it is built when somebody asks for it, so that importing a domain room does
-not load Dagster.
+`darts_assets.defs` is the code location; it is built on first access, so that importing a domain room does not load
+Dagster.
 """
 
 from typing import TYPE_CHECKING, Any

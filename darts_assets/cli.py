@@ -1,4 +1,4 @@
-"""`darts-assets`: what Dagster's own command line does not do: a demo, registering scenes, looking at the setup."""
+"""The command `darts-assets`: run a demo, register scenes, check a setup."""
 
 import os
 import signal
@@ -15,22 +15,26 @@ from darts_assets.errors import DartsError
 def cli() -> None:
     """Map retrogressive thaw slumps from satellite scenes.
 
-    Materializing is Dagster's own work: `dagster asset materialize`, `dagster dev`.
+    To process scenes, use Dagster: `dagster asset materialize`, `dagster dev`.
     """
 
 
 @cli.command()
 @click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False), default=Path("darts-demo"), show_default=True,
-    help="Where the demo lives: its world, its store and its Dagster instance.",
+    help="Folder of the demo: synthetic data, store and Dagster instance.",
 )  # fmt: skip
-@click.option("--scenes", type=click.IntRange(1, 3), default=3, show_default=True, help="How many scenes.")
+@click.option("--scenes", type=click.IntRange(1, 3), default=3, show_default=True, help="Number of scenes.")
 @click.option(
-    "--size", type=click.IntRange(200, 3000), default=1500, show_default=True, help="Pixels of a scene's side."
+    "--size",
+    type=click.IntRange(200, 3000),
+    default=1500,
+    show_default=True,
+    help="Width and height of a scene, in pixels.",
 )
-@click.option("--seed", type=int, default=7, show_default=True, help="Which world.")
+@click.option("--seed", type=int, default=7, show_default=True, help="Random seed of the synthetic data.")
 def demo(folder: Path, scenes: int, size: int, seed: int) -> None:
-    """Build a small Arctic, map its thaw slumps through Dagster, and compare with the truth."""
+    """Generate synthetic scenes and terrain, map thaw slumps with Dagster, and compare them with the truth."""
     from darts_assets.definitions import build_defs
     from darts_assets.demo_runner import run_demo
 
@@ -43,43 +47,42 @@ def demo(folder: Path, scenes: int, size: int, seed: int) -> None:
 @cli.command()
 @click.argument("items", nargs=-1, required=True)
 def register(items: tuple[str, ...]) -> None:
-    """Register scenes by their STAC ITEMS (paths, https:// or s3:// URLs), Planet images by their folders.
+    """Register scenes by STAC ITEMS (paths, https:// or s3:// URLs), and Planet images by their folders.
 
-    The items are kept in the store and each scene becomes a partition of the Dagster instance in DAGSTER_HOME.
+    The items are stored, and each scene becomes a partition in the Dagster instance of DAGSTER_HOME.
     """
     import dagster as dg
 
     from darts_assets.definitions import build_defs
-    from darts_assets.orchestration.scene_discovery.registration import register_places
+    from darts_assets.orchestration.scene_discovery.registration import register_any
 
     if not os.environ.get("DAGSTER_HOME"):
         raise click.ClickException(
-            "DAGSTER_HOME is not set: without it Dagster forgets registered scenes as soon as this command ends; "
-            "set it to a folder, for example: export DAGSTER_HOME=$PWD/dagster-home"
+            "DAGSTER_HOME is not set: without it, registered scenes are lost when this command ends. "
+            "Set it to a folder, for example: export DAGSTER_HOME=$PWD/dagster-home"
         )
     try:
         scenes = build_defs().resources["scenes"]  # type: ignore[index]
         with dg.DagsterInstance.get() as instance:
-            registered = register_places(instance, scenes, list(items))
+            ids = register_any(instance, scenes, list(items))
     except DartsError as error:
         raise click.ClickException(str(error)) from error
-    for ids in registered.values():
-        for scene_id in ids:
-            click.echo(scene_id)
+    for scene_id in ids:
+        click.echo(scene_id)
 
 
 @cli.command()
-@click.option("--offline", is_flag=True, help="Ask no service but the store (as with DARTS_OFFLINE).")
+@click.option("--offline", is_flag=True, help="Connect to no service except the store (as with DARTS_OFFLINE).")
 @click.option(
     "--device", default="auto", show_default=True,
-    help="That models are to run on: auto, cpu, cuda, or an index, as in the config of segmentation.",
+    help="Device for the models: auto, cpu, cuda, or an index, as in the config of segmentation.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead of a table.")
 def doctor(offline: bool, device: str, as_json: bool) -> None:
-    """Look whether scenes could be mapped here, and tell what to do where they could not.
+    """Check whether this setup can map scenes, and show how to fix problems.
 
-    Looks at versions, memory, GPU, Dagster's instance, store, models, keys and services, by the settings of the
-    environment. Ends with 1 if something cannot work; warnings do not count. Shows no secrets.
+    Checks versions, memory, GPU, Dagster instance, store, models, credentials and services, with the settings from the
+    environment. The exit code is 1 if a check fails; warnings do not count. Secrets are not shown.
     """
     from darts_assets.definitions import build_defs
     from darts_assets.doctor import Finding, Report, examine
@@ -89,7 +92,7 @@ def doctor(offline: bool, device: str, as_json: bool) -> None:
         current = settings()
         current = current.model_copy(update={"offline": current.offline or offline})
         report = examine(current, build_defs(current).resources or {}, device=device, offline=current.offline)
-    except DartsError as error:  # settings that make no sense: nothing else can be looked at
+    except DartsError as error:  # invalid settings: nothing else can be checked
         report = Report((Finding("settings", "fail", str(error), "See the settings in darts_assets/README.md."),))
     if as_json:
         click.echo(report.as_json())
@@ -100,9 +103,9 @@ def doctor(offline: bool, device: str, as_json: bool) -> None:
 
 def main() -> None:
     """Entry point of the command."""
-    # Scripts start jobs in the background with SIGINT ignored. Dagster would then ignore SIGTERM as well, and so would
-    # the processes that mirror its logs, which it ends by that signal: they would stay.
-    for ended_by, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-        if signal.getsignal(ended_by) is signal.SIG_IGN:
-            signal.signal(ended_by, handler)
+    # Background jobs of scripts start with SIGINT ignored. Dagster then ignores SIGTERM as well, and so do the
+    # processes that mirror its logs, which Dagster could not terminate.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     cli()

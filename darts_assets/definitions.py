@@ -1,4 +1,4 @@
-"""The front door: everything Dagster needs to know, put together from settings."""
+"""Dagster definitions, built from settings."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ from darts_assets.settings import Settings, settings
 
 
 def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definitions:
-    """The code location for `current` settings (default: the environment's); `resources` replace ours by key."""
+    """The code location for `current` settings (default: file and environment); `resources` override ours by key."""
     current = current or settings()
     store = Store(url=current.root.url, endpoint=current.store_endpoint, region=current.store_region)
     access = SourceAccess(
@@ -59,13 +59,11 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         "raw": RawScenes(store=store, access=access, enabled=current.raw_store, offline=current.offline),
         "cubes": AuxiliaryCubes(
             store=store,
+            access=access,
             layers=list(current.auxiliary),
             arcticdem=current.arcticdem,
             arcticdem_resolution=current.arcticdem_resolution,
             tcvis=current.tcvis,
-            earth_engine_project=current.earth_engine_project,
-            earth_engine_url=current.earth_engine_url,
-            earth_engine_key_file=current.earth_engine_key_file,
             offline=current.offline,
         ),
         "models": Models(store=store, checkpoints=list(current.models)),
@@ -94,7 +92,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         sensors=[
             *build_sensors(SENTINEL2),
             *build_planet_sensors(),
-            # Who names somebody to be told wants them to be told.
+            # A configured notifier is active from the start.
             build_failure_sensor(current.ui_url, running=bool(current.notify_webhook or "notifier" in resources)),
         ],
         schedules=build_schedules(),

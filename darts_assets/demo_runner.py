@@ -1,10 +1,10 @@
-"""The demo: a small Arctic of our own, through the same assets, instance and store as everything else."""
+"""The demo: synthetic scenes, processed by the same assets as real ones, and compared with the truth."""
 
 import shlex
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from darts_assets.errors import SettingsError
+from darts_assets.orchestration.core.error_handling import failure_message
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 from darts_assets.orchestration.scene_discovery.registration import register_items
 from darts_assets.settings import Settings
@@ -29,33 +30,33 @@ _STEP_EVENTS = {dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_SUCCESS
 def run_demo(
     folder: Path, build_defs: Callable[[Settings], dg.Definitions], *, scenes: int, size: int, seed: int
 ) -> int:
-    """Build the world, materialize the chain for each of its scenes, and say how it compares with the truth.
+    """Generate the synthetic data, materialize the chain of each scene, and print a comparison with the truth.
 
     Args:
-        folder: where the demo lives; what is there already is used again.
+        folder: folder of the demo; existing data are reused.
         build_defs: makes the code location for the demo's settings.
-        scenes: how many scenes.
-        size: pixels of a scene's side.
-        seed: which world.
+        scenes: number of scenes.
+        size: width and height of a scene, in pixels.
+        seed: random seed of the synthetic data.
 
     Returns:
         The exit code: 0 if every scene was materialized.
 
     Raises:
-        SettingsError: if the folder holds the demo of another world: its cubes know that world's terrain.
+        SettingsError: if the folder contains a demo with other parameters, whose cubes contain other terrain.
     """
     from darts_assets.demo import build_world, holds_other_world
 
     console = Console()
     folder = folder.resolve()
     if (folder / "store").exists() and holds_other_world(folder / "world", seed, scenes, size):
-        raise SettingsError(f"{folder} holds the demo of another world; name another --folder, or remove it")
+        raise SettingsError(f"{folder} contains a demo with other parameters: set another --folder, or remove it")
     began = time.perf_counter()
-    with console.status("Building a small Arctic: scenes, terrain, trends and slumps"):
+    with console.status("Generating synthetic scenes, terrain, trends and slumps"):
         world = build_world(folder / "world", seed=seed, scenes=scenes, size=size)
-    console.print(f"World in {folder / 'world'} ({time.perf_counter() - began:.0f} s)")
+    console.print(f"Synthetic data in {folder / 'world'} ({time.perf_counter() - began:.0f} s)")
 
-    # Not from the environment: the demo is the same wherever it runs.
+    # The environment is ignored, so that the demo gives the same results everywhere.
     settings = Settings.model_construct(store=str(folder / "store"), arcticdem=str(world.arcticdem), tcvis=world.tcvis)
     defs = build_defs(settings)
     home = folder / "dagster"
@@ -68,14 +69,14 @@ def run_demo(
         failed = _materialize(console, instance, defs, labels)
         results = {scene: _result(instance, defs, world, scene) for scene in ids if scene not in failed}
     _summarize(console, labels, results)
-    console.print(f"\n{len(results)} of {len(ids)} scenes in {time.perf_counter() - began:.0f} s.")
-    console.print("The same instance in the UI (http://localhost:3000):")
+    console.print(f"\n{len(results)} of {len(ids)} scenes processed in {time.perf_counter() - began:.0f} s.")
+    console.print("To open this instance in Dagster's UI (http://localhost:3000):")
     console.print(f"  . {folder / 'env.sh'} && dagster dev -m darts_assets", soft_wrap=True)
     return 1 if failed else 0
 
 
 def _write_home(folder: Path, home: Path, settings: Settings) -> None:
-    """The Dagster instance's folder, and a file that points a shell at the demo."""
+    """Write the Dagster instance's folder, and a file that sets the demo's environment variables."""
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
     if not config.exists():
@@ -93,53 +94,38 @@ def _write_home(folder: Path, home: Path, settings: Settings) -> None:
 def _materialize(
     console: Console, instance: dg.DagsterInstance, defs: dg.Definitions, labels: dict[str, str]
 ) -> dict[str, str]:
-    """Run the chain scene by scene; returns the failed ones with their reasons."""
+    """Run the chain for each scene, with a progress bar; returns scene id -> reason of the failed ones."""
     failed: dict[str, str] = {}
-    with Progress(
+    job = defs.resolve_job_def(f"{SENTINEL2.name}_chain")
+    columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=console,
-    ) as progress:
+    )
+    with Progress(*columns, console=console) as progress, ThreadPoolExecutor(1) as pool:
         for scene, label in labels.items():
-            task = progress.add_task(label, total=len(STEPS))
-            for done, step in _run_chain(instance, defs, scene, failed):
-                progress.update(task, completed=done, description=f"{label}  {step:<17}")
+            task, run_id = progress.add_task(label, total=len(STEPS)), str(uuid.uuid4())
+            future = pool.submit(
+                job.execute_in_process, instance=instance, partition_key=scene, run_id=run_id, run_config=_QUIET,
+                raise_on_error=False,
+            )  # fmt: skip
+            running = True
+            while running:
+                running = bool(wait([future], timeout=0.3).not_done)
+                completed, step = _position(instance, run_id)
+                progress.update(task, completed=completed, description=f"{label}  {step:<17}")
+            failures = [event.step_failure_data for event in future.result().all_events if event.is_step_failure]
+            if not future.result().success:
+                failed[scene] = failure_message(failures[0]) if failures else "the run failed"
     for scene, reason in failed.items():
         console.print(f"[red]{scene}: {reason}")
     return failed
 
 
-def _run_chain(
-    instance: dg.DagsterInstance, defs: dg.Definitions, scene: str, failed: dict[str, str]
-) -> Iterator[tuple[int, str]]:
-    """Run the chain in a thread and yield (steps done, current step) from the instance's event log."""
-    run_id = str(uuid.uuid4())
-    job = defs.resolve_job_def(f"{SENTINEL2.name}_chain")
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(
-            job.execute_in_process,
-            instance=instance,
-            partition_key=scene,
-            run_id=run_id,
-            run_config=_QUIET,
-            raise_on_error=False,
-        )
-        while not future.done():
-            time.sleep(0.3)
-            yield _position(instance, run_id)
-        result = future.result()
-        yield _position(instance, run_id)
-    if not result.success:
-        events = [event for event in result.all_events if event.is_step_failure]
-        error = events[0].step_failure_data.error if events else None
-        failed[scene] = error.cause.message.strip() if error and error.cause else str(error and error.message)
-
-
 def _position(instance: dg.DagsterInstance, run_id: str) -> tuple[int, str]:
-    """Steps of the chain that are done, and the one that came last (checks are steps of Dagster, too)."""
+    """The number of completed steps of the chain, and the latest one; Dagster's check steps do not count."""
     steps = {f"{SENTINEL2.name}__{step}": step for step in STEPS}
     events = [entry.dagster_event for entry in instance.all_logs(run_id, of_type=_STEP_EVENTS)]
     chain = [event for event in events if event and event.step_key in steps]
@@ -164,11 +150,11 @@ def _result(instance: dg.DagsterInstance, defs: dg.Definitions, world: "World", 
     records = instance.fetch_materializations(
         dg.AssetRecordsFilter(asset_key=SENTINEL2.key("products"), asset_partitions=[scene]), limit=1
     ).records
-    said = records[0].asset_materialization if records else None
+    materialization = records[0].asset_materialization if records else None
     return _Result(
         score(vectors["segments"], truth[truth["scene_id"] == scene], vectors["extent"]),
         len(vectors["segments"]),
-        str(said.metadata["path"].value) if said else "",
+        str(materialization.metadata["path"].value) if materialization else "",
     )
 
 
@@ -180,8 +166,8 @@ def _summarize(console: Console, labels: dict[str, str], results: dict[str, _Res
         if scene not in results:
             table.add_row(label, "failed", *["-"] * 5)
             continue
-        found, score = results[scene].detections, results[scene].score
-        figures = (found, score.hits + score.misses, score.hits, score.misses, score.false_alarms)
+        score = results[scene].score
+        figures = (results[scene].detections, score.hits + score.misses, score.hits, score.misses, score.false_alarms)
         table.add_row(label, *(str(figure) for figure in figures), f"{score.iou:.2f}")
     console.print(table)
     for scene, result in results.items():

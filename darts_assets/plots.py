@@ -19,8 +19,8 @@ Values = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]
 """RGB, shape (height, width, 3)."""
 
-NO_DATA = (150, 40, 110)
-"""Colour of pixels without data."""
+NO_DATA, NO_DATA_COLOR = (150, 40, 110), "#96286e"
+"""Colour of pixels without data, for arrays and for matplotlib."""
 
 CHUNK_SIDE = 128
 """Width and height of a chunk's picture in pixels."""
@@ -102,7 +102,7 @@ def contact_sheet(preview: Mapping[str, Values]) -> "Image":
         row, column = divmod(number, _COLUMNS)
         x, y = _GAP + column * (_SIDE + _GAP), _GAP + row * (_SIDE + _CAPTION + _GAP)
 
-        def box(left: int, top: int, wide: int, high: int, x: int = x, y: int = y) -> tuple[float, ...]:
+        def box(left: int, top: int, wide: int, high: int, x: int = x, y: int = y) -> Any:
             return (x + left) / width, 1 - (y + top + high) / height, wide / width, high / height
 
         axes = figure.add_axes(box(0, 0, _SIDE, _SIDE), anchor="NW")
@@ -132,7 +132,7 @@ def contact_sheet(preview: Mapping[str, Values]) -> "Image":
 def _colormap(name: str) -> Any:
     from matplotlib import colormaps
 
-    return colormaps[name].with_extremes(bad=np.divide(NO_DATA, 255))
+    return colormaps[name].with_extremes(bad=NO_DATA_COLOR)
 
 
 def _masked(name: str, values: Values) -> "np.ma.MaskedArray[Any, Any]":

@@ -1,6 +1,6 @@
-"""Where things are: typed settings from the environment, `DARTS_*`.
+"""Settings from the environment (`DARTS_*`): locations, credentials and limits.
 
-These say where data lives and what is available. *How* scenes are processed is Dagster config of the assets.
+How scenes are processed is set in the Dagster config of the assets.
 """
 
 import json
@@ -17,77 +17,65 @@ from darts_assets.stores.location import StoreLocation
 
 
 class Settings(BaseSettings):
-    """Settings from the environment; every field `x` is read from `DARTS_X`."""
+    """Settings from the environment; the field `x` is read from `DARTS_X`."""
 
     model_config = SettingsConfigDict(env_prefix="DARTS_", frozen=True, extra="ignore")
 
-    store: str = Field(default="darts-data", description="Root of everything written: a path or s3://bucket/prefix.")
-    store_endpoint: str | None = Field(default=None, description="URL of an S3-compatible service.")
-    store_region: str | None = Field(default=None, description="S3 region.")
-    raw_store: bool = Field(default=True, description="Keep raw scenes; off = read the source again each time.")
+    store: str = Field("darts-data", description="Root of all output: a path or s3://bucket/prefix.")
+    store_endpoint: str | None = Field(None, description="URL of the store's S3-compatible service. Default: AWS.")
+    store_region: str | None = Field(None, description="S3 region of the store.")
+    raw_store: bool = Field(True, description="Store raw scenes; if off, they are read from the source each time.")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(),
-        description="Checkpoints, comma-separated, each a path, s3://bucket/key, or the name of a model of the store; "
-        "NAME=... names them. Default: the shipped demo model.",
+        (),
+        description="Model checkpoints, comma-separated: a path, s3://bucket/key, or the name of a model in the store, "
+        "optionally as NAME=LOCATION. Default: the included demo model.",
     )
     auxiliary: Annotated[tuple[AuxiliaryLayer, ...], NoDecode] = Field(
-        default=AUXILIARY_LAYERS, description="Auxiliary layers in use, comma-separated; 'none' runs without."
+        AUXILIARY_LAYERS, description="Auxiliary layers to use, comma-separated, or 'none'."
     )
     arcticdem: str = Field(
-        default="https://stac.pgc.umn.edu/api/v1/",
-        description="ArcticDEM mosaic tiles: a STAC API, a static catalog, item collection or folder of items, or an "
-        "index of tiles. Default: the Polar Geospatial Center's API, which needs no account.",
+        "https://stac.pgc.umn.edu/api/v1/",
+        description="ArcticDEM mosaic tiles: a STAC API, static catalog, item collection, folder of items, or tile "
+        "index. Default: the Polar Geospatial Center's API, which needs no account.",
     )
     arcticdem_resolution: Literal[2, 10, 32] | None = Field(
-        default=None, description="Metres; default: what suits the scenes (10 for Sentinel-2, 2 for Planet)."
+        None, description="Resolution of ArcticDEM in metres. Default: 10 for Sentinel-2, 2 for Planet."
     )
-    tcvis: str | None = Field(
-        default=None, description="TCVIS rasters: a path or URL with {vintage} in it. Default: Earth Engine."
-    )
+    tcvis: str | None = Field(None, description="Path or URL, with {vintage}, of TCVIS rasters. Default: Earth Engine.")
     earth_engine_project: str | None = Field(
-        default=None, description="Google Cloud project that Earth Engine charges; default: the credentials'."
+        None, description="Google Cloud project. Default: that of the credentials."
     )
-    earth_engine_url: str | None = Field(
-        default=None, description="URL of Earth Engine; default: its high-volume endpoint."
-    )
+    earth_engine_url: str | None = Field(None, description="URL of Earth Engine. Default: its high-volume endpoint.")
     earth_engine_key_file: str | None = Field(
-        default=None, description="JSON key of a Google service account; default: Google's credentials as found."
+        None, description="JSON key file of a Google service account. Default: Google's default credentials."
     )
-    source_endpoint: str | None = Field(default=None, description="URL of the S3 service that scenes are read from.")
-    source_region: str | None = Field(default=None, description="S3 region that scenes are read from.")
-    source_anonymous: bool = Field(default=False, description="Read scenes from S3 without signing requests.")
-    source_profile: str | None = Field(
-        default=None, description="AWS profile with the keys to scenes; default: the keys that the environment gives."
-    )
+    source_endpoint: str | None = Field(None, description="URL of the S3 service of the scenes. Default: by provider.")
+    source_region: str | None = Field(None, description="S3 region of the scenes.")
+    source_anonymous: bool = Field(False, description="Read scenes from S3 without signing requests.")
+    source_profile: str | None = Field(None, description="AWS profile for the scenes. Default: AWS environment.")
     source_connections: int | None = Field(
-        default=None, ge=1, description="Connections of a process to a source; default: 1 to CDSE, 4 to others."
+        None, ge=1, description="Connections per source. Default: 1 for CDSE, else 4."
     )
-    cdse_url: str | None = Field(default=None, description="STAC API of CDSE; default: the public one.")
-    earth_search_url: str | None = Field(default=None, description="STAC API of Earth Search; default: the public one.")
+    cdse_url: str | None = Field(None, description="URL of CDSE's STAC API. Default: the public one.")
+    earth_search_url: str | None = Field(None, description="URL of Earth Search's STAC API. Default: the public one.")
     catalog_pause: float | None = Field(
-        default=None, ge=0, description="Seconds between requests to a catalog of scenes; default: what suits it."
+        None, ge=0, description="Seconds between requests to a scene catalog. Default: by catalog."
     )
-    watch: str | None = Field(
-        default=None, description="File (TOML), a path or URL, of the areas whose new scenes are mapped as they appear."
-    )
+    watch: str | None = Field(None, description="TOML file (path or URL) of areas whose new scenes are processed.")
     planet: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(),
-        description="Folders, or s3://bucket/prefix, that Planet's deliveries arrive in, comma-separated: searched for "
-        "images, and watched if the sensor is on.",
+        (),
+        description="Folders (or s3://bucket/prefix) of Planet's deliveries, comma-separated; jobs search them, the "
+        "sensor watches them.",
     )
-    notify_webhook: SecretStr | None = Field(
-        default=None, description="URL that is told of failed runs, by a POST of JSON. Default: only the log is."
-    )
-    ui_url: str | None = Field(default=None, description="URL of Dagster's UI, for links to runs in what is told.")
-    offline: bool = Field(default=False, description="Never fetch anything; what is missing fails the scene.")
+    notify_webhook: SecretStr | None = Field(None, description="URL to post failed runs to, as JSON. Default: none.")
+    ui_url: str | None = Field(None, description="URL of Dagster's UI, for links to runs in notifications.")
+    offline: bool = Field(False, description="Fetch nothing; a scene with missing data fails.")
     executor: Literal["in_process", "multiprocess", "k8s", "k8s_per_run"] = Field(
-        default="in_process", description="How the steps of a run execute."
+        "in_process", description="Executor of the steps of a run."
     )
-    scenes_per_run: int = Field(
-        default=8, ge=1, description="Scenes that a run of a backfill segments, with the models loaded once."
-    )
+    scenes_per_run: int = Field(8, ge=1, description="Scenes per segmentation run; the models are loaded once.")
     k8s_executor: Annotated[dict[str, Any], NoDecode] = Field(
-        default_factory=dict, description="Config of `k8s_job_executor` for runs that do not say otherwise, as JSON."
+        default_factory=dict, description="Default config of `k8s_job_executor`, as JSON."
     )
 
     @field_validator("models", "planet", mode="before")
@@ -107,22 +95,22 @@ class Settings(BaseSettings):
 
     @property
     def root(self) -> StoreLocation:
-        """The store's root; a relative path is taken from the current folder once, so that workers agree."""
+        """The store's root, with an absolute path, so that all workers use the same."""
         return StoreLocation(_absolute(self.store), self.store_endpoint, self.store_region)
 
     @property
     def watch_file(self) -> str | None:
-        """`watch`, with a relative path taken from the current folder once."""
+        """`watch`, with an absolute path."""
         return self.watch and _absolute(self.watch)
 
     @property
     def planet_folders(self) -> list[str]:
-        """`planet`, with relative paths taken from the current folder once."""
+        """`planet`, with absolute paths."""
         return [_absolute(folder) for folder in self.planet]
 
 
-def _absolute(place: str) -> str:
-    return place if "://" in place else str(Path(place).expanduser().resolve())
+def _absolute(location: str) -> str:
+    return location if "://" in location else str(Path(location).expanduser().resolve())
 
 
 def _split(value: object) -> object:
@@ -134,10 +122,10 @@ def settings() -> Settings:
     """The settings of this process.
 
     Raises:
-        SettingsError: naming each environment variable that makes no sense.
+        SettingsError: with each invalid environment variable.
     """
     try:
         return Settings()
     except ValidationError as error:
-        said = "; ".join(f"DARTS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
-        raise SettingsError(f"settings from the environment: {said}") from None
+        problems = "; ".join(f"DARTS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        raise SettingsError(f"settings from the environment: {problems}") from None

@@ -164,3 +164,47 @@ def test_definitions_load_without_torch_or_geography() -> None:
 def test_file_names_are_unique() -> None:
     names = Counter(path.stem for path in modules() if path.stem not in REPEATED_NAMES)
     assert [name for name, count in names.items() if count > 1] == []
+
+
+OTHER_SUBJECTS = {
+    "test_architecture": "the layout itself",
+    "test_documentation": "the READMEs",
+    "catalog/test_on_s3": "a room on S3",
+    "cubes/test_s3": "a room on S3",
+    "orchestration/core/test_on_s3": "a room on S3",
+    "stores/test_object_store": "a room on S3",
+    "training/fit/test_object_store": "a room on S3",
+    "cubes/test_killed": "processes that are killed",
+    "cubes/test_offline": "a room without network",
+    "cubes/test_filled_from_tiles": "a cube from ArcticDEM tiles, across modules",
+    "cubes/test_remote_tiles": "tiles behind HTTP, across modules",
+    "demo/test_checkpoint": "the checkpoint that the package ships",
+    "features/test_reference": "the peer's outputs",
+    "model/test_streaming": "memory and windows, across modules",
+    "sources/planet/test_delivery_faults": "damaged deliveries, across modules",
+    "sources/planet/test_pixels": "pixels of deliveries, across modules",
+    "sources/stac/test_search_faults": "a service that fails, across modules",
+    "training/fit/test_peel": "a training run on the peer's sample",
+    "training/fit/test_report": "the report of a training run",
+    "training/test_archive_set": "from label archives to a set, across modules",
+    "training/test_matched": "from matched scenes to a set, across modules",
+}
+"""Test files that are not about one module -> their subject."""
+
+NOT_MIRRORED = {"benchmarks", "e2e", "k8s", "sample_data", "servers"}
+
+
+def test_tests_mirror_the_package() -> None:
+    tests = [path.relative_to(ROOT / "tests").with_suffix("") for path in (ROOT / "tests").rglob("test_*.py")]
+    others = {
+        str(test)
+        for test in tests
+        if test.parts[0] not in NOT_MIRRORED
+        and not any(
+            entry.exists()
+            for name in [test.name.removeprefix("test_")]
+            for entry in (PACKAGE / test.parent / f"{name}.py", PACKAGE / test.parent / name)
+        )
+        and not (test.name == f"test_{test.parent.name}" and (PACKAGE / test.parent).is_dir())
+    }
+    assert others == OTHER_SUBJECTS.keys()

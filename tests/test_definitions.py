@@ -13,6 +13,44 @@ from darts_assets.orchestration.core.partitions import CHUNK_KEYS, PLANET, SENTI
 from darts_assets.settings import Settings, settings
 
 
+def test_names_that_instances_scripts_and_users_refer_to_are_kept() -> None:
+    """Records of Dagster, schedules of sites and scripts refer to these; they stood at commit `ae68dc1`."""
+    defs = build_defs(Settings())
+    repository = defs.get_repository_def()
+    assert {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()} >= {
+        "aux/arcticdem_chunk", "aux/tcvis_chunk", "catalog/detections", "catalog/stac", "inventory/rts",
+        "inventory/slumps", "planet/auxiliary", "planet/polygons", "planet/preprocessed_tile", "planet/products",
+        "planet/raw_scene", "planet/segmentation", "runs/timings", "sentinel2/auxiliary", "sentinel2/polygons",
+        "sentinel2/preprocessed_tile", "sentinel2/products", "sentinel2/raw_scene", "sentinel2/segmentation",
+        "training/dataset", "training/images", "training/matches", "training/model", "training/planet_samples",
+        "training/report", "training/sentinel2_samples",
+    }  # fmt: skip
+    assert {key.to_user_string() for key in repository.asset_graph.asset_check_keys} >= {
+        f"{family}/{check}"
+        for family in ("sentinel2", "planet")
+        for check in (
+            "polygons:geometries_valid", "polygons:scene_was_seen", "preprocessed_tile:auxiliary_coverage",
+            "preprocessed_tile:feature_ranges", "raw_scene:bands_complete", "raw_scene:scene_coverage",
+            "segmentation:probabilities_plausible", "segmentation:probabilities_valid",
+        )
+    }  # fmt: skip
+    assert {job.name for job in repository.get_all_jobs()} >= {
+        "discover_planet_images", "discover_scenes", "expire_cube_history", "planet_chain", "prepare_auxiliary",
+        "prepare_data", "prepare_planet_data", "publish_catalog", "register_scenes", "sentinel2_chain",
+        "update_inventory",
+    }  # fmt: skip
+    assert {sensor.name for sensor in repository.sensor_defs} >= {
+        "failed_runs", "new_planet_images", "new_sentinel2_scenes",
+    }  # fmt: skip
+    assert {schedule.name for schedule in repository.schedule_defs} >= {
+        "publish_catalog_nightly", "update_inventory_nightly",
+    }  # fmt: skip
+    assert (defs.resources or {}).keys() >= {
+        "catalogs", "cubes", "deliveries", "models", "notifier", "raw", "scenes", "step_values", "store", "tiles",
+        "vectors", "watch",
+    }  # fmt: skip
+
+
 def test_every_asset_is_described_owned_and_grouped() -> None:
     graph = build_defs(Settings()).resolve_asset_graph()
     keys = {family.key(step) for family in (SENTINEL2, PLANET) for step in STEPS} | {

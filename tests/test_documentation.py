@@ -161,7 +161,8 @@ def test_asset_keys_exist(document: Path) -> None:
 
 @of_each_document
 def test_paths_of_the_repository_exist(document: Path) -> None:
-    for path in re.findall(r"(?<![\w./-])(?:k8s|tests|darts_assets)/[\w./-]*\w", document.read_text()):
+    """Except placeholders such as `tests/a/test_b.py`."""
+    for path in re.findall(r"(?<![\w./-])(?:k8s|tests|darts_assets)/(?!a/)[\w./-]*\w", document.read_text()):
         assert (ROOT / path).exists(), f"{path} does not exist"
 
 
@@ -174,7 +175,7 @@ def test_the_example_of_watched_areas_is_valid(tmp_path: Path) -> None:
     (tmp_path / "areas.toml").write_text(example)
     watched = Watch(path=str(tmp_path / "areas.toml")).read(S3Options())
     assert [area.name for area in watched.areas] == ["Peel Plateau"]
-    assert watched.wrong == {}
+    assert watched.invalid == {}
 
 
 @of_each_document

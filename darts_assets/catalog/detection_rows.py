@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import shapely
+from affine import Affine
 from pyproj import CRS, Transformer
 
 from darts_assets.catalog.catalog_store import Products
 from darts_assets.catalog.detection_columns import COLUMNS
-from darts_assets.catalog.regions import region_of
+from darts_assets.catalog.scene_regions import region_of
 from darts_assets.geo.antimeridian import lonlat_area
 
 ROW_GROUP = 4096
@@ -68,8 +69,7 @@ def source_of(products: Products) -> Source | None:
 def _centre(grid: Mapping[str, Any]) -> tuple[float, float]:
     """Longitude and latitude of the centre of a grid; unlike that of the valid area it is constant."""
     height, width = grid["shape"]
-    a, b, left, d, e, top = grid["transform"]
-    x, y = left + a * width / 2 + b * height / 2, top + d * width / 2 + e * height / 2
+    x, y = Affine(*grid["transform"]) @ (width / 2, height / 2)
     lon, lat = Transformer.from_crs(grid["crs"], "EPSG:4326", always_xy=True).transform(x, y)
     return lon, lat
 

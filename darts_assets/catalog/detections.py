@@ -25,7 +25,7 @@ from darts_assets.catalog.catalog_store import (
     read_products,
 )
 from darts_assets.catalog.detection_columns import COLUMNS
-from darts_assets.catalog.regions import covering
+from darts_assets.catalog.scene_regions import covering
 from darts_assets.catalog.stac_collections import detections_collection
 from darts_assets.catalog.stac_tree import write_root
 from darts_assets.stores.location import StoreLocation

@@ -5,18 +5,20 @@ directly.
 """
 
 import datetime as dt
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pystac
+from affine import Affine
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.table import COLUMNS_PROP, TableExtension
+from rasterio.transform import array_bounds
 from shapely.geometry import shape
 
 from darts_assets.catalog.catalog_store import Products
-from darts_assets.catalog.regions import box_of
+from darts_assets.catalog.scene_regions import box_of
 
 PARQUET = "application/vnd.apache.parquet"
 _PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
@@ -85,7 +87,7 @@ def scene_item(products: Products, models: Collection[str] = ()) -> dict[str, An
     )  # fmt: skip
     ProjectionExtension.ext(item, add_if_missing=True).apply(
         code=grid["crs"], shape=grid["shape"], transform=grid["transform"],
-        bbox=_bounds(grid["transform"], grid["shape"]),
+        bbox=list(array_bounds(*grid["shape"], Affine(*grid["transform"]))),
     )  # fmt: skip
     item.stac_extensions.append(_PROCESSING)
     if "prediction_segments.parquet" in files:
@@ -139,14 +141,6 @@ def _asset(products: Products, name: str, file: Mapping[str, Any]) -> pystac.Ass
 def _fill_table(table: TableExtension[Any], file: Mapping[str, Any]) -> None:
     table.properties[COLUMNS_PROP] = file["columns"]  # pystac 1.15 does not serialize `Column` objects
     table.primary_geometry, table.row_count = "geometry", file["rows"]
-
-
-def _bounds(transform: Sequence[float], shape_: Sequence[int]) -> list[float]:
-    """Bounds of a grid that is not rotated."""
-    width, _, left, _, height, top = transform
-    rows, columns = shape_
-    xs, ys = sorted((left, left + columns * width)), sorted((top, top + rows * height))
-    return [xs[0], ys[0], xs[1], ys[1]]
 
 
 def _lineage(metadata: Mapping[str, Any]) -> str:

@@ -9,8 +9,8 @@ from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.table import COLUMNS_PROP, TableExtension
 from pystac.utils import str_to_datetime
 
-from darts_assets.catalog.regions import Box, covering
 from darts_assets.catalog.scene_item import FILE_KINDS, PARQUET, link
+from darts_assets.catalog.scene_regions import Box, covering
 
 TITLES = {
     "sentinel2": "Thaw slumps in Sentinel-2 scenes",

@@ -9,6 +9,7 @@ chunks at the right and the bottom.
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,17 @@ from rasterio.enums import Resampling
 from darts_assets.bands import Band, band
 from darts_assets.cubes._raster import OpenRasters, read_onto, with_raster
 from darts_assets.cubes.grid import CubeGrid, whole_chunks
-from darts_assets.cubes.mosaic_catalog import CRS, MosaicTile, TileCatalog, open_catalog
+from darts_assets.cubes.mosaic_catalog import (
+    CRS,
+    INDEX_SUFFIXES,
+    MosaicTile,
+    StaticCatalog,
+    TileCatalog,
+    stac_errors,
+)
 from darts_assets.cubes.variables import ChunkData, CubeSpec
 from darts_assets.errors import CubeError, RasterError
+from darts_assets.remote.stac_client import RateLimitedStacIO
 
 RESOLUTIONS = (2, 10, 32)
 
@@ -124,3 +133,39 @@ class ArcticDemTiles:
             return read_onto(source, geobox, [1], fill=fill, nodata=nodata, resampling=resampling)[0]
 
         return with_raster(href, use, self._rasters)
+
+
+def open_catalog(where: str) -> TileCatalog:
+    """The catalog at a path or URL; local ones are read when the first tile is requested.
+
+    The kind of catalog is detected from its content, not by trial:
+    1. A file with the suffix `.gpkg`, `.parquet`, `.shp` or `.zip` (optionally followed by `#BASE`) is a tile index.
+    2. A URL of a document that conforms to the item search of STAC API is searched.
+    3. Anything else is a static STAC source: a catalog, collection, item collection, item, or a folder of items.
+
+    Raises:
+        CubeError: if a URL does not exist, is not STAC, or has another scheme than http(s).
+        SourceUnavailableError: if the server of the URL does not answer.
+    """
+    if Path(where.partition("#")[0]).suffix.lower() in INDEX_SUFFIXES:
+        from darts_assets.cubes.tile_index import TileIndex
+
+        return TileIndex(where)
+    if not where.startswith(("http://", "https://")):
+        if "://" in where.removeprefix("file://"):
+            raise CubeError(f"{where}: expected a path or http(s)://...; only the tiles themselves may be on s3://")
+        return StaticCatalog(where)
+    from pystac_client import Client, ConformanceClasses
+
+    from darts_assets.cubes.stac_search import StacSearch
+
+    api = RateLimitedStacIO("ArcticDEM catalog")
+    with stac_errors(where):
+        document = api.read_json(where)
+        if document.get("type") == "Catalog":
+            client = api.stac_object_from_dict(document, href=where)
+            assert isinstance(client, Client)
+            client.set_root(client)  # it would be read again
+            if client.conforms_to(ConformanceClasses.ITEM_SEARCH):
+                return StacSearch(where, client)
+    return StaticCatalog(where, document)

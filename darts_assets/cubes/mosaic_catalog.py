@@ -1,10 +1,4 @@
-"""Catalogs of the ArcticDEM mosaics' tiles: how they are opened, and static STAC catalogs.
-
-The kind of catalog is detected from its content, not by trial:
-1. A file with the suffix `.gpkg`, `.parquet`, `.shp` or `.zip` (optionally followed by `#BASE`) is a tile index.
-2. A URL of a document that conforms to the item search of STAC API is searched.
-3. Anything else is a static STAC source: a catalog, a collection, an item collection, an item, or a folder of items.
-"""
+"""Catalogs of the ArcticDEM mosaics' tiles: their interface, and static STAC catalogs."""
 
 import posixpath
 import threading
@@ -18,7 +12,7 @@ import pystac
 from odc.geo.geom import BoundingBox
 
 from darts_assets.errors import CubeError, SceneError, SettingsError, SourceUnavailableError
-from darts_assets.remote.stac_client import RateLimitedStacIO, StaticStacIO
+from darts_assets.remote.stac_client import StaticStacIO
 
 CRS = "EPSG:3413"
 NODATA = -9999.0
@@ -66,37 +60,6 @@ class TileCatalog(Protocol):
             SourceUnavailableError: if a remote catalog does not answer.
         """
         ...
-
-
-def open_catalog(where: str) -> TileCatalog:
-    """The catalog at a path or URL; local ones are read when the first tile is requested.
-
-    Raises:
-        CubeError: if a URL does not exist, is not STAC, or has another scheme than http(s).
-        SourceUnavailableError: if the server of the URL does not answer.
-    """
-    if Path(where.partition("#")[0]).suffix.lower() in INDEX_SUFFIXES:
-        from darts_assets.cubes.tile_index import TileIndex
-
-        return TileIndex(where)
-    if not where.startswith(("http://", "https://")):
-        if "://" in where.removeprefix("file://"):
-            raise CubeError(f"{where}: expected a path or http(s)://...; only the tiles themselves may be on s3://")
-        return StaticCatalog(where)
-    from pystac_client import Client, ConformanceClasses
-
-    from darts_assets.cubes.stac_search import StacSearch
-
-    api = RateLimitedStacIO("ArcticDEM catalog")
-    with stac_errors(where):
-        document = api.read_json(where)
-        if document.get("type") == "Catalog":
-            client = api.stac_object_from_dict(document, href=where)
-            assert isinstance(client, Client)
-            client.set_root(client)  # it would be read again
-            if client.conforms_to(ConformanceClasses.ITEM_SEARCH):
-                return StacSearch(where, client)
-    return StaticCatalog(where, document)
 
 
 class StaticCatalog:

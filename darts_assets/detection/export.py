@@ -228,7 +228,7 @@ def describe(folder: Path, geobox: GeoBox, vectors: Mapping[str, gpd.GeoDataFram
 
     Returns:
         JSON types: `grid` with `crs` (`EPSG:...`), `shape` (rows, columns) and affine `transform` (6 numbers, row by
-        row); `footprint`, see there; `summary` with `objects`, `area_ha` of the objects and `extent_km2` of the valid
+        row); `footprint` (GeoJSON); `summary` with `objects`, `area_ha` of the objects and `extent_km2` of the valid
         area; `files` with `bytes`, and `bands` of rasters, `rows` of tables, `columns` of GeoParquet, `layer` of
         GeoPackage.
     """

@@ -115,7 +115,7 @@ def check_watch(watch: Watch, access: SourceAccess) -> Iterator[Finding]:
     except DartsError as error:
         yield Finding("watched areas", "fail", str(error), advice)
         return
-    invalid = dict(watched.wrong)
+    invalid = dict(watched.invalid)
     for area in watched.areas:
         try:
             area.selection(watch.folder, access.options)

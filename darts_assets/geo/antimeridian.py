@@ -1,4 +1,4 @@
-"""Areas and footprints as catalogs know them: longitudes from -180 to 180, cut at the antimeridian."""
+"""Areas and footprints in the form of catalogs: longitudes from -180 to 180, cut at the antimeridian."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +15,8 @@ from darts_assets.errors import SettingsError
 
 _TURN = 360.0
 _HALF_TURN = 180.0
-_STEP = 5_000.0  # metres between the points of an edge: between two it sags by half a metre
-_PIXEL = 1e-5  # degrees; what has no area becomes this wide, about a metre
+_STEP = 5_000.0  # metres between the points of a densified edge; its sagitta is half a metre
+_PIXEL = 1e-5  # degrees, about a metre; buffer of points and lines
 
 Points = npt.NDArray[np.float64]
 
@@ -25,8 +25,8 @@ def lonlat_area(area: BaseGeometry, crs: CRS) -> shapely.MultiPolygon:
     """An area in EPSG:4326, cut at the antimeridian; points and lines become polygons a metre wide.
 
     Args:
-        area: any geometry; longitudes may go on past 180 degrees.
-        crs: its CRS. The edges of one that is projected are densified, and may go around a pole.
+        area: any geometry; longitudes may exceed 180 degrees.
+        crs: its CRS. In a projected CRS, edges are densified, and may go around a pole.
 
     Raises:
         SettingsError: if the area cannot be projected.
@@ -47,43 +47,43 @@ def lonlat_area(area: BaseGeometry, crs: CRS) -> shapely.MultiPolygon:
 
 
 def footprint(geometry: Mapping[str, Any] | None) -> BaseGeometry | None:
-    """The footprint of a STAC item as a valid geometry cut at the antimeridian, None where it has none.
+    """The footprint of a STAC item as a valid geometry cut at the antimeridian, None without a geometry.
 
-    Some items span the globe instead of crossing the antimeridian, and some are invalid: both are repaired.
+    Footprints that span the globe instead of crossing the antimeridian, and invalid ones, are repaired.
     """
     try:
-        found = shape(dict(geometry)) if geometry else None
+        polygon = shape(dict(geometry)) if geometry else None
     except (shapely.errors.ShapelyError, AttributeError, KeyError, TypeError, ValueError, IndexError):
         return None
-    if found is None or found.is_empty:
+    if polygon is None or polygon.is_empty:
         return None
-    parts = shapely.get_parts(found)
-    if any(_torn(part) for part in parts):
-        return _cut([_continued(part) if _torn(part) else part for part in parts])
-    return found if found.is_valid else shapely.make_valid(found)
+    parts = shapely.get_parts(polygon)
+    if any(crosses_antimeridian(part) for part in parts):
+        return _cut([_continued(part) if crosses_antimeridian(part) else part for part in parts])
+    return polygon if polygon.is_valid else shapely.make_valid(polygon)
 
 
-def _torn(part: BaseGeometry) -> bool:
-    """Whether an edge spans more than half of the globe; one of a whole turn is the border of a map of the world."""
+def crosses_antimeridian(part: BaseGeometry) -> bool:
+    """Whether an edge spans more than half of the globe; a whole turn is the border of a world map."""
     ring = part.exterior if isinstance(part, shapely.Polygon) else part
     steps = np.abs(np.diff(shapely.get_coordinates(ring)[:, 0]))
     return bool(((steps > _HALF_TURN) & (steps < _TURN)).any())
 
 
 def _continued(part: BaseGeometry) -> BaseGeometry:
-    """A point, line or polygon whose longitudes have no jumps, and go on past 180."""
+    """A point, line or polygon with continuous longitudes, which may exceed 180."""
     if not isinstance(part, shapely.Polygon):
         return shapely.transform(part, _without_jumps)
     inside = _enclosed(part.exterior)
     for hole in part.interiors:
-        # A hole may have been continued from another turn than what it is a hole of, and that the other way around.
+        # The longitudes of a hole may be whole turns away from those of its polygon.
         hollow = _enclosed(hole)
         inside = inside - shapely.union_all([translate(hollow, turn * _TURN) for turn in range(-2, 3)])
     return inside
 
 
 def _enclosed(ring: BaseGeometry) -> BaseGeometry:
-    """What a ring encloses; one that goes once around encloses its pole, where it is closed."""
+    """The polygon of a ring; a ring around the globe is closed at its pole."""
     points = _without_jumps(shapely.get_coordinates(ring))
     if abs(points[-1, 0] - points[0, 0]) > _HALF_TURN:
         pole = np.copysign(90.0, points[:, 1].mean())
@@ -96,7 +96,7 @@ def _without_jumps(points: Points) -> Points:
 
 
 def _cut(shapes: list[BaseGeometry]) -> shapely.MultiPolygon:
-    """Geometries whose longitudes may go on past 180 as polygons between -180 and 180."""
+    """Geometries with longitudes that may exceed 180, as polygons between -180 and 180."""
     whole = shapely.union_all([shapely.make_valid(geometry) for geometry in shapes])
     parts = shapely.get_parts(shapely.get_parts(whole))
     polygons = [part if part.geom_type == "Polygon" else part.buffer(_PIXEL) for part in parts]

@@ -1,4 +1,4 @@
-"""An area of interest from a vector file, in whatever shape users have it."""
+"""Areas of interest from vector files."""
 
 import io
 import logging
@@ -17,19 +17,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_HALF_GLOBE = 180.0
 _GLOBE = 360.0
 _PARQUET = (".parquet", ".geoparquet")
 
 
 @dataclass(frozen=True)
 class AreaOfInterest:
-    """Where somebody wants to work.
+    """An area of interest.
 
     Attributes:
-        geometry: valid, not empty; longitudes go on past 180 where it crosses the antimeridian.
+        geometry: valid, not empty; longitudes exceed 180 where it crosses the antimeridian.
         crs: its CRS.
-        features: how many it comes from.
+        features: number of features of the file.
     """
 
     geometry: "BaseGeometry"
@@ -40,37 +39,38 @@ class AreaOfInterest:
 def read_aoi(href: str, s3: "S3Options") -> AreaOfInterest:
     """All features of a vector file as one area.
 
-    Invalid geometries are repaired, and an edge of longitudes that spans more than half of the globe is taken as one
-    that crosses the antimeridian; warnings say so.
+    Invalid geometries are repaired, and an edge that spans more than 180 degrees of longitude is assumed to cross the
+    antimeridian; both are logged as warnings.
 
     Args:
         href: a path, `http(s)://...` or `s3://bucket/key` of any format that geopandas reads.
-        s3: how `s3://` is reached.
+        s3: access to `s3://`.
 
     Raises:
-        SettingsError: if there is no such file, if it is not a vector file, if it has no CRS or no geometry.
+        SettingsError: if the file does not exist, is not a vector file, or has no CRS or no geometry.
         SourceUnavailableError: if a service does not answer after bounded retries.
     """
     import numpy as np
     import shapely
     from pyproj import CRS
 
+    from darts_assets.geo.antimeridian import crosses_antimeridian
     from darts_assets.remote.byte_reader import shown
 
     table = _read(href, s3)
     geometry = getattr(table, "geometry", None)  # tables without one have no such attribute
     shapes = [] if geometry is None else geometry[geometry.notna() & ~geometry.is_empty].to_numpy()
     if not len(shapes):
-        raise SettingsError(f"aoi {shown(href)} has {len(table)} features and no geometry")
+        raise SettingsError(f"aoi {shown(href)} has {len(table)} features and no geometry; polygons were expected")
     if table.crs is None:
-        raise SettingsError(f"aoi {shown(href)} does not say its CRS")
+        raise SettingsError(f"aoi {shown(href)} has no CRS; store it in the file (GeoPackage, .prj)")
     crs = CRS.from_user_input(table.crs)
     shapes = shapely.get_parts(shapely.get_parts(shapely.force_2d(shapes)))
-    crossing = [crs.is_geographic and _crosses_antimeridian(shape) for shape in shapes]
+    crossing = [crs.is_geographic and crosses_antimeridian(shape) for shape in shapes]
     if any(crossing):
         logger.warning(
-            "aoi %s: %d geometries have edges across more than 180 degrees of longitude and are taken as crossing the "
-            "antimeridian; split them there if that is wrong", shown(href), sum(crossing),
+            "aoi %s: %d geometries have edges of more than 180 degrees of longitude and are assumed to cross the "
+            "antimeridian; if this is wrong, split their edges", shown(href), sum(crossing),
         )  # fmt: skip
         shapes = np.array(
             [_continued(shape) if crosses else shape for shape, crosses in zip(shapes, crossing, strict=True)]
@@ -89,36 +89,26 @@ def _read(href: str, s3: "S3Options") -> "gpd.GeoDataFrame":
 
     read = gpd.read_parquet if href.lower().endswith(_PARQUET) else gpd.read_file
     try:
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always", UserWarning)  # such as: of several layers, this is the first
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)  # such as: the first of several layers is read
             if is_remote(href):
                 table = read(io.BytesIO(read_bytes(href, s3)))
             elif (path := local_path(href).expanduser()).exists():
                 table = read(path)
             else:
                 raise FileNotFoundError(path)
-        for warning in said:
+        for warning in caught:
             logger.warning("aoi %s: %s", shown(href), warning.message)
         return table
     except FileNotFoundError:
         raise SettingsError(f"aoi {shown(href)}: there is no such file") from None
-    # What GDAL, pyarrow and geopandas raise has no common base.
+    # The errors of GDAL, pyarrow and geopandas have no common base.
     except (RuntimeError, ValueError, OSError) as error:
         raise SettingsError(f"aoi {shown(href)} cannot be read as a vector file: {error}") from error
 
 
-def _crosses_antimeridian(shape: Any) -> bool:
-    """Whether an edge spans more than half of the globe; one of a whole turn is the border of a map of the world."""
-    import numpy as np
-    import shapely
-
-    ring = shape.exterior if isinstance(shape, shapely.Polygon) else shape
-    steps = np.abs(np.diff(shapely.get_coordinates(ring)[:, 0]))
-    return bool(((steps > _HALF_GLOBE) & (steps < _GLOBE)).any())
-
-
 def _continued(shape: Any) -> Any:
-    """Western longitudes a turn further east."""
+    """The geometry with western longitudes increased by 360 degrees."""
     import numpy as np
     import shapely
 

@@ -34,26 +34,26 @@ from darts_assets.model.segmentation_parameters import Precision, PrecisionSetti
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-2
-"""By how much probabilities may differ from fp32's where the precision is chosen for the user."""
+"""Largest accepted difference between the probabilities of an automatically chosen precision and those of fp32."""
 
 _FOLDING_TOLERANCE = 1e-4
 _REDUCED: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 _PREFIX = "model."
-"""What Lightning puts before the names of the weights."""
+"""Prefix that Lightning adds to the names of weights."""
 
 _reading = threading.Lock()
-"""Held while a file is read: torch keeps its list of allowed names per process, not per call."""
+"""Held while a file is read, because torch's list of allowed globals is global."""
 
 
 def load_model(header: CheckpointHeader) -> torch.nn.Module:
-    """The model of a checkpoint, in memory, in evaluation mode, exactly as it was saved.
+    """Load the model of a checkpoint in evaluation mode, with unchanged weights; nothing is downloaded.
 
-    The model takes float32 (n, bands, rows, columns) in model representation and answers logits (n, 1, rows,
-    columns), whether or not its checkpoint asks for a sigmoid at the end. Nothing is downloaded.
+    The model maps float32 (n, bands, rows, columns) in model representation to logits (n, 1, rows, columns), also if
+    the checkpoint configures a sigmoid activation.
 
     Raises:
-        CheckpointError: if the file is unsafe or has changed since its header was read, if architecture or encoder
+        CheckpointError: if the file is unsafe or has changed since its header was read, if the architecture or encoder
             is unknown, or if the weights do not fit.
     """
     with _reading:
@@ -69,22 +69,22 @@ def save_checkpoint(
     normalization: int | str | None = None,
     **training_info: Any,
 ) -> CheckpointHeader:
-    """Write a model as a checkpoint in the Lightning format; readers see the whole file or none.
+    """Write a model atomically as a checkpoint in the Lightning format.
 
     Args:
-        path: the file to write.
-        model: what `segmentation_models_pytorch.create_model(**architecture)` gave, trained.
-        architecture: keyword arguments of `create_model`, `in_channels` among them.
+        path: file to write.
+        model: trained model created by `segmentation_models_pytorch.create_model(**architecture)`.
+        architecture: keyword arguments of `create_model`, including `in_channels`.
         bands: canonical names of the input bands, in the order of the channels.
-        terrain: the terrain convention that the model was trained on.
-        normalization: what the normalization of the inputs is called, for the record.
-        training_info: further hyperparameters to keep, plain data only.
+        terrain: terrain convention of the training data.
+        normalization: name or number of the input normalization, for reference.
+        training_info: further hyperparameters to store, plain data only.
 
     Returns:
-        The header, as read back from the file.
+        The header read back from the file.
 
     Raises:
-        CheckpointError: if the result would not be a valid checkpoint; nothing is written then.
+        CheckpointError: if the result would not be a valid checkpoint; the file is not written.
     """
     path = Path(path)
     config = {"model": dict(architecture), "bands": list(bands), "terrain": terrain, "normalization": normalization}
@@ -94,7 +94,7 @@ def save_checkpoint(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
-        # Under its own name, because torch.save keeps the name inside the file: equal models give equal files.
+        # torch.save stores the file name: the draft has the final name, so that equal models give equal files.
         draft = Path(scratch) / path.name
         torch.save(content, draft)
         header = read_header(draft)
@@ -118,15 +118,15 @@ def _create(header: CheckpointHeader) -> torch.nn.Module:
     if "activation" in arguments:
         arguments["activation"] = None
     if ":" in str(arguments.get("encoder_name")):
-        # timm would fetch a name with a scheme (`hf-hub:...`) from the network.
+        # timm downloads names with a scheme (`hf-hub:...`).
         raise CheckpointError(f"checkpoint {header.path}: unknown encoder {arguments['encoder_name']!r}")
     try:
         model: torch.nn.Module = smp.create_model(**arguments)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        # For an unknown architecture or encoder the library's words end with the list of what it knows.
-        words = " ".join(map(str, error.args))
+        # For an unknown architecture or encoder, the library's message lists the known ones.
+        message = " ".join(map(str, error.args))
         raise CheckpointError(
-            f"checkpoint {header.path}: {arguments['arch']} cannot be built as described: {words}"
+            f"checkpoint {header.path}: {arguments['arch']} cannot be created from its description: {message}"
         ) from error
     return model
 
@@ -138,7 +138,7 @@ def _weights(header: CheckpointHeader) -> dict[str, torch.Tensor]:
     allowed: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
         (kind, name) for name, kind in stand_ins.items()
     ]
-    read_pickle(header.path)  # refuses what torch would refuse too, but names it in one sentence
+    read_pickle(header.path)  # rejects the same files as torch, with a shorter message
     try:
         with torch.serialization.safe_globals(allowed):
             content = torch.load(header.path, map_location="cpu", weights_only=True)
@@ -153,25 +153,25 @@ def _weights(header: CheckpointHeader) -> dict[str, torch.Tensor]:
     return {
         name.removeprefix(_PREFIX).removeprefix("_orig_mod."): value
         for name, value in content["state_dict"].items()
-        if name.startswith(_PREFIX)  # what the training module holds beside the model (losses, metrics) is not needed
+        if name.startswith(_PREFIX)  # the training module's losses and metrics are not needed
     }
 
 
 def _brief(error: Exception, length: int = 300) -> str:
-    """An error of torch, which can be pages long, in one line."""
+    """The message of an error of torch, which can span pages, as one line."""
     text = " ".join(str(error).split())
     return text if len(text) <= length else f"{text[:length]}..."
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A model that is ready to run.
+    """A model prepared for inference.
 
     Attributes:
-        module: what computes logits.
-        stride: rows and columns of a patch must be a multiple of this.
-        device: where it runs.
-        precision: in which numbers.
+        module: callable that computes logits.
+        stride: rows and columns of a patch must be multiples of it.
+        device: device of the weights.
+        precision: floating-point format of the computation.
     """
 
     module: Any
@@ -188,7 +188,7 @@ class Network:
 
 
 _kept: dict[Any, tuple[Network, ...]] = {}
-"""The ensemble that was asked for last, so that all scenes of a process share it; another one takes its place."""
+"""The last loaded ensemble, shared by all scenes of a process until another one is requested."""
 
 _loading = threading.Lock()
 
@@ -199,20 +199,20 @@ def load_networks(
     precision: PrecisionSetting = "auto",
     compiled: bool = False,
 ) -> tuple[Network, ...]:
-    """The networks of an ensemble, ready to run on a device; read and built once per process, until others are needed.
+    """Load the networks of an ensemble on a device; they are cached until another ensemble is requested.
 
     Batch normalization is folded into the convolutions before it. All run in one precision; `auto` is fp32 on a CPU,
     and on a GPU the first of bf16 (where the GPU has it), fp16 and fp32 in which no network's probabilities on a test
-    pattern differ from fp32's by more than `TOLERANCE`. fp32 is IEEE's, never TF32.
+    pattern differ from those of fp32 by more than `TOLERANCE`. fp32 means IEEE single precision, never TF32.
 
     Raises:
         CheckpointError: if a checkpoint cannot be used (see `load_model`).
-        SettingsError: if the device does not have the precision.
+        SettingsError: if the device does not support the precision.
     """
     key = (tuple((header.sha256, header.bands) for header in headers), device, precision, compiled)
     with _loading:
         if key not in _kept:
-            _kept.clear()  # before the others are loaded: both might not fit into memory
+            _kept.clear()  # first: both ensembles might not fit into memory
             _kept[key] = tuple(_load(headers, device, precision, compiled))
         return _kept[key]
 
@@ -231,9 +231,9 @@ def _load(
 
 
 def precisions(device: torch.device) -> tuple[Precision, ...]:
-    """What `auto` may choose from on a device, fastest and shortest first.
+    """Candidates of `auto` on a device, fastest first.
 
-    On CPUs it is fp32 alone: a CPU's numbers are what those of GPUs are compared with, and few have short ones.
+    On CPUs only fp32: CPU results are the reference for those of GPUs, and few CPUs support shorter formats.
     """
     if device.type == "cpu":
         return ("fp32",)
@@ -243,12 +243,12 @@ def precisions(device: torch.device) -> tuple[Precision, ...]:
 
 
 def shortest(exact: Sequence[Network], candidates: Sequence[Precision], bands: Mapping[str, int]) -> list[Network]:
-    """Networks in the first candidate that keeps all their probabilities, else in the last, with a warning.
+    """Networks in the first candidate precision that meets `TOLERANCE`, else in the last, with a warning.
 
     Args:
-        exact: the networks in fp32; not to be used afterwards.
-        candidates: precisions.
-        bands: per network its name and the number of bands that it takes.
+        exact: networks in fp32; do not use them afterwards.
+        candidates: precisions in the order to try.
+        bands: name of each network and number of its input bands.
     """
     for candidate in candidates:
         if candidate == "fp32":
@@ -259,10 +259,10 @@ def shortest(exact: Sequence[Network], candidates: Sequence[Precision], bands: M
             for network, reference, (name, count) in zip(networks, exact, bands.items(), strict=True)
         }
         fits = max(differences.values()) <= TOLERANCE
-        said = ", ".join(f"{name} {value:.3f}" for name, value in differences.items())
+        reported = ", ".join(f"{name} {value:.3f}" for name, value in differences.items())
         logger.log(
             logging.INFO if fits or candidate != candidates[-1] else logging.WARNING,
-            "precision %s moves probabilities of a test pattern by up to: %s", candidate, said,
+            "precision %s: largest differences of probabilities on a test pattern: %s", candidate, reported,
         )  # fmt: skip
         if fits or candidate == candidates[-1]:
             return networks
@@ -270,10 +270,10 @@ def shortest(exact: Sequence[Network], candidates: Sequence[Precision], bands: M
 
 
 def difference(network: Network, reference: Network, bands: int) -> float:
-    """The largest difference between the probabilities of two networks, on a test pattern; infinite where NaN.
+    """Largest difference between the probabilities of two networks on a test pattern; infinite for NaN.
 
-    The pattern is the same each time: hills of a few dozen pixels in each band, and noise. Differences on it are about
-    as large as on real features.
+    The pattern is deterministic: hills of a few dozen pixels in each band, and noise. Differences on it are about as
+    large as on real features.
     """
     side = 8 * network.stride
     random = torch.Generator().manual_seed(0)
@@ -285,19 +285,19 @@ def difference(network: Network, reference: Network, bands: int) -> float:
 
 
 def exact_network(model: nn.Module, bands: int, device: torch.device) -> Network:
-    """A model that takes `bands` bands, on a device in fp32, folded if that keeps its probabilities."""
+    """A model with `bands` input bands on a device in fp32, folded if that preserves its probabilities."""
     encoder: Any = model.encoder
     stride = int(encoder.output_stride)
     plain, folded = (
         Network(module.to(device).to(memory_format=torch.channels_last), stride, device, "fp32")
         for module in (model, _folded(model))
     )
-    # Modules that follow each other in a model's list need not do so when it runs.
+    # Consecutive modules of a model need not be executed one after the other.
     return folded if difference(folded, plain, bands) <= _FOLDING_TOLERANCE else plain
 
 
 def _folded(model: nn.Module) -> nn.Module:
-    """A copy of a model with each batch normalization folded into the convolution that stands before it."""
+    """A copy of a model with each batch normalization folded into the preceding convolution."""
     model = copy.deepcopy(model)
     for parent in list(model.modules()):
         children = list(parent.named_children())
@@ -313,7 +313,7 @@ def _reduced(network: Network, precision: Precision) -> Network:
     module = copy.deepcopy(network.module)
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            layer.to(_REDUCED[precision])  # autocast would convert their weights at each batch
+            layer.to(_REDUCED[precision])  # otherwise autocast converts their weights for each batch
     return Network(module, network.stride, network.device, precision)
 
 
@@ -323,7 +323,7 @@ def _arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
         with torch.autocast(device.type, _REDUCED[precision]):
             yield
         return
-    # On GPUs PyTorch convolves float32 in TF32 by default, which has no more significant bits than fp16.
+    # On GPUs PyTorch's float32 convolutions use TF32 by default, with as few significant bits as fp16.
     cudnn: Any = torch.backends.cudnn
     kinds = [cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul]
     before = [kind.fp32_precision for kind in kinds]

@@ -1,4 +1,4 @@
-"""Whether the probabilities of a scene can be true."""
+"""Plausibility of a scene's probabilities."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,11 +7,11 @@ from darts_assets.bands import band
 from darts_assets.stores.statistics import BandStatistics
 
 _CERTAIN = 99  # percent
-_ROUNDING = 1e-3  # weighted means of patches, in half precision even
+_ROUNDING = 1e-3  # of weighted means of patches in half precision
 
 
 def percent_counts(probabilities: BandStatistics) -> npt.NDArray[np.int64]:
-    """Pixels at 0, 1, ... 100 percent, int64 (101,)."""
+    """Number of pixels at 0, 1, ... 100 percent, int64 (101,)."""
     fill = band("probabilities").fill
     counts = np.zeros(101, dtype=np.int64)
     for stored, pixels in probabilities.counts.items():
@@ -21,44 +21,44 @@ def percent_counts(probabilities: BandStatistics) -> npt.NDArray[np.int64]:
 
 
 def probability_errors(name: str, probabilities: BandStatistics, with_data: int) -> list[str]:
-    """What makes probabilities unusable, in sentences.
+    """List the properties that make probabilities unusable, one sentence each.
 
     Args:
-        name: of the band.
-        probabilities: its statistics.
-        with_data: pixels of the scene that hold data.
+        name: band name.
+        probabilities: statistics of the band.
+        with_data: number of valid pixels of the scene.
     """
     if not probabilities.pixels:
-        return [f"{name} has no value at all, though {with_data} pixels hold data"] if with_data else []
+        return [f"band {name} has no values, but the scene has {with_data} valid pixels"] if with_data else []
     if probabilities.low < -_ROUNDING or probabilities.high > 1 + _ROUNDING:
-        return [f"{name} runs from {probabilities.low:.4g} to {probabilities.high:.4g}, which are no probabilities"]
+        return [f"band {name} ranges from {probabilities.low:.4g} to {probabilities.high:.4g}, expected 0 to 1"]
     return []
 
 
 def probability_warnings(
     name: str, probabilities: BandStatistics, with_data: int, certain: float, slumps: float
 ) -> list[str]:
-    """What is suspicious about probabilities, in sentences.
+    """List suspicious properties of probabilities, one sentence each.
 
     Args:
-        name: of the band.
-        probabilities: its statistics.
-        with_data: pixels of the scene that hold data.
-        certain: fraction of those pixels above which as many at 99 % or more are suspicious: the model is saturated.
-        slumps: fraction of those pixels above which as many over 50 % are suspicious: thaw slumps are rare.
+        name: band name.
+        probabilities: statistics of the band.
+        with_data: number of valid pixels of the scene.
+        certain: largest plausible fraction of valid pixels at 99 % or more; above it, the model is saturated.
+        slumps: largest plausible fraction of valid pixels above 50 %; thaw slumps are rare.
     """
     if not with_data or not probabilities.pixels:
         return []
-    said = []
+    warnings = []
     lacking = with_data - probabilities.pixels
     if lacking > 0:
-        said.append(f"{name} has no value in {lacking} of the {with_data} pixels that hold data")
+        warnings.append(f"band {name} has no value in {lacking} of {with_data} valid pixels")
     if probabilities.is_constant:
-        return [*said, f"{name} is {probabilities.low:g} everywhere"]
+        return [*warnings, f"band {name} is {probabilities.low:g} everywhere"]
     counts = percent_counts(probabilities)
     share_certain, share_slumps = (float(counts[over:].sum()) / with_data for over in (_CERTAIN, 51))
     if share_certain > certain:
-        said.append(f"{name} is {_CERTAIN} % or more in {100 * share_certain:.1f} % of the scene: a saturated model")
+        warnings.append(f"band {name} is {_CERTAIN} % or more in {100 * share_certain:.1f} % of the scene (saturated?)")
     elif share_slumps > slumps:
-        said.append(f"{name} is over 50 % in {100 * share_slumps:.1f} % of the scene, which thaw slumps never are")
-    return said
+        warnings.append(f"band {name} exceeds 50 % in {100 * share_slumps:.1f} % of the scene; slumps are rare")
+    return warnings

@@ -1,8 +1,8 @@
 """Sliding-window segmentation of a tile of any size, one row of patches at a time.
 
-Three threads: one reads blocks of rows ahead, one runs the models, and the caller's takes the windows. Held in memory
-at a time: the blocks of model inputs under one row of patches and one more, one batch, and one sum per model over that
-row; on a GPU, these are in its memory. Rows that no later patch touches are yielded at once.
+One thread reads blocks of rows ahead, one runs the models, and the caller's thread consumes windows. Memory holds the
+input blocks under one row of patches and one more, one batch, and one sum per model over that row; on a GPU, these are
+in GPU memory. Rows are yielded as soon as no later patch touches them.
 """
 
 import logging
@@ -31,26 +31,25 @@ logger = logging.getLogger(__name__)
 
 
 def segment(tile: xr.Dataset, headers: Sequence[CheckpointHeader], parameters: SegmentParameters) -> TileStream:
-    """Probabilities of a thaw slump, by one model or the mean of several.
+    """Compute probabilities of thaw slumps with one model or as the mean of several.
 
-    A patch without a single pixel of finite optical data is not run; its probabilities are 0. (Where no model takes
-    optical bands, any finite input counts.) A tile smaller than a patch is extended by reflection, back and forth
-    where needed, and the result cropped.
+    A patch without finite optical data is skipped; its probabilities are 0. (Without optical input bands, any finite
+    input counts.) A tile smaller than a patch is extended by repeated reflection, and the result is cropped.
 
     Args:
-        tile: lazily read decoded bands (physical values, NaN where there is nothing), dims (y, x); only the bands
-            that a model takes are read, each row once.
+        tile: lazily read decoded bands (physical values, NaN where unknown), dims (y, x); only input bands of the
+            models are read, each row once.
         headers: the models.
-        parameters: patches, batches, device and precision.
+        parameters: patch grid, batch size, device and precision.
 
     Returns:
         `probabilities`, float32 in [0, 1], on the tile's grid; with `keep_models` each model's
-        `probabilities-NAME` too. All models are loaded when this returns; pixels are read as windows are taken, some
-        ahead. Closing the windows early ends what works ahead.
+        `probabilities-NAME`. Models are loaded before this returns; pixels are read as windows are consumed, some
+        ahead. Closing the windows stops the threads.
 
     Raises:
-        CheckpointError: if a checkpoint cannot be used, or needs a band that the tile lacks.
-        SettingsError: if the device is not there or lacks the precision, or a model cannot take patches of this size.
+        CheckpointError: if a checkpoint is invalid, or the tile lacks an input band.
+        SettingsError: if the device does not exist or support the precision, or the patch size does not fit a model.
     """
     for header in headers:
         missing = [name for name in header.bands if name not in tile]
@@ -67,7 +66,7 @@ def segment(tile: xr.Dataset, headers: Sequence[CheckpointHeader], parameters: S
 def precision_of(headers: Sequence[CheckpointHeader], parameters: SegmentParameters) -> Precision:
     """The precision in which `segment` runs these models; it changes probabilities, unlike the device as such.
 
-    Loads them, and raises whatever `segment` would raise for any tile.
+    Loads the models; raises the errors that `segment` raises for any tile.
     """
     return _networks(headers, parameters)[0].precision
 
@@ -125,8 +124,8 @@ class _Run:
             values = done.values()
             if not np.isfinite(values).all():
                 raise CheckpointError(
-                    f"the models gave probabilities that are no numbers, in rows {done.rows.start} to "
-                    f"{done.rows.stop - 1} of the tile at precision {self._networks[0].precision}; try fp32"
+                    f"the models returned NaN or infinite probabilities in rows {done.rows.start} to "
+                    f"{done.rows.stop - 1} of the tile at precision {self._networks[0].precision}; use precision fp32"
                 )
             logger.info(
                 "segmented row of patches %d of %d (%d of %d patches have data)",
@@ -135,7 +134,7 @@ class _Run:
             yield on_grid(dict(zip(names, values, strict=True)), self._geobox[done.rows, :])
 
     def _computed(self) -> Generator[_Rows | None, None, None]:
-        """Finished rows; None after each batch. On a GPU they are enqueued one row of patches ahead."""
+        """Finished rows; None after each batch. On a GPU, one row of patches is computed ahead."""
         transfers = Transfers(self._device)
         batch_sizes = [
             BatchSize(self._parameters.batch_size, self._parameters.patch_size, self._device) for _ in self._networks
@@ -166,7 +165,7 @@ class _Run:
 
 
 class _Sums:
-    """Weighted sums of the patches' probabilities, per model, over the rows of one row of patches."""
+    """Weighted sums of patch probabilities per model, over one row of patches."""
 
     def __init__(self, models: int, rows: PatchAxis, columns: PatchAxis, device: torch.device) -> None:
         self._rows, self._columns = rows, columns
@@ -177,15 +176,15 @@ class _Sums:
         )
 
     def add(self, model: int, starts: Sequence[int], probabilities: torch.Tensor) -> None:
-        """Add the patches that begin at these columns."""
+        """Add patches that begin at the columns `starts`."""
         for start, patch in zip(starts, probabilities, strict=True):
             self._sums[model, :, start : start + self._columns.patch].addcmul_(patch, self._ramp)
 
     def finish(self, number: int, keep_models: bool) -> tuple[slice, torch.Tensor | None]:
-        """The rows of the tile that no patch after row `number` (from 1) touches, and their probabilities, if any.
+        """Tile rows that no patch after row `number` (from 1) touches, and their probabilities; None if there are none.
 
-        Probabilities are (1, rows, columns), the models' mean, or (1 + models, rows, columns). Moves on to the next
-        row of patches.
+        Probabilities are (1, rows, columns), the mean of the models, or (1 + models, rows, columns). Advances to the
+        next row of patches.
         """
         rows, columns, starts = self._rows, self._columns, self._rows.starts
         start = starts[number - 1]
@@ -205,7 +204,7 @@ class _Sums:
 
 
 def _overlaps(blocks: Sequence[Block], start: int, stop: int) -> Iterator[tuple[Block, slice, slice]]:
-    """The blocks that hold the rows `start` to `stop`, with those rows in the block and counted from `start`."""
+    """Blocks with any of the rows `start` to `stop`, with these rows counted within the block and from `start`."""
     for block in blocks:
         first, last = max(start, block.start), min(stop, block.stop)
         if first < last:
@@ -220,7 +219,7 @@ def _has_data(blocks: Sequence[Block], start: int, column: int, size: int) -> bo
 def _cut(
     blocks: Sequence[Block], start: int, size: int, channels: Sequence[int], columns: Sequence[int]
 ) -> torch.Tensor:
-    """The patches that begin at row `start` and these columns, float32 (n, channels, size, size)."""
+    """Patches that begin at row `start` and the given columns, float32 (n, channels, size, size)."""
     parts = list(_overlaps(blocks, start, start + size))
     patches = blocks[0].values.new_empty((len(columns), len(channels), size, size))
     for patch, column in zip(patches, columns, strict=True):

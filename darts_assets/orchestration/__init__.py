@@ -1,1 +1,1 @@
-"""The only floor that knows Dagster."""
+"""Assets, checks, jobs, sensors and resources; the only floor that imports Dagster."""

@@ -1,4 +1,4 @@
-"""Jobs: the chain for a scene, finding and registering scenes, preparing data, publishing, shortening histories."""
+"""The jobs: scene chains, discovery, registration, data preparation, catalog, inventory and cube history."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -6,19 +6,22 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from darts_assets.orchestration.auxiliary.expire_job import expire_cube_history
-from darts_assets.orchestration.auxiliary.prepare_job import prepare_auxiliary
 from darts_assets.orchestration.core.partitions import STEPS, SceneFamily
-from darts_assets.orchestration.data_preparation.prepare_data import prepare_data, prepare_planet_data
+from darts_assets.orchestration.data_preparation.prepare_data import (
+    prepare_auxiliary,
+    prepare_data,
+    prepare_planet_data,
+)
 from darts_assets.orchestration.inventory import assets
 from darts_assets.orchestration.scene_discovery.discover_scenes import discover_planet_images, discover_scenes
-from darts_assets.orchestration.scene_discovery.register_scenes import register_scenes
+from darts_assets.orchestration.scene_discovery.registration import register_scenes
 
 if TYPE_CHECKING:
     from darts_assets.orchestration.core.dagster_compat import UnresolvedAssetJobDefinition
 
 
 def build_jobs(families: Iterable[SceneFamily]) -> "list[dg.JobDefinition | UnresolvedAssetJobDefinition]":
-    """The chains of families, and what finds, registers and prepares their scenes."""
+    """All jobs, with one chain per family."""
     return [
         *(_chain(family) for family in families),
         register_scenes,
@@ -37,7 +40,7 @@ def _publish_catalog() -> "UnresolvedAssetJobDefinition":
     return dg.define_asset_job(
         "publish_catalog",
         selection=dg.AssetSelection.assets(["catalog", "stac"], ["catalog", "detections"]),
-        description="Brings the published catalog up to date with the products of all scenes.",
+        description="Updates the published catalog from the products of all scenes.",
     )
 
 
@@ -46,7 +49,7 @@ def _update_inventory() -> "UnresolvedAssetJobDefinition":
         "update_inventory",
         selection=dg.AssetSelection.assets(assets.RTS, assets.SLUMPS),
         partitions_def=assets.YEARS,
-        description="Brings the inventory of a year up to date with the polygons of all scenes, and follows slumps.",
+        description="Updates the inventory of a year from the polygons of all scenes, and follows slumps.",
     )
 
 
@@ -55,5 +58,5 @@ def _chain(family: SceneFamily) -> "UnresolvedAssetJobDefinition":
         f"{family.name}_chain",
         selection=dg.AssetSelection.assets(*(family.key(step) for step in STEPS)),
         partitions_def=family.partitions,
-        description="One scene from its item to its products.",
+        description="Processes one scene, from its item to its products.",
     )

@@ -1,4 +1,4 @@
-"""Schedules, off at first: what is brought up to date every night, for who wants it."""
+"""Nightly schedules, stopped by default."""
 
 import dagster as dg
 
@@ -11,7 +11,7 @@ def build_schedules() -> list[dg.ScheduleDefinition]:
             job_name="publish_catalog",
             cron_schedule="0 3 * * *",
             default_status=dg.DefaultScheduleStatus.STOPPED,
-            description="Publishes the results of the day: the assets of the group `catalog`, at three o'clock (UTC).",
+            description="Updates the published catalog (group `catalog`) at 03:00 UTC.",
         ),
         update_inventory_nightly,
     ]
@@ -19,6 +19,6 @@ def build_schedules() -> list[dg.ScheduleDefinition]:
 
 @dg.schedule(job_name="update_inventory", cron_schedule="0 4 * * *", default_status=dg.DefaultScheduleStatus.STOPPED)
 def update_inventory_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Updates the inventory of the present year: the assets of the group `inventory`, at four o'clock (UTC)."""
+    """Updates the inventory of the current year (group `inventory`) at 04:00 UTC."""
     day = f"{context.scheduled_execution_time:%Y-%m-%d}"
     return dg.RunRequest(run_key=day, partition_key=day[:4])

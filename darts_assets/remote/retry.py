@@ -12,13 +12,11 @@ from `object_store_retries`. Notifications of failed runs are outside this polic
 """
 
 import datetime as dt
-import errno
 import logging
 import math
 import re
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -56,8 +54,11 @@ UNREACHABLE_SECONDS = 3.0
 LONGEST_RETRY_AFTER = 600.0
 
 _NOT_IMPLEMENTED = 501
-_NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
-_UNREACHABLE = re.compile(r"connection refused|could ?n[o']t (resolve|connect)|no route to host|unreachable", re.I)
+_UNREACHABLE = re.compile(
+    r"connection refused|refused the connection|could ?n[o']t (resolve|connect)|failed to resolve|cannot be resolved|"
+    r"no route to|network is (unreachable|down)",
+    re.I,
+)
 _QUERY = re.compile(r"\?[^\s'\",)]*")
 
 
@@ -152,42 +153,35 @@ def retry_after(header: str | None) -> float:
 
 
 def is_unreachable(error: BaseException | str) -> bool:
-    """Whether an error, or a message of GDAL, means an unknown host, a refused connection or a missing route."""
-    if isinstance(error, str):
-        return bool(_UNREACHABLE.search(error))
-    return any(
-        isinstance(cause, (ConnectionRefusedError, socket.gaierror)) or getattr(cause, "errno", None) in _NO_ROUTE
-        for cause in _causes(error)
-    )
+    """Whether an error or its message means an unknown host, a refused connection or a missing route."""
+    return bool(_UNREACHABLE.search(str(error)))
 
 
 def connection_failure(error: Exception, url: str, timeout: tuple[float, float]) -> TransientError:
-    """The TransientError for a request of `requests` that got no complete answer; without the URL's query.
+    """The TransientError for a request of `requests` without a complete response; without the URL's query.
 
     Args:
-        error: what `requests` raised.
+        error: the error of `requests`.
         url: of the request.
-        timeout: seconds to connect and to read, as given to `requests`.
+        timeout: seconds to connect and to read, as passed to `requests`.
     """
     import requests
 
-    parts = urlsplit(url)
+    parts, unreachable = urlsplit(url), is_unreachable(error)
     host = parts.netloc.rpartition("@")[2]
-    if isinstance(error, requests.ConnectTimeout):
-        return TransientError(f"no connection to {host} within {timeout[0]:g} s")
-    if isinstance(error, requests.Timeout):
-        return TransientError(f"no answer from {host} within {timeout[1]:g} s")
     if isinstance(error, requests.exceptions.ProxyError):
-        return TransientError(f"the proxy for {host} cannot be used (HTTPS_PROXY)", unreachable=is_unreachable(error))
-    causes = list(_causes(error))
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
-        return TransientError(f"the host name {parts.hostname} cannot be resolved", unreachable=True)
-    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
-        return TransientError(f"{host} refused the connection", unreachable=True)
-    message = next(
-        (cause.args[0] for cause in causes[::-1] if cause.args and isinstance(cause.args[0], str)), str(error)
-    )
-    return TransientError(_QUERY.sub("", message), unreachable=is_unreachable(error))
+        return TransientError(f"the proxy for {host} (HTTPS_PROXY) cannot be used", unreachable=unreachable)
+    if isinstance(error, requests.Timeout):
+        connecting = isinstance(error, requests.ConnectTimeout)
+        missing, seconds = ("connection to", timeout[0]) if connecting else ("response from", timeout[1])
+        return TransientError(f"no {missing} {host} within {seconds:g} s")
+    if unreachable:
+        refused = "refused" in str(error)
+        problem = f"{host} refused the connection" if refused else f"the host name {parts.hostname} cannot be resolved"
+        return TransientError(problem if refused or "resol" in str(error) else f"no route to {host}", unreachable=True)
+    cause = error.args[0] if error.args else error  # of urllib3, with the original in `reason` or as an argument
+    cause = getattr(cause, "reason", None) or cause
+    return TransientError(_QUERY.sub("", str(cause.args[0] if getattr(cause, "args", None) else cause)))
 
 
 def object_store_retries() -> dict[str, Any]:
@@ -200,15 +194,3 @@ def _failure(state: "RetryCallState") -> TransientError:
     failure = state.outcome.exception() if state.outcome else None
     assert isinstance(failure, TransientError)
     return failure
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and all that it wraps, by `raise ... from`, as an argument (requests) or as `reason` (urllib3)."""
-    seen: set[int] = set()
-    pending: list[Any] = [error]
-    while pending:
-        cause = pending.pop()
-        if isinstance(cause, BaseException) and id(cause) not in seen:
-            seen.add(id(cause))
-            yield cause
-            pending += [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]

@@ -1,10 +1,9 @@
-"""S3 as users of boto know it: where a service is, and the keys to it; the same ones for our requests and for GDAL's.
+"""Access to S3 services: options, keys, signatures, and messages for refused keys.
 
-botocore looks for keys where it always does, first come first served: the environment (`AWS_ACCESS_KEY_ID`,
-`AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`), a profile (`AWS_PROFILE`) of the shared credentials file, the machine's
-role. A profile that `S3Options` names comes before all of them, so that scenes and the store may have different keys. A
-Kubernetes secret reaches a pod as those variables (`envFrom`), or mounted as a credentials file that
-`AWS_SHARED_CREDENTIALS_FILE` names.
+botocore searches keys in its usual order: the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+`AWS_SESSION_TOKEN`), a profile (`AWS_PROFILE`) of the shared credentials file, the role of the machine. The profile of
+`S3Options` precedes all of them, so that scenes and the store may have different keys. On Kubernetes, a secret is set
+as these variables (`envFrom`), or mounted as a credentials file (`AWS_SHARED_CREDENTIALS_FILE`).
 """
 
 import os
@@ -20,7 +19,7 @@ from requests.auth import AuthBase
 from darts_assets.errors import SettingsError
 
 MAX_CONNECTIONS = 4
-"""Simultaneous connections to one service: what CDSE grants a user."""
+"""Simultaneous connections to one service; CDSE's limit per user."""
 
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _FROM_PROFILE = {"shared-credentials-file", "config-file", "custom-process", "assume-role", "sso", "login"}
@@ -29,15 +28,15 @@ _DENIED = {"AccessDenied", "AllAccessDisabled", ""}
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
-    """How `s3://` is reached; keys are found by botocore and never kept here.
+    """Access to `s3://`; holds no keys, botocore finds them.
 
     Attributes:
         endpoint: URL of an S3-compatible service, addressed path-style; None for AWS.
         region: region of the bucket, None for the environment's.
-        anonymous: whether requests are unsigned, as public buckets need without an account.
-        profile: profile of the shared credentials file, None for the keys that the environment gives.
-        connections: most connections that this process has open at a time. Processes do not know of each other: that
-            times the processes (the slots of a pool) is what the service sees.
+        anonymous: whether requests are unsigned, for public buckets.
+        profile: profile of the shared credentials file; None for the keys of the environment.
+        connections: largest number of open connections of this process. Processes are not coordinated: the service sees
+            this number times the number of processes (the slots of a Dagster pool).
     """
 
     endpoint: str | None = None
@@ -50,11 +49,11 @@ class S3Options:
         if self.connections < 1:
             raise SettingsError(f"connections to a source must be at least 1, not {self.connections}")
         if self.endpoint is not None and urlsplit(self.endpoint).scheme not in ("http", "https"):
-            raise SettingsError(f"{self.endpoint!r} is no URL of an S3 service; https://... was expected")
+            raise SettingsError(f"{self.endpoint!r} is not the URL of an S3 service; https://... was expected")
 
     @property
     def service(self) -> str:
-        """The service's name for messages."""
+        """Name of the service for messages."""
         return "Amazon S3" if self.endpoint is None else urlsplit(self.endpoint).netloc
 
 
@@ -62,10 +61,10 @@ class S3Keys(AuthBase):
     """Signs requests.
 
     Args:
-        s3: how the service is reached.
+        s3: access to the service.
 
     Raises:
-        SettingsError: if there are no keys, or half of them, or no such profile.
+        SettingsError: if there are no keys, only half of them, or no such profile.
     """
 
     def __init__(self, s3: S3Options) -> None:
@@ -79,7 +78,7 @@ class S3Keys(AuthBase):
         self.region = s3.region or region
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        """Add the signature's headers to a request without a body."""
+        """Sign a request without a body."""
         from botocore.auth import S3SigV4Auth
         from botocore.awsrequest import AWSRequest
 
@@ -89,12 +88,12 @@ class S3Keys(AuthBase):
         return request
 
     def for_gdal(self) -> dict[str, str]:
-        """The same keys as options of GDAL; not to be kept, because they may expire."""
+        """The keys as GDAL options; not to be cached, because they may expire."""
         keys = self._frozen()
         return {
             "AWS_ACCESS_KEY_ID": keys.access_key,
             "AWS_SECRET_ACCESS_KEY": keys.secret_key,
-            # Empty where there is none: GDAL would take another identity's from the environment.
+            # Empty if there is none: GDAL would use the one in the environment, which belongs to other keys.
             "AWS_SESSION_TOKEN": keys.token or "",
             "AWS_REGION": self.region,
         }
@@ -115,28 +114,28 @@ def object_url(href: str, s3: S3Options, region: str) -> str:
 
 
 def refusal(href: str, s3: S3Options, keys: S3Keys | None, status: int, body: str) -> SettingsError:
-    """What to say of an S3 service that answers 401 or 403; `body` is its answer, which may repeat the key."""
-    found = _CODE.search(body)
-    code = found[1] if found else ""
-    said = f"(HTTP {status}{f' {code}' if code else ''})"
+    """The error for HTTP status 401 or 403 of an S3 service; `body` is the response, which may contain the key."""
+    match = _CODE.search(body)
+    code = match[1] if match else ""
+    response = f"(HTTP {status}{f' {code}' if code else ''})"
     where = f"{s3.service}, {href}"
     if keys is None:
-        return SettingsError(f"{where}: it cannot be read without keys {said}")
+        return SettingsError(f"{where}: it cannot be read without keys {response}")
     if code in _DENIED:
-        return SettingsError(f"{where}: {keys.origin} do not open it, or it does not exist {said}")
-    return SettingsError(f"{where}: {keys.origin} are refused {said}")
+        return SettingsError(f"{where}: {keys.origin} have no access, or it does not exist {response}")
+    return SettingsError(f"{where}: {keys.origin} are refused {response}")
 
 
 @lru_cache(maxsize=4)
 def _find(profile: str | None, environment: frozenset[tuple[str, str]]) -> tuple[Any, str, str]:
-    """Credentials, in words where they come from, and the region; `environment` makes a change of it seen."""
+    """Credentials, their origin in words, and the region; `environment` is a part of the cache's key only."""
     import botocore.session
     from botocore.exceptions import BotoCoreError
 
     session = botocore.session.Session(profile=profile)
     try:
         credentials = session.get_credentials()
-        # botocore does not know AWS_REGION, which everybody else does.
+        # botocore ignores AWS_REGION, unlike other clients.
         region = os.environ.get("AWS_REGION") or session.get_config_variable("region") or "us-east-1"
     except BotoCoreError as error:
         raise SettingsError(f"keys for S3: {error}") from None

@@ -6,10 +6,8 @@ on one core, in 512 x 512 chunks, bitshuffled unless noted:
 | codec | write, MB/s | read, MB/s | size (demo, Sentinel-2) |
 |---|---|---|---|
 | Blosc LZ4, level 5 | 794 | 1319 | 54 %, 66 % |
-| Blosc LZ4 HC, level 5 | 62 | 1470 | 51 %, 63 % |
 | Blosc zstd, level 1 | 456 | 765 | 49 %, 64 % |
 | Blosc zstd, level 3 | 287 | 802 | 49 %, 63 % |
-| Blosc zstd, level 3, byte shuffle | 186 | 1060 | 46 %, 61 % |
 | zstd, level 3, no shuffle | 165 | 885 | 54 %, 72 % |
 
 LZ4 needs a tenth more space than zstd and half the time, for which a step that feeds 16 bands to a GPU would wait.

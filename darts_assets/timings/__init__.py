@@ -1,4 +1,4 @@
-"""What steps have cost, over many runs: a table with a row for each step of each scene, its summary and a chart."""
+"""Costs of steps over many runs: a table with a row per step and scene, its summary and a chart."""
 
 from darts_assets.timings.chart import chart
 from darts_assets.timings.table import COLUMNS, as_markdown, steps_table, summary

@@ -1,72 +1,68 @@
-"""The chart of steps, with what DARTS's `benchviz` shows: distributions, scenes beside each other, mean scene."""
+"""Chart of step durations, equivalent to `benchviz` of DARTS: distributions, durations per scene, means."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
-from PIL import Image
+from PIL.Image import Image
 
-_DPI = 100
-_SIZE = (9.0, 8.0)  # inches
+from darts_assets.plots import new_figure, render
+
 _COLORS = [f"C{number}" for number in range(10)]
 _BINS = 60
-_MOST_COLUMNS = 600  # of the heat map: more scenes than pixels are not to be seen
+_MAX_COLUMNS = 600  # of the heat map, about its width in pixels
 
 
-def chart(steps: pd.DataFrame) -> Image.Image | None:
-    """Seconds of the steps that went well: their distributions, each scene's, and those of a mean scene.
+def chart(steps: pd.DataFrame) -> Image | None:
+    """Draw the durations of successful steps: distributions, values per scene, and means.
 
-    Steps within others' steps are left out.
+    Assets materialized within another asset's step are left out.
 
     Args:
-        steps: with `COLUMNS` of the table.
+        steps: table with `COLUMNS`.
 
     Returns:
-        RGB; None if no step went well.
+        RGB, 900 x 800; None if no step succeeded.
     """
     done = steps[(steps["result"] == "ok") & steps["within"].isna() & (steps["seconds"] > 0)]
     if done.empty:
         return None
     assets = list(dict.fromkeys(done["asset"]))
     colors = {asset: _COLORS[number % len(_COLORS)] for number, asset in enumerate(assets)}
-    figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    places = figure.subplot_mosaic([["distributions"], ["scenes"], ["mean"]], height_ratios=[4, 3.5, 1.8])
-    _distributions(places["distributions"], done, colors)
-    _scenes(figure, places["scenes"], done, assets)
-    _mean(places["mean"], done, colors)
-    figure.canvas.draw()
-    drawn = np.asarray(figure.canvas.buffer_rgba())  # type: ignore[attr-defined]
-    return Image.fromarray(drawn).convert("RGB")
+    figure = new_figure(900, 800, layout="constrained")
+    axes = figure.subplot_mosaic([["distributions"], ["scenes"], ["mean"]], height_ratios=[4, 3.5, 1.8])
+    _distributions(axes["distributions"], done, colors)
+    _scenes(figure, axes["scenes"], done, assets)
+    _mean(axes["mean"], done, colors)
+    return render(figure)
 
 
 def _distributions(axes: Any, done: pd.DataFrame, colors: dict[str, str]) -> None:
-    """Histograms over a logarithmic axis, a line at each median."""
+    """Histograms on a logarithmic axis, with a line at each median."""
     low, high = done["seconds"].min(), done["seconds"].max()
     bins = np.geomspace(low / 1.1, high * 1.1, _BINS)
     for asset, color in colors.items():
         seconds = done.loc[done["asset"] == asset, "seconds"]
-        label = f"{asset}: {seconds.median():.3g} s, {len(seconds)} times"
+        label = f"{asset}: {seconds.median():.3g} s, {len(seconds)} steps"
         axes.hist(seconds, bins=bins, color=color, alpha=0.6, label=label)
         axes.axvline(seconds.median(), color=color, linewidth=1)
-    axes.set(xscale="log", xlabel="seconds of a step (logarithmic); lines: medians", ylabel="steps")
+    axes.set(xscale="log", xlabel="duration of a step in seconds; lines: medians", ylabel="steps")
     axes.xaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter(minor_thresholds=(1.5, 0.5)))
     axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
 def _scenes(figure: Figure, axes: Any, done: pd.DataFrame, assets: list[str]) -> None:
-    """A column for each scene, in the order of their starts; of a step that was repeated the latest."""
+    """Heat map with a column per scene, in order of first start; repeated steps show the latest attempt."""
     latest = done.drop_duplicates(["asset", "scene"], keep="last").dropna(subset=["scene"])
     if latest.empty:
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "no step of a scene", ha="center", va="center")
+        axes.text(0.5, 0.5, "no scene in these runs", ha="center", va="center")
         return
     scenes = list(dict.fromkeys(latest["scene"]))
-    shown = scenes[:: max(1, -(-len(scenes) // _MOST_COLUMNS))]
+    shown = scenes[:: max(1, -(-len(scenes) // _MAX_COLUMNS))]
     seconds = latest.pivot_table(index="asset", columns="scene", values="seconds").reindex(index=assets, columns=shown)
     values = seconds.to_numpy("float64")
     low, high = np.nanmin(values), np.nanmax(values)
@@ -76,11 +72,11 @@ def _scenes(figure: Figure, axes: Any, done: pd.DataFrame, assets: list[str]) ->
     figure.colorbar(image, ax=axes, label="seconds", format=LogFormatter()).ax.yaxis.set_minor_formatter(numbers)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_yticks(range(len(assets)), assets, fontsize=8)
-    axes.set_xlabel(f"{len(scenes)} scenes in the order of their starts; white: not made, or failed")
+    axes.set_xlabel(f"{len(scenes)} scenes in order of first start; white: missing or failed")
 
 
 def _mean(axes: Any, done: pd.DataFrame, colors: dict[str, str]) -> None:
-    """The means of the steps, one after the other."""
+    """Mean durations of the steps as one stacked bar."""
     means = done.groupby("asset")["seconds"].mean()
     left, total = 0.0, float(means.sum())
     for asset, color in colors.items():
@@ -90,4 +86,4 @@ def _mean(axes: Any, done: pd.DataFrame, colors: dict[str, str]) -> None:
             words = f"{asset.rpartition('/')[2]}\n{mean:.1f} s"
             axes.text(left + mean / 2, 0, words, ha="center", va="center", fontsize=8, color="white")
         left += mean
-    axes.set(yticks=[], xlim=(0, total), xlabel=f"mean seconds of the steps, {total:.1f} s together")
+    axes.set(yticks=[], xlim=(0, total), xlabel=f"mean duration of the steps in seconds; total {total:.1f} s")

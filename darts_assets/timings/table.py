@@ -1,4 +1,4 @@
-"""The table of steps and its summary."""
+"""Table of steps with their results and costs, and its summary."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,51 +8,50 @@ import pandas as pd
 COLUMNS: dict[str, str] = {
     "run_id": "string",
     "job": "string",
-    "backfill": "string",  # id of the backfill that asked for the run
-    "asset": "string",  # such as `sentinel2/segmentation`; the step, where it belongs to no asset
-    "scene": "string",  # partition: a scene's id, a chunk's key
+    "backfill": "string",  # id of the backfill that launched the run
+    "asset": "string",  # such as `sentinel2/segmentation`; the step key for ops
+    "scene": "string",  # partition key: a scene id or chunk key
     "result": "string",  # ok, failed, skipped
-    "error": "string",  # why it failed, in a sentence
-    "within": "string",  # the asset whose step has made this one as well, as `auxiliary` makes chunks
+    "error": "string",  # message of the failure
+    "within": "string",  # asset whose step materialized this one (`auxiliary` fills chunks)
     "attempts": "Int64",
     "started": "datetime64[us, UTC]",
     "seconds": "float64",
     "cpu_seconds": "float64",
     "peak_memory": "Int64",  # bytes
     "peak_gpu_memory": "Int64",
-    "bytes": "Int64",  # of what was written into the store
-    "bytes_read": "Int64",  # of files
+    "bytes": "Int64",  # written to the store
+    "bytes_read": "Int64",  # read from files
     "bytes_written": "Int64",
     "code_version": "string",
     "data_version": "string",
-    "config": "string",  # JSON: all of the step's, defaults included
-    "parameters": "string",  # JSON: those that the data version depends on, as they were resolved
-    "inputs": "string",  # JSON: data versions of what the step has read
-    "versions": "string",  # JSON: of Python and packages
+    "config": "string",  # JSON: config of the step, including defaults
+    "parameters": "string",  # JSON: resolved parameters in the data version
+    "inputs": "string",  # JSON: data versions of the inputs
+    "versions": "string",  # JSON: Python and packages
 }
-"""Columns of the table and their dtypes; what was not measured or does not apply is missing."""
+"""Columns of the table and their dtypes; values that were not measured or do not apply are missing."""
 
 _MIB = 2**20
 
 
 def steps_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """A table with `COLUMNS`, in the order in which steps have started; rows may lack entries."""
+    """Build a table with `COLUMNS`, sorted by start; rows may lack entries."""
     table = pd.DataFrame(list(rows), columns=list(COLUMNS))
     table["started"] = pd.to_datetime(table["started"], unit="s", utc=True)
     return table.astype(COLUMNS).sort_values("started", kind="stable", ignore_index=True)
 
 
 def summary(steps: pd.DataFrame) -> pd.DataFrame:
-    """What steps have cost, by asset, in the order of their first start.
+    """Summarize results and costs per asset, in order of first start.
 
     Args:
-        steps: with `COLUMNS`.
+        steps: table with `COLUMNS`.
 
     Returns:
-        Indexed by `asset`: counts `ok`, `failed`, `skipped`; of the steps that went well the `mean`, `sd` (NaN of one),
-        `median` and `p95` of their seconds, the `total` seconds and their `share` of all (NaN for what was made within
-        another asset's step, which has counted it), `cpu_seconds` (mean), `peak_memory` (highest, MiB) and `mib`
-        (written into the store, all together).
+        Indexed by `asset`: counts `ok`, `failed`, `skipped`; for successful steps `mean`, `sd` (NaN for one step),
+        `median`, `p95` and `total` of seconds, `share` of the total of all assets (NaN for assets materialized within
+        another asset's step), `cpu_seconds` (mean), `peak_memory` (maximum, MiB) and `mib` (sum written to the store).
     """
     order = list(dict.fromkeys(steps["asset"]))
     counts = steps.groupby(["asset", "result"]).size().unstack(fill_value=0).reindex(order)
@@ -77,7 +76,7 @@ def summary(steps: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_markdown(table: pd.DataFrame) -> str:
-    """A `summary` as a table in Markdown."""
+    """Format a `summary` as a Markdown table."""
     heads = ["step", "ok", "failed", "skipped", "mean s", "sd", "median s", "p95 s", "total s", "share", "CPU s",
              "peak MiB", "written MiB"]  # fmt: skip
     digits = {"mean": 2, "sd": 2, "median": 2, "p95": 2, "total": 1, "cpu_seconds": 2, "peak_memory": 0, "mib": 1}

@@ -21,7 +21,7 @@ from darts_assets.stores.publish import Place
 from darts_assets.tiles import on_grid
 
 SIDE = 96
-WANTED = ("probabilities", "binarized", "polygonized", "extent", "thumbnail", "metadata")
+PRODUCTS = ("probabilities", "binarized", "polygonized", "extent", "thumbnail", "metadata")
 MODELS = {"demo": "ab" * 32}
 
 
@@ -49,25 +49,25 @@ def publish(
     objects: int = 6,
     when: str = "2023-07-15T20:09:01+00:00",
     threshold: float = 0.5,
-    products: tuple[str, ...] = WANTED,
+    products: tuple[str, ...] = PRODUCTS,
     family: str = "sentinel2",
     facts: Mapping[str, Any] | None = None,
 ) -> int:
     """Publish the products of a scene of 96 x 96 pixels with up to `objects` slumps; returns how many there are."""
     grid = GeoBox((SIDE, SIDE), Affine(10, 0, spot.left, 0, -10, spot.top), f"EPSG:{spot.epsg}")
     rng = np.random.default_rng([seed, spot.epsg, int(spot.left)])
-    found = np.full(grid.shape, 0.1, "float32")
+    values = np.full(grid.shape, 0.1, "float32")
     for row, column in rng.integers(16, SIDE - 24, (objects, 2)):
-        found[row : row + 6, column : column + 6] = 0.9
+        values[row : row + 6, column : column + 6] = 0.9
     quality = np.full(grid.shape, 2, "uint8")
     features = on_grid({name: np.full(grid.shape, 0.1, "float32") for name in ("red", "green", "blue")}, grid)
-    probabilities = on_grid({"probabilities": found}, grid)
+    probabilities = on_grid({"probabilities": values}, grid)
     small = PostprocessParameters(mask_erosion_size=2, min_object_size=4, threshold=threshold)
     detections = postprocess(probabilities, on_grid({"q": quality}, grid)["q"], small)
     vectors = {"segments": segments(detections), "extent": extent_polygons(detections)}
     version = f"{scene}-{seed}-{objects}-{threshold}"
     step = {"code_version": "0.1.0+1", "data_version": version, "parameters": {}}
-    said = {
+    metadata = {
         "tile_id": scene, "scene_id": scene, "source": "cdse", "datetime": when, "crs": f"EPSG:{spot.epsg}",
         **({"tile": spot.tile} if spot.tile else {}), "terrain": "darts-2025", "threshold": threshold,
         "min_object_size": 4, "models": MODELS, "export_date": "2026-01-02T03:04:05+00:00", "code_version": "0.1.0+2",
@@ -78,25 +78,25 @@ def publish(
     with place.new_version() as fresh:
         folder = fresh.location.path
         folder.mkdir(parents=True)
-        export(folder, products, probabilities=probabilities, features=features, vectors=vectors, metadata=said)
+        export(folder, products, probabilities=probabilities, features=features, vectors=vectors, metadata=metadata)
         described = (
-            {"metadata": said, "item": None, **describe(folder, grid, vectors)} if facts is None else dict(facts)
+            {"metadata": metadata, "item": None, **describe(folder, grid, vectors)} if facts is None else dict(facts)
         )
         names = sorted(path.name for path in folder.iterdir())
         place.publish(fresh, dict.fromkeys(names, fresh.id), {"provenance": {}, **described})
     return len(vectors["segments"])
 
 
-def clone(root: StoreLocation, scene: str, name: str, **said: Any) -> None:
-    """Publish the products of a scene as those of another one, which is quick; `said` of its facts is different."""
+def clone(root: StoreLocation, scene: str, name: str, **changes: Any) -> None:
+    """Publish the products of a scene as those of another one, with `changes` of its metadata."""
     source = root.path / "products" / "sentinel2" / scene
     pointer = json.loads((source / "current.json").read_text())
     place = Place(root.child("products", "sentinel2", name))
     with place.new_version() as fresh:
         shutil.copytree(source / next(iter(pointer["contents"].values())), fresh.location.path)
         facts = pointer["metadata"]
-        steps = {step: {**old, "data_version": f"{name}-{said}"} for step, old in facts["metadata"]["steps"].items()}
-        facts["metadata"] |= {"scene_id": name, "tile_id": name, "steps": steps, **said}
+        steps = {step: {**old, "data_version": f"{name}-{changes}"} for step, old in facts["metadata"]["steps"].items()}
+        facts["metadata"] |= {"scene_id": name, "tile_id": name, "steps": steps, **changes}
         place.publish(fresh, dict.fromkeys(pointer["contents"], fresh.id), facts)
 
 
@@ -112,9 +112,9 @@ def put(root: StoreLocation) -> Callable[..., int]:
 
 
 def products_of(root: StoreLocation, scene: str, family: str = "sentinel2") -> Any:
-    found = read_products(Tree(root), family, scene)
-    assert found is not None
-    return found
+    products = read_products(Tree(root), family, scene)
+    assert products is not None
+    return products
 
 
 def written(folder: Path) -> dict[str, tuple[int, int]]:

@@ -59,20 +59,20 @@ def test_rows_are_the_detections_of_all_scenes(root: StoreLocation, put: Callabl
         YAMAL_2021: counts["scene-c"],
         PEEL_2023: counts["scene-a"] + counts["scene-b"] + counts["image-1"],
     }
-    found = table(root)
-    assert found.crs == "EPSG:4326"
-    assert found.groupby("scene").size().to_dict() == counts
-    assert set(found.columns) == (COLUMNS.keys() - {"bbox"}) | {"year", "region"}
-    assert found["id"].is_unique
+    published = table(root)
+    assert published.crs == "EPSG:4326"
+    assert published.groupby("scene").size().to_dict() == counts
+    assert set(published.columns) == (COLUMNS.keys() - {"bbox"}) | {"year", "region"}
+    assert published["id"].is_unique
     (path,) = (root.path / "products" / "sentinel2" / "scene-a").rglob("prediction_segments.parquet")
     source = gpd.read_parquet(path).set_index("Region_ID")
-    mine = found[found["scene"] == "scene-a"].set_index("Region_ID").sort_index()
+    mine = published[published["scene"] == "scene-a"].set_index("Region_ID").sort_index()
     assert mine["id"].tolist() == [f"scene-a/{number}" for number in source.index]
     np.testing.assert_allclose(mine["area_m2"], source.area)
     np.testing.assert_allclose(mine["mean"], source["mean"])
     back = mine.to_crs("EPSG:32608").geometry
     assert (shapely.hausdorff_distance(back, source.geometry) < 1e-3).all()
-    row = found[found["scene"] == "scene-c"].iloc[0]
+    row = published[published["scene"] == "scene-c"].iloc[0]
     assert str(row["datetime"]) == "2021-08-01 07:00:00.500000+00:00"
     assert (row["crs"], row["family"], row["models"], row["config_hash"]) == (
         "EPSG:32642", "sentinel2", "demo=abababab", "cafe"
@@ -157,10 +157,10 @@ def test_duckdb_reads_the_row_groups_it_needs(wide: Path) -> None:
 
     query = f"SELECT id FROM read_parquet('{pattern}', hive_partitioning=true) WHERE year = 2023 AND {AREA}"
     connection = duckdb.connect()
-    found = {row[0] for row in connection.sql(query).fetchall()}
+    published = {row[0] for row in connection.sql(query).fetchall()}
     frame = gpd.read_parquet(path)
-    assert found == set(frame.cx[-135.2:-134.7, 68:68.5]["id"])
-    assert found
+    assert published == set(frame.cx[-135.2:-134.7, 68:68.5]["id"])
+    assert published
 
     profile = json.loads(connection.sql(f"EXPLAIN (ANALYZE, FORMAT json) {query}").fetchall()[0][1])
     scan = _scan(profile["operator"])
@@ -171,9 +171,9 @@ def test_duckdb_reads_the_row_groups_it_needs(wide: Path) -> None:
 def _scan(nodes: list[dict[str, Any]]) -> dict[str, Any]:
     """The operator of a plan that reads files."""
     for node in nodes:
-        found = node if node["type"] == "TABLE_SCAN" else _scan(node.get("children", []))
-        if found:
-            return found
+        published = node if node["type"] == "TABLE_SCAN" else _scan(node.get("children", []))
+        if published:
+            return published
     return {}
 
 
@@ -215,9 +215,9 @@ def test_only_files_with_changed_scenes_are_written(
 
     put("scene-a", seed=5, objects=2)
     assert update().written == [PEEL_2023]
-    found = table(root)
-    assert (found["scene"] == "scene-a").sum() == 2
-    assert found["id"].is_unique
+    published = table(root)
+    assert (published["scene"] == "scene-a").sum() == 2
+    assert published["id"].is_unique
 
     shutil.rmtree(root.path / "products" / "sentinel2" / "scene-y")
     done = update()
@@ -246,15 +246,15 @@ def test_outlines_over_the_antimeridian_are_cut(root: StoreLocation, put: Callab
     done = update()
     (part,) = done.parts
     assert part in ("year=2023/region=60W/part.parquet", "year=2023/region=01W/part.parquet")
-    found = table(root)
-    assert len(found) == count
-    assert found.geometry.is_valid.all()
-    bounds = found.bounds
+    published = table(root)
+    assert len(published) == count
+    assert published.geometry.is_valid.all()
+    bounds = published.bounds
     cut = bounds["maxx"] - bounds["minx"] > 300
     assert 0 < cut.sum() < count
-    assert (found[cut].geometry.geom_type == "MultiPolygon").all()
-    areas = found.to_crs("EPSG:6931").area
-    np.testing.assert_allclose(areas, found["area_m2"], rtol=2e-3)  # UTM stretches by some tenths of a percent
+    assert (published[cut].geometry.geom_type == "MultiPolygon").all()
+    areas = published.to_crs("EPSG:6931").area
+    np.testing.assert_allclose(areas, published["area_m2"], rtol=2e-3)  # UTM stretches by some tenths of a percent
     west, _, east, _ = done.parts[part]["bbox"]
     assert 179.9 < west < 180
     assert -180 < east < -179.9
@@ -272,6 +272,7 @@ def test_no_detections_at_all(root: StoreLocation, put: Callable[..., int], upda
     assert (done.rows, done.deleted) == (0, [PEEL_2023])
 
 
+@pytest.mark.slow
 def test_a_killed_update_is_healed_by_the_next(root: StoreLocation, put: Callable[..., int], update: Callable) -> None:
     put("scene-a")
     update()
@@ -290,14 +291,14 @@ def test_a_killed_update_is_healed_by_the_next(root: StoreLocation, put: Callabl
         f"update_detections(StoreLocation({str(root.path)!r}), {FAMILIES!r}, licence='CC-BY-4.0')\n"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
-    found = table(root)
-    assert len(set(found["scene"])) == 4, "each that is there is there as a whole"
-    assert found.groupby("scene").size().nunique() == 1
+    published = table(root)
+    assert len(set(published["scene"])) == 4, "each that is there is there as a whole"
+    assert published.groupby("scene").size().nunique() == 1
     collection = json.loads((root.path / "catalog/stac/detections/collection.json").read_text())
     assert collection["assets"] == json.loads(known)["assets"]
 
     # One of the scenes that the killed run has written is gone before the next one.
-    gone = sorted(set(found["scene"]) - {"scene-a"})[0]
+    gone = sorted(set(published["scene"]) - {"scene-a"})[0]
     shutil.rmtree(root.path / "products" / "sentinel2" / gone)
     done = update()
     assert set(table(root)["scene"]) == {path.name for path in (root.path / "products" / "sentinel2").iterdir()}

@@ -14,6 +14,8 @@ from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 from .conftest import YAMAL, clone
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server(
@@ -39,7 +41,7 @@ def update(root: StoreLocation) -> None:
 
 
 def puts(server: S3Server) -> set[str]:
-    """Keys within the catalog that were written, but for the marks of who writes."""
+    """Keys within the catalog that were written, except the markers of writers."""
     answered = (line.split() for line in server.requests())
     keys = {key.partition("/catalog/")[2] for method, key, _ in answered if method == "PUT"}
     return {key for key in keys if not key.endswith(".writer")}

@@ -209,6 +209,7 @@ def indexers(size: int) -> st.SearchStrategy[int | slice]:
     return st.one_of(st.integers(-size, size - 1), slices.filter(lambda picked: len(range(size)[picked]) > 0))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_slice_of_a_window_equals_the_same_slice_of_the_whole(rugged, data: st.DataObject) -> None:

@@ -142,6 +142,7 @@ def test_a_service_that_does_not_answer_is_not_asked_for_every_chunk(cube: Cube,
     assert set(error.value.failed) == set(cube.missing(keys))
 
 
+@pytest.mark.slow
 def test_neighbours_are_committed_together(cube: Cube, read_surface: Read) -> None:
     keys = keys_of(cube, 4, 8)
     filled = ensure(cube, keys, read_surface, message="run", workers=2)
@@ -181,6 +182,7 @@ def test_a_cube_filled_from_tiles_equals_the_surface(cube: Cube, mosaic, make_ti
     assert np.isnan(around.dem.values[:100]).all()
 
 
+@pytest.mark.slow
 def test_processes_fill_the_same_cube_and_one_of_them_is_killed(cube: Cube) -> None:
     keys = keys_of(cube, 5, 8)
     processes = [start(cube, keys) for _ in range(4)]

@@ -44,7 +44,7 @@ def mosaic_of(world: World, geobox: GeoBox) -> tuple[np.ndarray, np.ndarray, int
     return dem, mask, int((times > 1).sum())
 
 
-@pytest.fixture(params=["static catalog", "STAC API over HTTP"])
+@pytest.fixture(params=["static catalog", pytest.param("STAC API over HTTP", marks=pytest.mark.slow)])
 def where(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The tiles on disk; or found through an API and read over HTTP, both of which fail now and then."""
     if request.param == "static catalog":

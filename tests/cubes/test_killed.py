@@ -12,6 +12,8 @@ from darts_assets.stores.location import StoreLocation
 from tests.e2e.storm import SPEC, check_every_chunk, check_expiry_leaves_what_is_needed, check_history, fill_with_kills
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
+pytestmark = pytest.mark.slow
+
 KEYS = [SPEC.grid.key(100 + row, 200 + col) for row in range(4) for col in range(8)]
 
 

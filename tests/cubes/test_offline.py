@@ -21,10 +21,12 @@ import json
 from darts_assets.cubes import ArcticDemTiles, Cube, arcticdem_spec, ensure
 from darts_assets.errors import MissingChunksError
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
-from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.resources import SourceAccess, Store
 
 root, source, offline, *keys = sys.argv[1:]
-aux = AuxiliaryCubes(store=Store(url=root), layers=["arcticdem"], arcticdem=source, offline=offline == "offline")
+aux = AuxiliaryCubes(
+    store=Store(url=root), access=SourceAccess(), layers=["arcticdem"], arcticdem=source, offline=offline == "offline"
+)
 cube = aux.arcticdem_cube(10)
 errors = []
 for fill in (
@@ -56,6 +58,7 @@ def keys(cube: Cube, read_surface: Callable[[GeoBox], ChunkData]) -> list[str]:
     return keys
 
 
+@pytest.mark.slow
 def test_offline_the_missing_chunk_is_named_and_no_socket_is_opened(cube: Cube, keys: list[str]) -> None:
     root = str(cube.location.path.parents[1])
     done = run(FILLING, root, OUTSIDE, "offline", *keys)
@@ -71,6 +74,7 @@ def test_offline_the_missing_chunk_is_named_and_no_socket_is_opened(cube: Cube, 
     assert 200 < said["highest"] < 700  # what is there is read
 
 
+@pytest.mark.slow
 def test_what_is_filled_needs_no_network_even_online(cube: Cube, keys: list[str]) -> None:
     done = run(FILLING, str(cube.location.path.parents[1]), OUTSIDE, "online", *keys[:3])
     assert done.returncode == 0, done.stderr

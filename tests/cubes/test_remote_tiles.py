@@ -25,6 +25,8 @@ from darts_assets.remote import gdal_options, retry
 from tests.servers.network.file_server import running, serve_folder
 from tests.servers.network.http_proxy import Proxy, proxy_of
 
+pytestmark = pytest.mark.slow
+
 GRID = arcticdem_spec(10).grid
 FIRST = GRID.chunk_geobox(200, 300)
 SIDE = 6000

@@ -19,6 +19,8 @@ from darts_assets.errors import MissingChunksError, StoreError, UnsafeStoreError
 from darts_assets.stores.location import StoreLocation
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
+pytestmark = pytest.mark.slow
+
 Read = Callable[[GeoBox], ChunkData]
 
 OPENING = ["HEAD repo", "GET refs", "GET refs", "GET config.yaml"]

@@ -31,6 +31,7 @@ def test_crops_keep_inputs_and_labels_together(sample: Sample) -> None:
         np.testing.assert_array_equal(inputs[ndvi], labels)
 
 
+@pytest.mark.slow
 def test_what_is_trained_becomes_a_checkpoint(sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "_BATCH", 2)
     monkeypatch.setattr(train, "_CROP", 96)

@@ -22,6 +22,8 @@ from darts_assets.demo.demo_scenes import ACQUISITIONS
 from darts_assets.errors import SettingsError
 from darts_assets.sources import parse_item, read_item
 
+pytestmark = pytest.mark.slow
+
 BUILD = """
 import json, sys
 from pathlib import Path

@@ -323,11 +323,11 @@ def extent_of(*areas: shapely.Geometry) -> gpd.GeoDataFrame:
 def test_the_footprint_is_the_hull_of_what_was_seen_with_the_arcs_of_its_edges() -> None:
     inside = GRID.extent.geom.buffer(-10_000, join_style="mitre")
     cloud = inside.centroid.buffer(20_000)
-    found = shape(footprint(extent_of(inside - cloud), GRID))
+    geometry = shape(footprint(extent_of(inside - cloud), GRID))
     exact = lonlat_area(inside, GRID.crs.proj)
-    assert found.symmetric_difference(exact).area < 1e-4 * exact.area
-    assert len(found.exterior.coords) > 60, "straight edges of the projection are arcs in longitudes and latitudes"
-    assert found.exterior.is_ccw
+    assert geometry.symmetric_difference(exact).area < 1e-4 * exact.area
+    assert len(geometry.exterior.coords) > 60, "straight edges of the projection are arcs in longitudes and latitudes"
+    assert geometry.exterior.is_ccw
     two = shape(
         footprint(extent_of(shapely.box(4e5, 7.6e6, 4.1e5, 7.61e6), shapely.box(4.5e5, 7.65e6, 4.6e5, 7.66e6)), GRID)
     )
@@ -335,15 +335,15 @@ def test_the_footprint_is_the_hull_of_what_was_seen_with_the_arcs_of_its_edges()
 
 
 def test_the_footprint_of_a_clouded_scene_is_its_grid() -> None:
-    found = shape(footprint(NOTHING, GRID))
-    assert found.symmetric_difference(lonlat_area(GRID.extent.geom, GRID.crs.proj)).area < 1e-4
+    geometry = shape(footprint(NOTHING, GRID))
+    assert geometry.symmetric_difference(lonlat_area(GRID.extent.geom, GRID.crs.proj)).area < 1e-4
 
 
 def test_a_footprint_over_the_antimeridian_is_cut() -> None:
     grid = GeoBox((1098, 1098), Affine(100, 0, 560_000, 0, -100, 7_700_040), "EPSG:32660")
-    found = shape(footprint(NOTHING, grid))
-    assert found.geom_type == "MultiPolygon"
-    assert {round(bound) for part in found.geoms for bound in part.bounds[::2]} >= {180, -180}
+    geometry = shape(footprint(NOTHING, grid))
+    assert geometry.geom_type == "MultiPolygon"
+    assert {round(bound) for part in geometry.geoms for bound in part.bounds[::2]} >= {180, -180}
 
 
 def test_files_are_described_as_they_are(tmp_path: Path) -> None:
@@ -365,12 +365,12 @@ def test_files_are_described_as_they_are(tmp_path: Path) -> None:
     table = extent_of(shapely.box(4e5, 7.6e6, 4.1e5, 7.61e6))
     table.to_parquet(tmp_path / "prediction_extent.parquet")
     table.to_file(tmp_path / "prediction_extent.gpkg", layer="prediction_extent")
-    said = describe(tmp_path, GRID, {"segments": NOTHING, "extent": table})
-    assert said["grid"] == {
+    description = describe(tmp_path, GRID, {"segments": NOTHING, "extent": table})
+    assert description["grid"] == {
         "crs": "EPSG:32608", "shape": [1098, 1098], "transform": [100.0, 0.0, 399960.0, 0.0, -100.0, 7700040.0]
     }  # fmt: skip
-    assert said["summary"] == {"objects": 0, "area_ha": 0.0, "extent_km2": pytest.approx(100)}
-    files = said["files"]
+    assert description["summary"] == {"objects": 0, "area_ha": 0.0, "extent_km2": pytest.approx(100)}
+    files = description["files"]
     assert files["slope.tif"]["bands"] == [
         {"name": "slope", "data_type": "int16", "nodata": -1, "scale": 0.01, "offset": 0.0, "unit": "degree"},
         {"name": "aspect", "data_type": "int16", "nodata": -1, "scale": 0.1, "offset": 5.0},

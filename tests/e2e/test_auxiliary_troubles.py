@@ -271,17 +271,17 @@ def test_trends_come_from_earth_engine_by_settings_with_a_process_for_each_step(
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({}, "exactly one of aoi, scenes and chunks; none is given"),
+        ({}, "No chunks selected: set exactly one of aoi, scenes and chunks"),
         (
             {"aoi": "a.gpkg", "chunks": ["10m-r0400-c0300"]},
-            "exactly one of aoi, scenes and chunks; given are aoi and chunks",
+            "aoi and chunks are set: set exactly one of aoi, scenes and chunks",
         ),
         ({"aoi": "no-such-file.gpkg"}, "no-such-file.gpkg: there is no such file"),
         ({"aoi": "a.gpkg", "years": [2020], "vintages": [2020]}, "years and vintages"),
         ({"aoi": "a.gpkg", "layers": ["lidar"]}, "lidar; expected arcticdem, tcvis"),
         ({"scenes": ["S2A_unknown"]}, "S2A_unknown"),
-        ({"scenes": ["S2A_unknown"], "vintages": [2020]}, "vintages says nothing where chunks are chosen by scenes"),
-        ({"chunks": ["10m-r0400-c0300"], "layers": ["tcvis"]}, "layers says nothing where chunks are chosen by chunks"),
+        ({"scenes": ["S2A_unknown"], "vintages": [2020]}, "vintages has no effect if chunks are selected by scenes"),
+        ({"chunks": ["10m-r0400-c0300"], "layers": ["tcvis"]}, "layers has no effect if chunks are selected by chunks"),
         ({"chunks": ["5m-r0400-c0300"]}, "'5m-r0400-c0300' is not a chunk of arcticdem"),
         ({"chunks": ["10m-r0400-c0300...10m-r9999-c0300"]}, "10m-r9999-c0300"),
         ({"chunks": ["10m-r0400-c0300...2024-r0070-c0300"]}, "'2024-r0070-c0300' is not a chunk of this cube"),
@@ -331,7 +331,7 @@ def test_the_history_of_cubes_is_shortened_on_request(site: Site) -> None:
     assert site.resource("cubes").arcticdem_cube(10).filled(keys) == set(keys)
     for config, words in (
         ({"older_than_days": 0.5}, "cannot expire"),
-        ({"cubes": ["arcticdem_11m"]}, "there is no cube 'arcticdem_11m'; cubes are arcticdem_2m, "),
+        ({"cubes": ["arcticdem_11m"]}, "unknown cube 'arcticdem_11m'; expected one of arcticdem_2m, "),
     ):
         assert words in reason(site.run_job("expire_cube_history", "expire_history", **config))
 
@@ -341,6 +341,6 @@ def test_two_runs_do_not_shorten_the_history_at_once(site: Site) -> None:
 
     other = create_run_for_test(site.instance, job_name="expire_cube_history", status=dg.DagsterRunStatus.STARTED)
     words = reason(site.run_job("expire_cube_history", "expire_history"))
-    assert f"run {other.run_id} is shortening the history already" in words
+    assert f"run {other.run_id} is already expiring the history" in words
     site.instance.report_run_canceled(other)
     assert site.run_job("expire_cube_history", "expire_history").success

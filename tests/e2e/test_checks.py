@@ -250,7 +250,7 @@ def blind(tile: xr.Dataset) -> None:
     ("change", "name", "words"),
     [
         (impossible, "probabilities_valid", "band probabilities ranges from 0.5"),
-        (nothing, "probabilities_valid", "no value at all, though 90000 pixels hold data"),
+        (nothing, "probabilities_valid", "has no values, but the scene has 90000 valid pixels"),
         (saturated, "probabilities_plausible", "99 % or more in"),
         (blind, "probabilities_plausible", "probabilities is 0.25 everywhere"),
     ],

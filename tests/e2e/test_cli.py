@@ -69,7 +69,7 @@ def test_another_world_in_the_same_folder_is_refused(demo: tuple[Path, str]) -> 
     before = (folder / "world" / "world.json").read_text()
     done = call("darts-assets", "demo", "--scenes", "2", "--size", "640", cwd=folder.parent)
     assert done.returncode == 1
-    assert "another world" in done.stderr
+    assert "contains a demo with other parameters" in done.stderr
     assert "Traceback" not in done.stderr
     assert (folder / "world" / "world.json").read_text() == before
 

@@ -15,7 +15,7 @@ import shapely
 
 from darts_assets.demo import World
 from darts_assets.orchestration.core.partitions import SENTINEL2
-from darts_assets.orchestration.scene_discovery.registration import register_found
+from darts_assets.orchestration.scene_discovery.registration import register_stac_items
 from darts_assets.sources import read_item
 from tests.e2e.harness import Site, reason, said
 from tests.servers.network.http_proxy import proxy_of
@@ -83,7 +83,7 @@ def test_scenes_of_an_area_in_another_crs_with_months_and_years(
     assert partitions(online) == [cloudy]
     facts = said(discover(online, aoi=str(path), start="2023-07-01", end="2023-07-15"))
     assert partitions(online) == [cloudy, clear]
-    assert "red: the area that was asked for" in facts["map"]
+    assert "red: the requested area" in facts["map"]
     aside = tmp_path / "aside.geojson"
     gpd.GeoDataFrame(geometry=[shapely.box(-134, 69, -133.9, 69.1)], crs=4326).to_file(aside)
     assert said(discover(online, aoi=str(aside), max_cloud_cover=100.0))["matched"] == 0
@@ -103,7 +103,7 @@ def test_ids_go_to_a_file_and_come_back_offline(
     offline = online.using(cdse_url=NOWHERE)
     facts = said(discover(offline, ids_file=str(ids), source="auto"))
     assert (facts["matched"], facts["known"], facts["new"]) == (2, 2, 0)
-    assert facts["asked"] == "nobody: all scenes are registered"
+    assert facts["searched"] == "nothing: all scenes are registered"
 
 
 def test_ids_are_asked_for_once_and_only_those_that_are_not_registered(
@@ -128,7 +128,7 @@ def test_a_partition_that_was_added_by_hand_gets_its_item(online: Site, clear: s
 
 def test_nothing_matched_is_an_outcome(online: Site) -> None:
     facts = said(discover(online, tiles=["08WMB"], years=[2016]))
-    assert facts["result"] == "Nothing matched."
+    assert facts["result"] == "0 scenes match (0 already registered, 0 new)."
     assert facts["matched"] == 0
     assert "map" not in facts
     assert partitions(online) == []
@@ -139,7 +139,7 @@ def test_unknown_and_malformed_ids_are_named_and_the_others_go_on(online: Site, 
     assert not result.success
     why = reason(result)
     assert f"'{UNKNOWN}'" in why
-    assert "does not know 1 of the scene ids" in why
+    assert "does not have 1 of the scene ids" in why
     assert "1 malformed scene id(s): 'nonsense'. Expected the form of one of" in why
     assert clear not in why
     assert partitions(online) == [clear]
@@ -155,13 +155,13 @@ def test_malformed_tiles_are_named_and_the_others_go_on(online: Site, clear: str
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({}, "exactly one of scene_ids, ids_file, tiles, aoi; none is given"),
-        ({"tiles": ["08WMB"], "aoi": "area.gpkg"}, "given are tiles and aoi"),
+        ({}, "No scenes selected: set exactly one of scene_ids, ids_file, tiles, aoi"),
+        ({"tiles": ["08WMB"], "aoi": "area.gpkg"}, "tiles and aoi are set: set exactly one of"),
         ({"tiles": ["08WMB"], "max_cloud_cover": 101.0}, "max_cloud_cover is 101.0"),
-        ({"tiles": ["08WMB"], "start": "July"}, "start 'July': a day such as 2023-07-01 was expected"),
+        ({"tiles": ["08WMB"], "start": "July"}, "start 'July': expected a day such as 2023-07-01"),
         ({"aoi": "gone.gpkg"}, "there is no such file"),
         ({"ids_file": "gone.json"}, "ids_file gone.json: there is no such file"),
-        ({"tiles": ["08WMB"], "quarters": [3]}, "quarters choose mosaics"),
+        ({"tiles": ["08WMB"], "quarters": [3]}, "quarters apply to mosaics"),
     ],
 )
 def test_senseless_choices_are_refused(online: Site, config: dict[str, Any], words: str) -> None:
@@ -200,7 +200,7 @@ def test_thousands_are_registered_as_they_come_by_tile_and_time(site: Site, worl
     items = generated(read_item(str(world.items[0])), count)
     broken = {**items[7], "id": "broken", "assets": {}}
     lines: list[str] = []
-    result = register_found(
+    result = register_stac_items(
         site.instance, site.resource("scenes"), SENTINEL2, iter([*items, broken, items[0]]), log=lines.append
     )
     assert (len(result.scene_ids), len(result.new), result.known) == (count, count, 0)
@@ -212,7 +212,7 @@ def test_thousands_are_registered_as_they_come_by_tile_and_time(site: Site, worl
     assert lines == [f"{count} of {count} scenes registered"]
     kept = site.resource("scenes").scene(SENTINEL2, items[1234]["id"])
     assert kept.item == items[1234]
-    again = register_found(site.instance, site.resource("scenes"), SENTINEL2, items)
+    again = register_stac_items(site.instance, site.resource("scenes"), SENTINEL2, items)
     assert (again.known, again.new) == (count, [])
 
 
@@ -224,9 +224,9 @@ def test_what_breaks_midway_adds_no_partition_and_is_taken_up_later(site: Site, 
         raise ConnectionError("gone")
 
     with pytest.raises(ConnectionError):
-        register_found(site.instance, site.resource("scenes"), SENTINEL2, breaking())
+        register_stac_items(site.instance, site.resource("scenes"), SENTINEL2, breaking())
     assert partitions(site) == [], "a scene without a partition is found again; the other way round it would be missed"
-    assert len(register_found(site.instance, site.resource("scenes"), SENTINEL2, items).new) == 600
+    assert len(register_stac_items(site.instance, site.resource("scenes"), SENTINEL2, items).new) == 600
 
 
 def test_the_map_shows_footprints_where_they_are(online: Site, tmp_path: Path) -> None:

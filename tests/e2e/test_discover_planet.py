@@ -55,8 +55,8 @@ def test_a_dry_run_counts_and_draws_and_registers_nothing(planet: Callable[..., 
     result = discover(site, folders=[str(inbox)], dry_run=True, write_ids=str(inbox.parent / "ids.json"))
     assert result.success, reason(result)
     facts = said(result)
-    assert facts["result"] == "3 scenes matched: 0 were known, 3 are new."
-    assert facts["asked"] == str(inbox)
+    assert facts["result"] == "3 scenes match (0 already registered, 3 new)."
+    assert facts["searched"] == str(inbox)
     assert "3 footprints" in facts["map"]
     assert partitions(site) == []
     assert set(json.loads((inbox.parent / "ids.json").read_text())) == {SCENE, ORTHOTILE, EARLIER}
@@ -71,7 +71,7 @@ def test_images_become_partitions_with_items_and_stay_as_they_are(planet: Callab
     write_image(inbox / "again", SCENE, where=(500000.0, 7600000.0))
     (inbox / ORTHOTILE.split("_")[0] / ORTHOTILE / f"{ORTHOTILE}_3B_udm2_clip.tif").unlink()
     again = discover(site)
-    assert said(again)["result"] == "3 scenes matched: 3 were known, 0 are new.", "registered ones stay as they are"
+    assert said(again)["result"] == "3 scenes match (3 already registered, 0 new).", "registered ones stay as they are"
     assert site.resource("scenes").scene(PLANET, SCENE) == scene
 
 
@@ -81,11 +81,14 @@ def test_images_are_chosen_by_ids_an_area_and_days(planet: Callable[..., Site], 
     gpd.GeoDataFrame(geometry=[shapely.box(west, south, east, north)], crs=32608).to_file(tmp_path / "area.gpkg")
     result = discover(site, folders=folders, aoi=str(tmp_path / "area.gpkg"))
     assert result.success, reason(result)
-    assert "red: the area" in said(result)["map"]
+    assert "red: the requested area" in said(result)["map"]
     assert partitions(site) == [EARLIER]
     assert discover(site, folders=folders, start="2021-05-20", end="2021-05-20").success
     assert set(partitions(site)) == {EARLIER, ORTHOTILE}
-    assert said(discover(site, folders=folders, years=[2019], months=[7]))["result"] == "Nothing matched."
+    assert (
+        said(discover(site, folders=folders, years=[2019], months=[7]))["result"]
+        == "0 scenes match (0 already registered, 0 new)."
+    )
     assert discover(site, folders=folders, scene_ids=[SCENE, EARLIER]).success
     assert set(partitions(site)) == {EARLIER, ORTHOTILE, SCENE}
     assert discover(site, scene_ids=[SCENE]).success, "registered ids need no folder"
@@ -100,10 +103,13 @@ def test_wrong_ids_and_senseless_choices_are_named_and_others_go_on(planet: Call
     assert "'20200101_000000_1234'" in reason(result)
     assert partitions(site) == [SCENE]
     for config, message in (
-        ({}, "name some in folders, or in DARTS_PLANET"),
-        ({"folders": folders, "scene_ids": [SCENE], "years": [2023]}, "years: images that are named by their ids"),
-        ({"folders": folders, "scene_ids": [SCENE], "ids_file": "x.json"}, "both name images"),
-        ({"folders": folders, "start": "July"}, "a day such as 2023-07-01 was expected"),
+        ({}, "No folders to search: set folders or DARTS_PLANET"),
+        (
+            {"folders": folders, "scene_ids": [SCENE], "years": [2023]},
+            "years: filters do not apply to images selected by id",
+        ),
+        ({"folders": folders, "scene_ids": [SCENE], "ids_file": "x.json"}, "scene_ids and ids_file both select images"),
+        ({"folders": folders, "start": "July"}, "expected a day such as 2023-07-01"),
         ({"folders": [str(inbox / "nowhere")]}, "the folder does not exist"),
         ({"folders": ["https://planet.com/"]}, "can be read from folders and from s3://"),
     ):
@@ -141,7 +147,7 @@ def test_every_wrong_folder_is_named_at_the_end_and_the_rest_is_registered(
     assert len(problems) == len(damaged)
     for name, message in damaged.items():
         assert [message in problem for problem in problems if name in problem] == [True], name
-    assert reason(result).endswith("3 scenes matched: 0 were known, 3 are new.")
+    assert reason(result).endswith("3 scenes match (0 already registered, 3 new).")
 
 
 def test_the_command_line_registers_folders_beside_items(

@@ -43,7 +43,7 @@ def run(site: Site, key: dg.AssetKey, year: int | None = None, **config: Any) ->
     )  # fmt: skip
 
 
-def said(site: Site, key: dg.AssetKey, year: int | None = None, **config: Any) -> dict[str, Any]:
+def metadata_of(site: Site, key: dg.AssetKey, year: int | None = None, **config: Any) -> dict[str, Any]:
     """The metadata of the materialization; an asset that fails fails the test."""
     result = run(site, key, year, **config)
     assert result.success, failure(result)
@@ -52,9 +52,9 @@ def said(site: Site, key: dg.AssetKey, year: int | None = None, **config: Any) -
 
 
 def table(site: Site, *place: str, name: str) -> gpd.GeoDataFrame:
-    """A table that is published."""
-    found = site.place("inventory", *place)
-    return gpd.read_parquet(found.location.path / found.require().contents[name] / name)
+    """A published table."""
+    published = site.place("inventory", *place)
+    return gpd.read_parquet(published.location.path / published.require().contents[name] / name)
 
 
 def sites(site: Site, year: int = 2023) -> gpd.GeoDataFrame:
@@ -63,7 +63,7 @@ def sites(site: Site, year: int = 2023) -> gpd.GeoDataFrame:
 
 def test_scenes_that_come_change_and_go(site: Site, world: World) -> None:
     def update(**config: Any) -> dict[str, Any]:
-        return said(site, RTS, 2023, **config)
+        return metadata_of(site, RTS, 2023, **config)
 
     here, there = square(0, 0), square(0, 3000)
     first, second = Planted(180, [here, there]), Planted(190, [here], square(-1000, -1000, 2500))
@@ -103,9 +103,9 @@ def test_scenes_that_come_change_and_go(site: Site, world: World) -> None:
 def test_slumps_keep_their_ids_through_the_years(site: Site, world: World) -> None:
     for year in (2020, 2022, 2023):
         publish(site, world, Planted(180, [square(0, 0, 100 + year - 2020)], year=year))
-        said(site, RTS, year)
-    said(site, RTS, 2021)  # nobody looked
-    metadata = said(site, SLUMPS)
+        metadata_of(site, RTS, year)
+    metadata_of(site, RTS, 2021)  # no scenes
+    metadata = metadata_of(site, SLUMPS)
     assert metadata["years"] == [2020, 2021, 2022, 2023]
     assert metadata["dagster/row_count"] == 1
     (slump,) = table(site, "slumps", name="rts_slumps.parquet").itertuples()
@@ -117,8 +117,8 @@ def test_slumps_keep_their_ids_through_the_years(site: Site, world: World) -> No
 
 def test_files_open_elsewhere(site: Site, world: World) -> None:
     publish(site, world, Planted(180, [square(0, 0)]))
-    said(site, RTS, 2023)
-    said(site, SLUMPS)
+    metadata_of(site, RTS, 2023)
+    metadata_of(site, SLUMPS)
     place = site.place("inventory", "rts", "2023")
     geopackage = gpd.read_file(place.location.path / place.require().contents["rts_2023.gpkg"] / "rts_2023.gpkg")
     assert list(geopackage.columns) == [*SITE_COLUMNS, "geometry"]
@@ -129,7 +129,7 @@ def test_files_open_elsewhere(site: Site, world: World) -> None:
     assert list(slumps.columns) == [*SLUMP_COLUMNS, "geometry"]
 
 
-def test_what_cannot_be_used_is_named_and_the_rest_goes_on(site: Site, world: World) -> None:
+def test_an_unusable_scene_is_reported_and_the_others_are_processed(site: Site, world: World) -> None:
     publish(site, world, Planted(180, [square(0, 0)]))
     lost = publish(site, world, Planted(190, [square(0, 0)]))
     (Path(site.settings.store) / "scenes" / "sentinel2" / f"{lost}.json").unlink()
@@ -138,12 +138,12 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(site: Site, world: Wo
     assert list(sites(site)["seen"]) == [1]
     (warning,) = warnings(site.instance, result)
     assert lost in warning
-    assert "is left out" in warning
+    assert "left out" in warning
 
 
 def test_an_update_that_fails_changes_nothing_and_the_next_one_heals_it(site: Site, world: World) -> None:
     publish(site, world, Planted(180, [square(0, 0)]))
-    said(site, RTS, 2023)
+    metadata_of(site, RTS, 2023)
     before = site.place("inventory", "rts", "2023").require()
     broken = publish(site, world, Planted(190, [square(0, 0)]))
     place = site.place("vectors", "sentinel2", "polygons", broken)
@@ -152,10 +152,10 @@ def test_an_update_that_fails_changes_nothing_and_the_next_one_heals_it(site: Si
     file.unlink()
     result = run(site, RTS, 2023)
     assert not result.success
-    assert "segments.parquet is not there" in failure(result)
+    assert "segments.parquet does not exist" in failure(result)
     assert site.place("inventory", "rts", "2023").require() == before
     file.write_bytes(content)
-    assert said(site, RTS, 2023)["scenes_added"] == 1
+    assert metadata_of(site, RTS, 2023)["scenes_added"] == 1
 
 
 @pytest.mark.parametrize(
@@ -185,17 +185,17 @@ def demo(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator[Sit
 def test_true_slumps_are_one_site_a_year_and_one_slump_in_all(demo: Site, world: World) -> None:
     truth = gpd.read_file(world.truth).to_crs(6931)
     for year in (2022, 2023):
-        said(demo, RTS, year)
-        found = sites(demo, year)
-        (scene,) = set(found["scenes"])
-        there = truth[truth["scene_id"] == scene]
-        hits = found.sjoin(there[["slump_id", "geometry"]])
-        assert len(hits) >= 0.7 * len(there) > 0
+        metadata_of(demo, RTS, year)
+        detected = sites(demo, year)
+        (scene,) = set(detected["scenes"])
+        planted = truth[truth["scene_id"] == scene]
+        hits = detected.sjoin(planted[["slump_id", "geometry"]])
+        assert len(hits) >= 0.7 * len(planted) > 0
         assert hits["slump_id"].is_unique
         assert hits["site_id"].is_unique
-        areas = hits["area_ha"] / there.set_index("slump_id").area[hits["slump_id"]].to_numpy() * 1e4
+        areas = hits["area_ha"] / planted.set_index("slump_id").area[hits["slump_id"]].to_numpy() * 1e4
         assert areas.median() == pytest.approx(1, abs=0.2)
-    said(demo, SLUMPS)
+    metadata_of(demo, SLUMPS)
     slumps = table(demo, "slumps", name="rts_slumps.parquet")
     outlines = truth.drop_duplicates("slump_id")[["slump_id", "geometry"]].rename(columns={"slump_id": "truth"})
     hits = slumps.sjoin(outlines)

@@ -53,7 +53,9 @@ def told(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
         e for e in result.all_events if e.step_key == "sum_up_data" and (e.is_successful_output or e.is_step_failure)
     ]
     data = event.step_output_data if event.is_successful_output else event.step_failure_data.user_failure_data
-    return {name: value.value for name, value in data.metadata.items()}
+    chunks = data.metadata["chunks"].records if "chunks" in data.metadata else ()
+    rows = {record.data["cube"]: dict(record.data) for record in chunks}
+    return {name: value.value for name, value in data.metadata.items() if name != "chunks"} | rows
 
 
 # --- what is prepared -------------------------------------------------------------------------------------------------
@@ -139,11 +141,11 @@ def test_a_dry_run_and_nothing_matched_fetch_nothing(site: Site, world: World) -
     for config in ({"registered_tiles": ["08WMB"]}, {"registered_tiles": ["33UUP"]}):
         result = prepare(site, **config)
         assert result.success
-        assert told(result)["scenes"] == "Nothing matched."
+        assert told(result)["scenes"] == "0 scenes match (0 already registered, 0 new)."
     scenes = site.register(world.items[0])
     result = prepare(site, scene_ids=scenes, dry_run=True)
     assert result.success
-    assert told(result)["scenes"] == "1 scenes matched: 1 were known, 0 are new."
+    assert told(result)["scenes"] == "1 scene matches (1 already registered, 0 new)."
     assert site.materialized("raw_scene") == set()
 
 
@@ -163,7 +165,7 @@ def test_offline_a_scene_that_was_not_prepared_is_named_with_the_command_that_fe
         assert "dagster job execute -m darts_assets -j prepare_data -c /dev/stdin" in why
     unknown = "S2A_33UUP_20230615_0_L2A"
     result = prepare(site.using(offline=True), scene_ids=[unknown])
-    assert "offline (DARTS_OFFLINE), earth_search is not asked for scenes" in reason(result)
+    assert "earth_search cannot be searched offline (DARTS_OFFLINE)" in reason(result)
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------
@@ -181,7 +183,7 @@ def test_one_bad_scene_is_named_and_the_others_are_prepared(
     assert bad.stem in why
     assert "green" in why
     assert good not in why
-    assert "the same command fetches what is missing" in why
+    assert "run the same command again to fetch what is missing" in why
     assert site.materialized("raw_scene") == {good}
     assert site.chunks("arcticdem")
     assert site.chunks("tcvis")
@@ -229,7 +231,10 @@ def test_chunks_that_cannot_be_had_are_named_after_everything_else(site: Site, w
     ("config", "words"),
     [
         ({}, "exactly one of scene_ids, ids_file, tiles, aoi, registered_tiles"),
-        ({"scene_ids": ["x"], "optical": False, "auxiliary": False}, "there is nothing to prepare"),
+        (
+            {"scene_ids": ["x"], "optical": False, "auxiliary": False},
+            "optical and auxiliary are both off: nothing to prepare",
+        ),
         ({"scene_ids": ["x"], "scenes_per_step": 0}, "scenes_per_step: 0; expected at least 1"),
     ],
 )

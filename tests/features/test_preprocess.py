@@ -58,6 +58,7 @@ def test_windows_are_a_matter_of_memory_only(world, terrain):
         assert np.nanmax(difference) < 1e-4, name
 
 
+@pytest.mark.slow
 def test_windows_do_not_matter_on_the_reference(reference):
     inputs = reference("optical"), reference("arcticdem"), reference("tcvis"), PARAMETERS
     whole, parts = (preprocess(*inputs, window_rows=rows).collect() for rows in (1024, 100))
@@ -255,6 +256,7 @@ def test_an_unreadable_layer_stops_the_stream_where_it_is_needed(world):
 
 
 # Two threads in rasterio at a time get in the way of each other's warning filters.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_several_scenes_at_once(world):
     grids = [world.tile(150, 200, latitude=70 + step) for step in range(3)]

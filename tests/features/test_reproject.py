@@ -98,6 +98,7 @@ def test_a_constant_band_ends_where_the_source_ends(world):
     assert (found["arcticdem_data_mask"] == 0).sum() > 5000
 
 
+@pytest.mark.slow
 def test_every_time_the_same_bits(world):
     grid = world.tile(400, BLOCK_COLUMNS + 300)
     source, trends = world.elevations(grid), world.trends(grid)

@@ -32,15 +32,15 @@ def shapes(draw: st.DrawFn) -> shapely.Polygon:
 @st.composite
 def scenes(draw: st.DrawFn) -> Planted:
     zone, east = draw(st.sampled_from([(32608, 0), (32608, 0), (32607, 245_370)]))  # the same ground, about
-    found = [
+    detections = [
         (translate(shape, east), draw(st.integers(50, 100)) / 100, draw(st.booleans()))
         for shape in draw(st.lists(shapes(), max_size=4))
     ]
     area = draw(st.sampled_from([None, square(-200, -200, 1000), square(-200, -200, 450), square(100, 0, 300)]))
     if area is None:
         return Planted(draw(DAYS), [], None, zone)
-    extent = shapely.union_all([translate(area, east), *(shape for shape, _, _ in found)])
-    return Planted(draw(DAYS), found, extent, zone)
+    extent = shapely.union_all([translate(area, east), *(shape for shape, _, _ in detections)])
+    return Planted(draw(DAYS), detections, extent, zone)
 
 
 several = st.lists(scenes(), min_size=1, max_size=5, unique_by=lambda scene: scene.id)

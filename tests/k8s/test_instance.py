@@ -17,6 +17,8 @@ from darts_assets.definitions import build_defs
 from darts_assets.settings import Settings
 from tests.servers.postgres.cluster import postgres
 
+pytestmark = pytest.mark.slow
+
 INSTANCES = ["overlays/local", "overlays/gpu"]
 
 

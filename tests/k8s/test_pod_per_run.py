@@ -25,6 +25,8 @@ from dagster._core.execution.api import execute_run_iterator
 from darts_assets.orchestration.core.executors import executor
 from darts_assets.orchestration.core.pod_resources import NEEDS, op_tags
 
+pytestmark = pytest.mark.slow
+
 K8S = Path(__file__).parents[2] / "k8s"
 DIES_IN = "DARTS_TEST_DIES_IN"
 

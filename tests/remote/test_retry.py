@@ -148,7 +148,7 @@ def test_a_signature_is_in_no_message() -> None:
     error = requests.ConnectionError("Max retries exceeded with url: /a.tif?sig=SECRET (Caused by ...)")
     assert "SECRET" not in str(connection_failure(error, "https://user:SECRET@host/a.tif?sig=SECRET", (1, 1)))
     timeout = connection_failure(requests.ReadTimeout(), "https://user:SECRET@host/a.tif?sig=SECRET", (1, 2))
-    assert str(timeout) == "no answer from host within 2 s"
+    assert str(timeout) == "no response from host within 2 s"
 
 
 def test_there_is_one_policy() -> None:

@@ -164,14 +164,14 @@ def test_keys_that_do_not_open_everything(guarded: Guarded, monkeypatch: pytest.
     set_keys(monkeypatch, guarded.key, guarded.secret)
     href = guarded.bucket.bucket + "/Sentinel-1/item.json"
     with pytest.raises(
-        SettingsError, match=r"the keys in AWS_ACCESS_KEY_ID do not open it, or it does not exist \(HTTP"
+        SettingsError, match=r"the keys in AWS_ACCESS_KEY_ID have no access, or it does not exist \(HTTP"
     ):
         read_item(f"s3://{href}", guarded.s3())
 
 
 def test_options_that_make_no_sense() -> None:
     with pytest.raises(
-        SettingsError, match=r"'eodata\.example' is no URL of an S3 service; https://\.\.\. was expected"
+        SettingsError, match=r"'eodata\.example' is not the URL of an S3 service; https://\.\.\. was expected"
     ):
         S3Options("eodata.example")
     with pytest.raises(SettingsError, match="must be at least 1, not 0"):

@@ -204,6 +204,7 @@ def test_many_may_test_at_once(bucket: StoreLocation) -> None:
     assert record_of(bucket)
 
 
+@pytest.mark.slow
 def test_a_store_that_ignores_conditional_writes_is_refused_until_it_is_repaired(
     rclone: Rclone, tmp_path: Path
 ) -> None:

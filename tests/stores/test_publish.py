@@ -84,7 +84,7 @@ def test_any_cf_reader_opens_a_version(place: Place) -> None:
 
 def test_nothing_published_is_not_readable(place: Place) -> None:
     assert place.manifest() is None
-    assert not place.location.path.exists(), "asking must not create anything"
+    assert not place.location.path.exists(), "reading must not create anything"
     with pytest.raises(NotReadableError, match=r"scene 1\.zarr.*nothing has been published"):
         read_tile(place)
 
@@ -103,7 +103,7 @@ def test_a_failed_write_leaves_the_old_content(place: Place) -> None:
     np.testing.assert_array_equal(read_tile(place)["tc_wetness"].values, tile(1)["tc_wetness"].values)
 
 
-def test_a_failed_write_ends_what_works_ahead(place: Place) -> None:
+def test_a_failed_write_closes_the_stream(place: Place) -> None:
     ended = threading.Event()
 
     def windows():
@@ -113,9 +113,9 @@ def test_a_failed_write_ends_what_works_ahead(place: Place) -> None:
             ended.set()
 
     def fails(done: int, total: int) -> None:
-        raise RuntimeError("nobody listens")
+        raise RuntimeError("progress failed")
 
-    with pytest.raises(RuntimeError, match="nobody listens") as held:
+    with pytest.raises(RuntimeError, match="progress failed") as held:
         write_tile(place, TileStream(GRID, ("red", "tc_wetness"), windows()), metadata={}, progress=fails)
     assert held.value.__traceback__ is not None  # which keeps the writer's frame, and its generators, alive
     assert ended.is_set()

@@ -60,9 +60,9 @@ def test_infinity_is_the_largest_number() -> None:
     values = np.ones((4, 4), "float32")
     values[0, 0] = np.inf
     gatherer.take(0, values, np.ones((4, 4), "int16"))
-    found = gatherer.statistics()
-    assert found.high == np.finfo("float32").max
-    assert found.percentiles == (1, 1, 1)
+    statistics = gatherer.statistics()
+    assert statistics.high == np.finfo("float32").max
+    assert statistics.percentiles == (1, 1, 1)
 
 
 def test_bands_that_stay_keep_their_statistics(tmp_path, bands) -> None:

@@ -1,1 +1,1 @@
-"""Chunk assets of the auxiliary cubes, and the jobs that fill the cubes and expire their history."""
+"""Auxiliary cubes: the resource, chunk assets, chunk selection, and the job that expires the cubes' history."""

@@ -1,4 +1,4 @@
-"""The chunks of the auxiliary cubes, one partition each; a run takes one, a range, or a batch of a backfill."""
+"""Chunk assets of the auxiliary cubes: one partition per chunk; a run fills one, a range, or a backfill's batch."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,13 +13,13 @@ from darts_assets.orchestration.core.partitions import CHUNK_KEYS, CHUNK_PARTITI
 from darts_assets.orchestration.core.pod_resources import CHUNKS_PER_RUN, POOLS, op_tags
 
 _DESCRIPTIONS: dict[AuxiliaryLayer, str] = {
-    "arcticdem": "One chunk of an ArcticDEM cube, such as `10m-r0123-c0456`: elevation and data mask, EPSG:3413.",
-    "tcvis": "One chunk of a TCVIS cube, such as `2024-r0123-c0456`: tasselled cap trends, EPSG:4326.",
+    "arcticdem": "Chunk of an ArcticDEM cube, such as `10m-r0123-c0456`: elevation and data mask, EPSG:3413.",
+    "tcvis": "Chunk of a TCVIS cube, such as `2024-r0123-c0456`: tasselled cap trends, EPSG:4326.",
 }
 
 
 def build_chunks() -> list[dg.AssetsDefinition]:
-    """The chunk assets, one for each layer."""
+    """The chunk assets, one per layer."""
     return [_build(layer) for layer in AUXILIARY_LAYERS]
 
 
@@ -34,21 +34,21 @@ def _build(layer: AuxiliaryLayer) -> dg.AssetsDefinition:
         code_version=CODE_VERSION,
         pool=POOLS[layer],
         op_tags=op_tags("chunk"),
-        # A run for each of hundreds of chunks would spend its time on starting. Dagster's command line takes ranges
-        # only of assets whose backfill is always one run, which would be no good for a country.
+        # A run per chunk would mostly wait for its start. `dagster asset materialize` accepts ranges only for assets
+        # whose backfill is a single run, which is too long for large areas.
         backfill_policy=partitions_per_run(CHUNKS_PER_RUN),
         output_required=False,
         description=_DESCRIPTIONS[layer],
     )
     def chunk(context: dg.AssetExecutionContext, cubes: AuxiliaryCubes) -> Iterator[Any]:
-        yield from ()  # each chunk is recorded by itself, so that one that fails does not take its neighbours with it
+        yield from ()  # there is no output: each chunk is recorded on its own, so that one may fail without the others
         _materialize(context, cubes, layer)
 
     return chunk
 
 
 def _materialize(context: dg.AssetExecutionContext, cubes: AuxiliaryCubes, layer: AuxiliaryLayer) -> None:
-    """Fill and record the partitions of the run; raises, at the end, what went wrong."""
+    """Fill and record the partitions of the run; fails at the end if any of them failed."""
     by_cube: dict[str, list[str]] = {}
     failures = Failures(context)
     for key in context.partition_keys:
@@ -56,8 +56,8 @@ def _materialize(context: dg.AssetExecutionContext, cubes: AuxiliaryCubes, layer
             by_cube.setdefault(cubes.cube_of_chunk(layer, key).spec.name, []).append(key)
     for name, keys in by_cube.items():
         with failures.of(name):
-            # A repeated attempt must not say of its own chunks that they were there.
+            # A retry must not record the chunks of its first attempt as already filled.
             always = context.retry_number == 0
             filled = fill_and_record(context, cubes, layer, cubes.cube_named(name), keys, always=always)
-            context.log.info(f"{name}: {len(filled)} of {len(keys)} chunks filled, the rest was there")
+            context.log.info(f"{name}: {len(filled)} of {len(keys)} chunks filled, the others existed")
     failures.end()

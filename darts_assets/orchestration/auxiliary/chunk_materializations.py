@@ -1,4 +1,4 @@
-"""What Dagster knows of chunks: each has a partition status of its own, true however it came to be filled."""
+"""Filling of chunks and their materializations: each chunk has its own partition status, however it was filled."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from darts_assets.bands import AuxiliaryLayer
 from darts_assets.errors import ChunksFailedError, CubeError, MissingChunksError
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
 from darts_assets.orchestration.core.dynamic_partitions import materialized, register, registered_containing
-from darts_assets.orchestration.core.metadata import as_metadata, image_link, picture, provenance
+from darts_assets.orchestration.core.metadata import as_metadata, image_link, provenance
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, CHUNK_PARTITIONS
 from darts_assets.orchestration.core.step_metrics import Meter, versions
 
@@ -31,53 +31,49 @@ def fill_and_record(
     *,
     always: bool = False,
 ) -> "list[FilledChunk]":
-    """Fill those of `keys` that are missing, and record them as materialized, each for itself.
+    """Fill the missing chunks and record each as materialized.
 
-    Chunks that an interrupted run has filled without saying so are recorded too. What fails does not keep the others
-    from being recorded.
+    Filled chunks without a record, of an interrupted run, are recorded as well. If chunks fail, the others are recorded
+    before the error is raised.
 
     Args:
-        context: of the step.
-        cubes: where chunks come from.
-        layer: of the cube.
-        cube: which.
+        context: the step's context.
+        cubes: the resource that fills chunks.
+        layer: the cube's layer.
+        cube: the cube.
         keys: partition keys of chunks.
         choice: see `AuxiliaryCubes.fill`.
         always: also record chunks that were filled and recorded before.
 
     Returns:
-        What this call has filled.
+        The chunks that this call filled.
 
     Raises:
-        MissingChunksError: see `AuxiliaryCubes.fill`.
-        ChunksFailedError: see `AuxiliaryCubes.fill`.
+        MissingChunksError, ChunksFailedError: see `AuxiliaryCubes.fill`.
     """
     meter = Meter()
     try:
         filled = cubes.fill(layer, cube, keys, context.run_id, choice)
-    except MissingChunksError:
-        _record(context, layer, cube, keys, [], meter, always)
-        raise
-    except ChunksFailedError as error:
-        _record(context, layer, cube, keys, error.filled, meter, always)
+    except (MissingChunksError, ChunksFailedError) as error:
+        _record(context, layer, cube, keys, getattr(error, "filled", ()), meter, always)
         raise
     _record(context, layer, cube, keys, filled, meter, always)
     return filled
 
 
 def unrecorded(instance: dg.DagsterInstance, layer: AuxiliaryLayer, keys: Sequence[str]) -> list[str]:
-    """Those of `keys` that Dagster does not know to be materialized."""
+    """The keys without a materialization."""
     recorded = materialized(instance, CHUNK_KEYS[layer], keys)
     return [key for key in keys if key not in recorded]
 
 
 def register_chunks(instance: dg.DagsterInstance, layer: AuxiliaryLayer, keys: Sequence[str]) -> None:
-    """Add partitions; those that are there stay."""
+    """Add partitions; existing ones stay as they are."""
     register(instance, CHUNK_PARTITIONS[layer], keys)
 
 
 def coverage_map(instance: dg.DagsterInstance, layer: AuxiliaryLayer, cube: "Cube") -> dg.MetadataValue[Any]:
-    """A picture of which chunks of a cube are filled, empty or missing (registered, not filled), with its legend."""
+    """A map of the filled, empty and missing (registered but not filled) chunks of a cube, with a legend."""
     import numpy as np
 
     from darts_assets import plots
@@ -86,18 +82,20 @@ def coverage_map(instance: dg.DagsterInstance, layer: AuxiliaryLayer, cube: "Cub
     known = {(int(row), int(col)) for row, col in np.concatenate([coverage.data, coverage.empty])}
     missing = np.array(sorted(_registered(instance, layer, cube) - known), dtype=np.int64).reshape(-1, 2)
     states = {"filled": coverage.data, "empty": coverage.empty, "missing": missing}
-    return picture(plots.coverage_map(cube.spec.grid.shape, states))
+    image = image_link(plots.coverage_map(cube.spec.grid.shape, states), "webp", lossless=True)
+    legend = f"green: {len(coverage.data)} filled, blue: {len(coverage.empty)} empty, red: {len(missing)} missing"
+    return dg.MetadataValue.md(f"{image}\n\n{legend}")
 
 
 def _registered(instance: dg.DagsterInstance, layer: AuxiliaryLayer, cube: "Cube") -> set[tuple[int, int]]:
-    found = set()
+    indices = set()
     prefix = f"{cube.spec.grid.prefix}-"
     for key in registered_containing(instance, CHUNK_PARTITIONS[layer], [prefix]):
         try:
-            found.add(cube.spec.grid.parse(key))
+            indices.add(cube.spec.grid.parse(key))
         except CubeError:
-            continue  # of another cube, or a partition that somebody has added by hand
-    return found
+            continue  # a chunk of another cube, or a malformed partition that was added by hand
+    return indices
 
 
 def _record(
@@ -109,23 +107,21 @@ def _record(
     meter: Meter,
     always: bool,
 ) -> None:
-    # Chunks are filled together: only time and size are a chunk's own.
+    # Chunks are filled together; costs other than time and size are known only for all of them.
     together = {"versions": versions(), "together": {"chunks": len(filled), **meter.costs()}}
     facts = {chunk.key: _facts(cube, chunk) | together for chunk in filled}
-    there = cube.filled(keys)
-    unsaid = {*facts, *(keys if always else unrecorded(context.instance, layer, keys))} & there
-    ordered = [key for key in keys if key in unsaid]
+    to_record = {*facts, *(keys if always else unrecorded(context.instance, layer, keys))} & cube.filled(keys)
+    ordered = [key for key in keys if key in to_record]
     if not ordered:
         return
     register_chunks(context.instance, layer, ordered)
     coverage = coverage_map(context.instance, layer, cube)
     snapshot = cube.snapshot()
     for key in ordered:
-        said = facts.get(key, {"already_filled": True, "snapshot": snapshot})
-        # The map is the cube's, not the chunk's: once is enough.
-        metadata = as_metadata(
-            {"cube": cube.spec.name, **said, **({"coverage": coverage} if key == ordered[-1] else {})}
-        )
+        chunk_facts = facts.get(key, {"already_filled": True, "snapshot": snapshot})
+        # One map is enough: it shows the whole cube.
+        coverage_facts = {"coverage": coverage} if key == ordered[-1] else {}
+        metadata = as_metadata({"cube": cube.spec.name, **chunk_facts, **coverage_facts})
         context.log_event(dg.AssetMaterialization(asset_key=CHUNK_KEYS[layer], partition=key, metadata=metadata))
 
 
@@ -138,7 +134,7 @@ def _facts(cube: "Cube", chunk: "FilledChunk") -> dict[str, Any]:
         "bytes": chunk.bytes,
         "seconds": round(chunk.seconds, 2),
         "snapshot": chunk.snapshot,
-        # Small: the event log keeps one for each of many thousand chunks.
+        # Small, because the event log keeps one for each of many thousand chunks.
         "picture": dg.MetadataValue.md(image_link(Image.fromarray(chunk.picture), "webp", quality=60)),
         "provenance": provenance(CODE_VERSION, {"cube": cube.spec.name}, sources=",".join(chunk.sources)),
     }

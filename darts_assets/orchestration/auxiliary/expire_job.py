@@ -1,4 +1,4 @@
-"""Shortening the history of the auxiliary cubes."""
+"""Job that expires the history of the auxiliary cubes."""
 
 from datetime import timedelta
 
@@ -12,44 +12,44 @@ from darts_assets.orchestration.core.metadata import as_metadata
 
 
 class ExpireConfig(dg.Config):
-    """Which history."""
+    """Cubes and snapshots to expire."""
 
-    older_than_days: float = Field(
-        default=30.0, description="Snapshots that were replaced longer ago than this go; at least 1."
-    )
-    cubes: list[str] = Field(default=[], description="Names such as arcticdem_10m. Default: all that are in the store.")
+    older_than_days: float = Field(30.0, description="Days since the replacement of expired snapshots; at least 1.")
+    cubes: list[str] = Field([], description="Cubes, such as arcticdem_10m. Default: all in the store.")
 
 
-@dg.op(out=dg.Out(dg.Nothing), description="Expires old snapshots and removes what nothing refers to any more.")
+@dg.op(out=dg.Out(dg.Nothing), description="Expires old snapshots and removes unreferenced objects.")
 def expire_history(context: dg.OpExecutionContext, config: ExpireConfig, cubes: AuxiliaryCubes) -> None:
-    """Shorten the history of cubes; the chunks stay."""
-    said = {}
+    """Expire old snapshots of cubes; the chunks are kept."""
+    metadata = {}
     with domain_call(context.log):
-        _refuse_company(context)
+        _require_single_run(context)
         chosen = [cubes.cube_named(name) for name in config.cubes] or cubes.existing()
         for cube in chosen:
-            gone = cube.expire(timedelta(days=config.older_than_days))
-            said[cube.spec.name] = {"snapshots": gone.snapshots, "objects": gone.objects, "bytes": gone.bytes}
+            removed = cube.expire(timedelta(days=config.older_than_days))
+            metadata[cube.spec.name] = {
+                "snapshots": removed.snapshots, "objects": removed.objects, "bytes": removed.bytes
+            }  # fmt: skip
             context.log.info(
-                f"{cube.spec.name}: {gone.snapshots} snapshots expired, {gone.objects} objects "
-                f"({gone.bytes / 1e6:.1f} MB) removed"
+                f"{cube.spec.name}: {removed.snapshots} snapshots expired, {removed.objects} objects "
+                f"({removed.bytes / 1e6:.1f} MB) removed"
             )
         if not chosen:
-            context.log.info("there are no cubes in the store")
-    context.add_output_metadata(as_metadata(said))
+            context.log.info("the store contains no cubes")
+    context.add_output_metadata(as_metadata(metadata))
 
 
-def _refuse_company(context: dg.OpExecutionContext) -> None:
-    """Two processes must not shorten the history of one cube at once; raises StoreError."""
-    working = dg.RunsFilter(
+def _require_single_run(context: dg.OpExecutionContext) -> None:
+    """Raise StoreError if another run of the job is active: a cube must not be expired by two processes at once."""
+    active = dg.RunsFilter(
         job_name=context.job_name, statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
     )
-    others = [run.run_id for run in context.instance.get_runs(working) if run.run_id != context.run_id]
+    others = [run.run_id for run in context.instance.get_runs(active) if run.run_id != context.run_id]
     if others:
-        raise StoreError(f"run {others[0]} is shortening the history already; wait for it, or cancel it if it is dead")
+        raise StoreError(f"run {others[0]} is already expiring the history; wait for it, or cancel it if it is dead")
 
 
-@dg.job(description="Shortens the history of the auxiliary cubes: old snapshots, and what no snapshot refers to, go.")
+@dg.job(description="Expires old snapshots of the auxiliary cubes and removes objects that no snapshot refers to.")
 def expire_cube_history() -> None:
-    """Shorten the history of the auxiliary cubes."""
+    """Expire the history of the auxiliary cubes."""
     expire_history()

@@ -1,4 +1,4 @@
-"""The resource of the auxiliary datacubes: which cube and which chunks serve whom, and where chunks come from."""
+"""Resource of the auxiliary cubes: the cubes and chunks that scenes need, and the sources of chunks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -11,7 +11,7 @@ from dagster import ResourceDependency
 from darts_assets.bands import AuxiliaryLayer, auxiliary_layers
 from darts_assets.errors import CubeError, MissingChunksError
 from darts_assets.orchestration.core.error_handling import job_command
-from darts_assets.orchestration.core.resources import Store, earth_engine_options
+from darts_assets.orchestration.core.resources import SourceAccess, Store
 from darts_assets.stores.location import StoreLocation
 
 if TYPE_CHECKING:
@@ -23,74 +23,56 @@ if TYPE_CHECKING:
     from darts_assets.scene import Scene
 
 _CUBIC_REACH = 4
-"""Pixels around a scene that cubic resampling may reach, with room for curved edges."""
+"""Pixels that cubic resampling reads around a scene, with a margin for curved edges."""
 
 _SUFFIX = ".icechunk"
-_SHOWN = 10  # chunks in a command that people copy
+_SHOWN = 10  # chunks in a command shown to users
 
 
 def prepare_command(config: Mapping[str, Any]) -> str:
-    """The command that fills chunks, for messages; `config` is that of the job's first step."""
+    """The command that fills chunks, for messages; `config` is the config of the job's first op."""
     return job_command("prepare_auxiliary", "choose_chunks", config)
 
 
 class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The auxiliary datacubes and where their chunks come from: `aux/<cube>.icechunk`."""
+    """The auxiliary cubes, stored as `aux/<cube>.icechunk`, and the sources of their chunks."""
 
     store: ResourceDependency[Store]
+    access: ResourceDependency[SourceAccess]
     layers: list[str] = []  # noqa: RUF012 - pydantic copies defaults
     arcticdem: str
     arcticdem_resolution: int | None = None
     tcvis: str | None = None
-    earth_engine_project: str | None = None
-    earth_engine_url: str | None = None
-    earth_engine_key_file: str | None = None
     offline: bool = False
 
     def layers_for(self, bands: Sequence[str]) -> tuple[AuxiliaryLayer, ...]:
-        """The layers in use that `bands` are computed from."""
+        """The configured layers that `bands` are computed from."""
         return tuple(layer for layer in auxiliary_layers(bands) if layer in self.layers)
 
     def resolution(self, family: "SceneFamily") -> int:
-        """Metres of the ArcticDEM cube that a family uses."""
+        """Resolution of a family's ArcticDEM cube, in metres."""
         return self.arcticdem_resolution or family.arcticdem_resolution
 
     def arcticdem_cube(self, resolution: int) -> "Cube":
-        """The ArcticDEM cube of a resolution.
-
-        Raises:
-            CubeError: if there is no such resolution.
-        """
+        """The ArcticDEM cube of a resolution, in metres; CubeError if the resolution does not exist."""
         from darts_assets.cubes import Cube, arcticdem_spec
 
         return Cube(self._location(f"arcticdem_{resolution}m"), arcticdem_spec(resolution))
 
     def tcvis_cube(self, vintage: int) -> "Cube":
-        """The TCVIS cube of a vintage.
-
-        Raises:
-            CubeError: if there is no such vintage.
-        """
+        """The TCVIS cube of a vintage; CubeError if the vintage does not exist."""
         from darts_assets.cubes import Cube, tcvis_spec
 
         return Cube(self._location(f"tcvis_{vintage}"), tcvis_spec(vintage))
 
     def cube_named(self, name: str) -> "Cube":
-        """A cube by its name, such as `arcticdem_10m` or `tcvis_2024`.
-
-        Raises:
-            CubeError: if there can be no such cube.
-        """
+        """A cube by its name, such as `arcticdem_10m` or `tcvis_2024`; CubeError if the name is invalid."""
         if name not in self._by_name:
-            raise CubeError(f"there is no cube {name!r}; cubes are {', '.join(self._by_name)}")
+            raise CubeError(f"unknown cube {name!r}; expected one of {', '.join(self._by_name)}")
         return self._by_name[name]()
 
     def cube_of_chunk(self, layer: AuxiliaryLayer, key: str) -> "Cube":
-        """The cube that a chunk's partition key names.
-
-        Raises:
-            CubeError: if the key is malformed.
-        """
+        """The cube of a chunk, from its partition key; CubeError if the key is malformed."""
         name = f"{layer}_{key.partition('-')[0]}"
         if name not in self._by_name:
             example = "10m-r0123-c0456" if layer == "arcticdem" else "2024-r0123-c0456"
@@ -100,15 +82,15 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
         return cube
 
     def existing(self) -> "list[Cube]":
-        """The cubes that are in the store."""
+        """The cubes in the store."""
         folder = self.store.root.child("aux")
         if folder.is_local and not folder.path.exists():
-            return []  # asking must not create the folder
+            return []  # opening the folder with obstore would create it
         present = obstore.list_with_delimiter(folder.objects())["common_prefixes"]
         return [open_cube() for name, open_cube in self._by_name.items() if name + _SUFFIX in present]
 
     def cube_for(self, layer: AuxiliaryLayer, family: "SceneFamily", scene: "Scene") -> "Cube":
-        """The cube that serves a scene: by the family's resolution, or the vintage of the scene's year."""
+        """The cube of a scene: ArcticDEM by the family's resolution, TCVIS by the vintage for the scene's year."""
         if layer == "arcticdem":
             return self.arcticdem_cube(self.resolution(family))
         from darts_assets.cubes import vintage_for
@@ -116,21 +98,26 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self.tcvis_cube(vintage_for(scene.datetime.year))
 
     def buffer(self, layer: AuxiliaryLayer, resolution: int, tpi_outer_radius: float) -> int:
-        """Cube pixels around a scene that its features reach for; metres of ArcticDEM's resolution and of the radius.
+        """Margin around a scene, in cube pixels, that its features need.
+
+        Args:
+            layer: the layer.
+            resolution: resolution of ArcticDEM, in metres.
+            tpi_outer_radius: metres.
 
         Raises:
-            SettingsError: if the radius makes no sense.
+            SettingsError: if the radius is invalid.
         """
         if layer == "tcvis":
             return _CUBIC_REACH
-        from darts_assets.features import PreprocessParameters, dem_buffer
+        from darts_assets.features import AuxiliaryParameters, dem_buffer
 
-        return dem_buffer(PreprocessParameters(tpi_outer_radius=tpi_outer_radius), resolution)
+        return dem_buffer(AuxiliaryParameters(tpi_outer_radius=tpi_outer_radius), resolution)
 
     def chunks_under(
         self, layer: AuxiliaryLayer, family: "SceneFamily", scene: "Scene", geobox: "GeoBox", tpi_outer_radius: float
     ) -> "tuple[Cube, list[str]]":
-        """The cube that serves a scene, and the chunks of it that the scene needs: none beyond its coverage."""
+        """The cube of a scene and the keys of the chunks that the scene needs; none if the cube does not cover it."""
         cube = self.cube_for(layer, family, scene)
         buffer = self.buffer(layer, self.resolution(family), tpi_outer_radius)
         grid = cube.spec.grid
@@ -144,7 +131,7 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
         bands: Sequence[str],
         tpi_outer_radius: float,
     ) -> "dict[AuxiliaryLayer, xr.Dataset]":
-        """The layers that `bands` need around a scene, lazily; one that does not cover the scene is left out.
+        """Lazy datasets of the layers that `bands` need around a scene, without layers that do not cover the scene.
 
         Raises:
             MissingChunksError: if chunks under the scene are not filled.
@@ -157,7 +144,7 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
             try:
                 windows[layer] = cube.window(geobox, self.buffer(layer, self.resolution(family), tpi_outer_radius))
             except MissingChunksError as error:
-                advice = f"Materialize auxiliary of this scene first, with tpi_outer_radius {tpi_outer_radius:g}."
+                advice = f"Materialize `auxiliary` of this scene first, with tpi_outer_radius {tpi_outer_radius:g}."
                 raise MissingChunksError(error.cube, error.chunks, advice) from None
         return windows
 
@@ -169,22 +156,22 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
         run_id: str,
         choice: Mapping[str, Any] | None = None,
     ) -> "list[FilledChunk]":
-        """Fill those of `keys` that are missing.
+        """Fill the missing chunks.
 
         Args:
-            layer: of the cube.
-            cube: which.
+            layer: the cube's layer.
+            cube: the cube.
             keys: partition keys of chunks.
-            run_id: kept in the cube's history.
-            choice: config of `prepare_auxiliary` that chooses these chunks, for the advice; by default their keys.
+            run_id: id for the cube's history.
+            choice: config of `prepare_auxiliary` that selects these chunks, for the error message; default: their keys.
 
         Returns:
-            What this call has filled.
+            The chunks that this call filled.
 
         Raises:
-            MissingChunksError: offline, with the command that fetches them.
-            ChunksFailedError: if chunks could not be read; the others are filled.
-            SettingsError: if there are no credentials for the layer's source.
+            MissingChunksError: if offline; with the command that fetches the missing chunks.
+            ChunksFailedError: if chunks cannot be read; the others are filled.
+            SettingsError: if the layer's source has no credentials.
         """
         from darts_assets.cubes import ensure
 
@@ -193,9 +180,9 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
             return []
         if self.offline:
             command = prepare_command(choice or {"chunks": missing[:_SHOWN]})
-            advice = f"Offline, nothing is fetched; with a network, this fetches them: {command}"
+            advice = f"Nothing is fetched (DARTS_OFFLINE); with a network, this fetches them: {command}"
             raise MissingChunksError(cube.spec.name, missing, advice)
-        # Chunks from files share their blocks; those of a service that is asked for each one have nothing to share.
+        # Neighbouring chunks share blocks of their source files; Earth Engine computes each chunk separately.
         block = 1 if layer == "tcvis" and not self.tcvis else 4
         return ensure(cube, missing, self._reader(layer, cube), message=f"created by run {run_id}", block=block)
 
@@ -213,7 +200,7 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
             return self._arcticdem_tiles.read_chunk
         return partial(self._trends.read_chunk, int(cube.spec.grid.prefix))
 
-    # Kept for the run: what they have learned of their source serves all batches.
+    # Cached for the run, because they cache the index of their source.
 
     @cached_property
     def _arcticdem_tiles(self) -> "ArcticDemTiles":
@@ -227,8 +214,7 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         if self.tcvis:
             return TcvisRasters(self.tcvis)
-        options = earth_engine_options(self.earth_engine_project, self.earth_engine_url, self.earth_engine_key_file)
-        return EarthEngineTcvis(options)
+        return EarthEngineTcvis(self.access.earth_engine)
 
     def _location(self, cube: str) -> StoreLocation:
         return self.store.root.child("aux", cube + _SUFFIX)

@@ -1,1 +1,1 @@
-"""What all slices of the asset graph share: partitions, resources, IO managers, executors, metadata."""
+"""Shared by all slices of the asset graph: partitions, resources, IO managers, executors, metadata."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dagster._core.execution.plan.plan import ExecutionPlan
     from dagster._core.execution.retries import RetryMode
     from dagster._core.execution.step_dependency_config import StepDependencyConfig
-    from dagster._utils.error import SerializableErrorInfo
+    from dagster._utils.error import SerializableErrorInfo  # type: ignore[attr-defined]
 
 __all__ = [
     "RESUME_RETRY_TAG",

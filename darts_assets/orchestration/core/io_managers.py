@@ -1,4 +1,4 @@
-"""IO managers: tiles as Zarr and tables as GeoParquet, published atomically, the same on a path and on S3."""
+"""IO managers: tiles as Zarr and tables as GeoParquet, published atomically, on a path or on S3."""
 
 import json
 import logging
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 class _PlaceIOManager(dg.ConfigurableIOManager):
-    """Each partition of an asset is a `Place` of the store."""
+    """Base: each partition of an asset is a `Place` in the store."""
 
     store: ResourceDependency[Store]
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """The content of the partition that the downstream step needs."""
+        """The content of the partition that the downstream step reads."""
         with domain_call(context.log):
             return self.read(tuple(context.asset_key.path), context.asset_partition_key)
 
@@ -39,19 +39,19 @@ class _PlaceIOManager(dg.ConfigurableIOManager):
 
 
 def _manifest_facts(context: dg.OutputContext) -> dict[str, Any]:
-    """What a step says of its output that readers of the store need too: `provenance` and, if given, `summary`."""
-    said = context.output_metadata
-    return {name: dict(said[name].value) for name in ("provenance", "summary") if name in said}
+    """The metadata that readers of the store need too: `provenance` and, if present, `summary`."""
+    metadata = context.output_metadata
+    return {name: dict(metadata[name].value) for name in ("provenance", "summary") if name in metadata}
 
 
 class TilesOfRun(Mapping[str, Any]):
-    """The lazy tiles of all partitions of a run, each opened when it is taken: a damaged one fails for itself only."""
+    """Lazy tiles of all partitions of a run, opened on access, so that a damaged tile affects only its partition."""
 
     def __init__(self, read: "Callable[[str], xr.Dataset]", partitions: Sequence[str]) -> None:
         self._read, self._partitions = read, partitions
 
     def __getitem__(self, partition: str) -> "xr.Dataset":
-        """The tile; raises NotReadableError if there is none, or it is damaged."""
+        """The tile; raises NotReadableError if it does not exist or is damaged."""
         if partition not in self._partitions:
             raise KeyError(partition)
         return self._read(partition)
@@ -69,15 +69,15 @@ def publish_tile(
     """Stream a tile into a new version and publish it.
 
     Args:
-        store: where.
-        asset: whose partition the tile is.
-        partition: which.
+        store: the store.
+        asset: the tile's asset.
+        partition: the tile's partition.
         stream: the tile.
         facts: JSON for the manifest.
-        log: told how far it is.
+        log: logger for progress.
 
     Returns:
-        What is said of it in the metadata of its materialization.
+        Metadata of the materialization: path, size, coverage, bands and previews.
     """
     from darts_assets.stores.tiles import write_tile
 
@@ -104,13 +104,13 @@ class TileIOManager(_PlaceIOManager):
     def handle_output(self, context: dg.OutputContext, obj: TileStream) -> None:
         """Stream the tile into a new version and publish it; adds size, coverage and costs to the metadata."""
         with domain_call(context.log):
-            said = publish_tile(
+            published = publish_tile(
                 self.store, context.asset_key, context.asset_partition_key, obj, _manifest_facts(context), context.log
             )
-        context.add_output_metadata({**said, **costs_of(context)})
+        context.add_output_metadata({**published, **costs_of(context)})
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """The tile of the run's partition; `TilesOfRun` for steps that ask for that by their annotation."""
+        """The tile of the run's partition, or `TilesOfRun` if the step's input has that annotation."""
         if context.dagster_type.typing_type is TilesOfRun:
             return TilesOfRun(partial(self.read, tuple(context.asset_key.path)), context.asset_partition_keys)
         return super().load_input(context)
@@ -156,23 +156,23 @@ class VectorIOManager(_PlaceIOManager):
 
 
 class StepValueIOManager(dg.ConfigurableIOManager):
-    """Small JSON values that the steps of a job hand on, so that they may be in pods: `steps/<run>/...json`."""
+    """JSON values passed between the steps of a job, which may run in pods: `steps/<run>/...json`."""
 
     store: ResourceDependency[Store]
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Keep a value."""
+        """Store a value."""
         folder, name = _value_place(self.store, context)
         obstore.put(folder.objects(), name, json.dumps(obj).encode())
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """The value of an earlier step, also of the run that this one goes on with."""
+        """The value of an earlier step, also of the run that this run resumes."""
         folder, name = _value_place(self.store, context)
         return json.loads(bytes(obstore.get(folder.objects(), name).bytes()))
 
 
 def forget_values(store: Store, run_id: str) -> None:
-    """Remove what the steps of a run have handed on."""
+    """Delete the values of a run."""
     folder = store.root.child("steps", run_id)
     keys = list(folder.keys())
     if keys:

@@ -1,4 +1,4 @@
-"""What every materialization says of itself: config, versions, inputs; and errors as the user should see them."""
+"""Metadata of materializations: values, provenance and previews."""
 
 import base64
 import hashlib
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from darts_assets.stores.tiles import WrittenTile
 
 
-def as_metadata(facts: Mapping[str, Any]) -> dict[str, dg.MetadataValue[Any]]:
-    """Facts as Dagster metadata: containers as JSON, the rest by their type."""
+def as_metadata(values: Mapping[str, Any]) -> dict[str, dg.MetadataValue[Any]]:
+    """Values as Dagster metadata: containers as JSON, others by their type; None is left out."""
     return {
         name: dg.MetadataValue.json(value) if isinstance(value, dict | list) else _scalar(value)
-        for name, value in facts.items()
+        for name, value in values.items()
         if value is not None
     }
 
@@ -40,17 +40,17 @@ def _scalar(value: Any) -> dg.MetadataValue[Any]:
 
 
 def picture(image: "Image", *, photo: bool = False) -> dg.MetadataValue[Any]:
-    """A picture for the UI, of some kilobytes, as the event log keeps it: a drawing as it is, a photo nearly so."""
+    """An image for the UI, a few kilobytes in the event log: drawings lossless, photos at quality 80."""
     return dg.MetadataValue.md(image_link(image, "webp", **({"quality": 80} if photo else {"lossless": True})))
 
 
 def image_link(image: "Image", kind: Literal["png", "webp"] = "png", **options: Any) -> str:
-    """Markdown that carries the image itself; the UI shows it in place up to 1000 characters, else on a click.
+    """Markdown with the image embedded; the UI shows it inline up to 1000 characters, otherwise on click.
 
     Args:
         image: RGB.
-        kind: WebP is a fifth of PNG's size for maps (`lossless=True`) and terrain (`quality`).
-        options: of the format.
+        kind: file format; WebP has a fifth of the size of PNG for maps (`lossless=True`) and terrain (`quality`).
+        options: options of the format.
     """
     buffer = io.BytesIO()
     image.save(buffer, format=kind, **options)
@@ -58,13 +58,13 @@ def image_link(image: "Image", kind: Literal["png", "webp"] = "png", **options: 
 
 
 def data_version(code_version: str, parameters: Mapping[str, Any], **inputs: str) -> str:
-    """A version of a step's output: the same code, parameters and inputs give the same version."""
+    """Version of a step's output, 16 hexadecimal digits, from its code, parameters and inputs."""
     text = json.dumps([code_version, parameters, inputs], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def provenance(code_version: str, parameters: Mapping[str, Any], **inputs: str) -> dict[str, Any]:
-    """JSON facts for manifests and metadata: code, config and inputs of a step."""
+    """Code, parameters, inputs and data version of a step, as JSON for manifests and metadata."""
     return {
         "code_version": f"{version('darts_assets')}+{code_version}",
         "parameters": json.loads(json.dumps(parameters, default=str)),
@@ -77,7 +77,7 @@ Pictures = dict[str, dg.MetadataValue[Any]]
 
 
 def tile_previews(written: "WrittenTile") -> Pictures:
-    """A sheet of the features, or a histogram of the probabilities: what the tile holds of them."""
+    """Contact sheet of the features, or histogram of the probabilities, of the bands that the tile has."""
     pictures: Pictures = {}
     if set(FEATURES) <= written.preview.keys():
         from darts_assets.plots import contact_sheet
@@ -92,7 +92,7 @@ def tile_previews(written: "WrittenTile") -> Pictures:
 
 
 def location_preview(scene: "Scene", geobox: "GeoBox") -> Pictures:
-    """Where a scene lies: its footprint, or its grid where the item gives no footprint."""
+    """Map of a scene's footprint, or of its grid if the item has no footprint."""
     from pyproj import CRS
 
     from darts_assets.geo.antimeridian import footprint, lonlat_area
@@ -103,7 +103,7 @@ def location_preview(scene: "Scene", geobox: "GeoBox") -> Pictures:
 
 
 def detection_preview(thumbnail: "Image", geobox: "GeoBox", objects: int) -> Pictures:
-    """The scene in its colours with the outlines of detections, a legend and a scale."""
+    """The scene in true colour with outlines of detections, legend and scale bar."""
     from darts_assets.plots import captioned
 
     metres = max(geobox.shape) * abs(geobox.resolution.x) / max(thumbnail.size)

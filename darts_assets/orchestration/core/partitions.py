@@ -1,8 +1,8 @@
-"""Partition definitions, and what a family of scenes is. Dynamic partitions are the registry of work."""
+"""Partition definitions and scene families. The dynamic partitions are the registered scenes and chunks."""
 
-import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import dagster as dg
 
@@ -23,7 +23,7 @@ CHUNK_PARTITIONS: dict[AuxiliaryLayer, dg.DynamicPartitionsDefinition] = {
 CHUNK_KEYS: dict[AuxiliaryLayer, dg.AssetKey] = {
     layer: dg.AssetKey(["aux", f"{layer}_chunk"]) for layer in AUXILIARY_LAYERS
 }
-"""The assets whose partitions are the chunks of a layer's cubes, all of them: `10m-r0123-c0456`, `2m-r0615-c2280`."""
+"""Layer -> asset with one partition per chunk of its cubes: `10m-r0123-c0456`, `2m-r0615-c2280`."""
 
 
 class AssetArguments(TypedDict):
@@ -39,21 +39,21 @@ class AssetArguments(TypedDict):
 
 @dataclass(frozen=True)
 class SceneFamily:
-    """Scenes that go through the chain in the same way; the one argument of the chain's factories.
+    """Scenes that are processed alike; the argument of the chain's factories.
 
     Attributes:
         name: first part of the asset keys, and a folder in the store.
-        partitions: one partition per scene, its key the scene's id.
-        arcticdem_resolution: metres of the ArcticDEM cube that suits the pixels of these scenes.
-        source: where scenes come from, as `module:object` (resolved late, so that definitions load fast).
-        pool: of the steps that fetch scenes.
-        prepare_job: the job that fetches scenes and what lies under them, for messages.
+        partitions: one partition per scene; the key is the scene's id.
+        arcticdem_resolution: resolution of the ArcticDEM cube for these scenes, metres.
+        load_source: imports and returns the source of these scenes; definitions load fast without it.
+        pool: pool of the steps that fetch scenes.
+        prepare_job: the job that fetches scenes and the chunks under them, for messages.
     """
 
     name: str
     partitions: dg.DynamicPartitionsDefinition
     arcticdem_resolution: int
-    source: str
+    load_source: "Callable[[], SceneSource]"
     pool: str
     prepare_job: str
 
@@ -62,7 +62,7 @@ class SceneFamily:
         return dg.AssetKey([self.name, step])
 
     def asset(self, step: str) -> AssetArguments:
-        """What the assets of the chain have in common, as arguments of `dg.asset`."""
+        """Arguments of `dg.asset` that the assets of the chain share."""
         return {
             "key": self.key(step),
             "partitions_def": self.partitions,
@@ -72,16 +72,24 @@ class SceneFamily:
             "tags": {"darts/family": self.name, "darts/step": step},
         }
 
-    def load_source(self) -> "SceneSource":
-        """The source of these scenes."""
-        return cast("SceneSource", pkgutil.resolve_name(self.source))
+
+def _sentinel2_source() -> "SceneSource":
+    from darts_assets.sources import ANY_SCENES
+
+    return ANY_SCENES
+
+
+def _planet_source() -> "SceneSource":
+    from darts_assets.sources.planet import PLANET_SCENES
+
+    return PLANET_SCENES
 
 
 SENTINEL2 = SceneFamily(
     name="sentinel2",
     partitions=dg.DynamicPartitionsDefinition(name="sentinel2_scene"),
     arcticdem_resolution=10,
-    source="darts_assets.sources:ANY_SCENES",
+    load_source=_sentinel2_source,
     pool=SCENE_POOL,
     prepare_job="prepare_data",
 )
@@ -90,7 +98,7 @@ PLANET = SceneFamily(
     name="planet",
     partitions=dg.DynamicPartitionsDefinition(name="planet_image"),
     arcticdem_resolution=2,
-    source="darts_assets.sources.planet:PLANET_SCENES",
+    load_source=_planet_source,
     pool="planet",
     prepare_job="prepare_planet_data",
 )

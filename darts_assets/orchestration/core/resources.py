@@ -1,4 +1,4 @@
-"""Resources: where things are and what is available, handed to assets. They open; the domain rooms do."""
+"""Resources: locations and services for assets. They open things; the domain rooms do the work."""
 
 import os
 from dataclasses import replace
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Store(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The root of everything that is written."""
+    """The store: root of all output."""
 
     url: str
     endpoint: str | None = None
@@ -47,18 +47,18 @@ _CDSE: dict[str, Any] = {"endpoint": CDSE_ENDPOINT}
 _OWN_S3 = MappingProxyType(
     {"cdse": _CDSE, "cdse_mosaic": _CDSE, "earth_search": {"anonymous": True, "region": "us-west-2"}}
 )
-"""Provider -> where its `s3://` is, unless the settings name another service."""
+"""Provider -> options of its S3 service, unless the settings override the endpoint."""
 
 _QUOTED = ("cdse", "cdse_mosaic")
-"""Providers that count a user's connections: one for each slot of the pool `cdse`."""
+"""Providers that limit connections per user: one connection per slot of the pool `cdse`."""
 
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE")
 
 
 class SourceAccess(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """How files and pixels of scenes are reached; holds no secrets.
+    """Access to files and pixels of scenes; holds no secrets.
 
-    Keys for S3 come from the AWS environment variables, those for Earth Engine from Google's.
+    Credentials come from the environment variables of AWS and Google.
     """
 
     endpoint: str | None = None
@@ -72,14 +72,14 @@ class SourceAccess(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @property
     def options(self) -> "S3Options":
-        """How files that belong to no provider are reached: items that are registered by their URL, areas."""
+        """Access to files without a provider, such as areas and items registered by URL."""
         from darts_assets.sources import S3Options
 
         options = S3Options(self.endpoint, self.region, self.anonymous, self.profile)
         return replace(options, connections=self.connections) if self.connections else options
 
     def options_for(self, provider: str) -> "SourceOptions":
-        """How the files and pixels of a provider's scenes are reached (`Scene.source`)."""
+        """Access to the files and pixels of a provider's scenes (`Scene.source`)."""
         from darts_assets.sources import SourceOptions
 
         s3 = self.options
@@ -91,15 +91,18 @@ class SourceAccess(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @property
     def earth_engine(self) -> "EarthEngineOptions":
-        """How to talk to Earth Engine."""
-        return earth_engine_options(self.earth_engine_project, self.earth_engine_url, self.earth_engine_key_file)
+        """Options of the Earth Engine client; they must be equal for all users in a process."""
+        from darts_assets.earth_engine import EarthEngineOptions
+
+        options = EarthEngineOptions(project=self.earth_engine_project, key_file=self.earth_engine_key_file)
+        return replace(options, url=self.earth_engine_url) if self.earth_engine_url else options
 
 
 class SceneCatalogs(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The catalogs in which scenes are found, and which of them is asked where nobody says.
+    """Catalogs of scenes, and the default one.
 
     Attributes:
-        keys_are_of_store: whether keys in the environment are the store's, and say nothing about CDSE.
+        keys_are_of_store: whether AWS keys in the environment belong to the store and not to CDSE.
     """
 
     access: ResourceDependency[SourceAccess]
@@ -110,30 +113,30 @@ class SceneCatalogs(dg.ConfigurableResource):  # type: ignore[type-arg]
     offline: bool = False
 
     def default(self) -> tuple[Provider, str]:
-        """The provider that is asked for tiles and areas where nobody says, and why.
+        """The default provider for tiles and areas, and the reason.
 
-        CDSE wants keys for its files: without, its scenes would be found and could not be read.
+        CDSE requires keys for its files; without keys, its scenes can be found but not read.
         """
         access = self.access
-        found = next((name for name in _KEYS if os.environ.get(name)), None)
+        keys = next((name for name in _KEYS if os.environ.get(name)), None)
         if access.anonymous:
-            return "earth_search", "DARTS_SOURCE_ANONYMOUS is set, and CDSE wants keys"
+            return "earth_search", "DARTS_SOURCE_ANONYMOUS is set and CDSE requires keys"
         if access.profile:
-            return "cdse", "DARTS_SOURCE_PROFILE names keys to scenes"
-        if found and (access.endpoint or not self.keys_are_of_store):
-            return "cdse", f"{found} is set"
-        if found:
-            return "earth_search", f"{found} is taken for the store's; DARTS_SOURCE_PROFILE would name keys to CDSE"
-        return "earth_search", f"it needs no account, and there are no keys to CDSE ({' or '.join(_KEYS[:2])})"
+            return "cdse", "DARTS_SOURCE_PROFILE is set"
+        if keys and (access.endpoint or not self.keys_are_of_store):
+            return "cdse", f"{keys} is set"
+        if keys:
+            return "earth_search", f"{keys} is used for the store; set DARTS_SOURCE_PROFILE to use CDSE"
+        return "earth_search", f"it needs no account; for CDSE, set {' or '.join(_KEYS[:2])}"
 
     def open(self, provider: Provider, earth_engine_collection: str) -> "SceneCatalog":
         """The catalog of a provider.
 
         Raises:
-            SettingsError: offline, or if Earth Engine has no such collection of scenes.
+            SettingsError: offline, or if the Earth Engine collection is not supported.
         """
         if self.offline:
-            raise SettingsError(f"offline (DARTS_OFFLINE), {provider} is not asked for scenes: name registered ones")
+            raise SettingsError(f"{provider} cannot be searched offline (DARTS_OFFLINE): select registered scenes")
         if provider == "earth_engine":
             from darts_assets.sources.earth_engine.catalog import EarthEngineCatalog
 
@@ -143,14 +146,6 @@ class SceneCatalogs(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         url = self.earth_search_url if provider == "earth_search" else self.cdse_url
         return StacCatalog(SERVICES[provider], url=url, pause=self.pause)
-
-
-def earth_engine_options(project: str | None, url: str | None, key_file: str | None) -> "EarthEngineOptions":
-    """Options of Earth Engine from settings; all that use it in a process must have the same."""
-    from darts_assets.earth_engine import EarthEngineOptions
-
-    options = EarthEngineOptions(project=project, key_file=key_file)
-    return replace(options, url=url) if url else options
 
 
 class Models(dg.ConfigurableResource):  # type: ignore[type-arg]

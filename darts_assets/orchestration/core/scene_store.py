@@ -1,4 +1,4 @@
-"""Raw scenes in the store, or read from their source when the raw store is switched off."""
+"""Scenes in the store: STAC items of registered scenes, and raw scenes."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +13,7 @@ from dagster import ResourceDependency
 from darts_assets.bands import OPTICAL, VISIBLE_NIR
 from darts_assets.errors import SceneError
 from darts_assets.orchestration.core.error_handling import job_command
+from darts_assets.orchestration.core.partitions import FAMILIES, SceneFamily
 from darts_assets.orchestration.core.resources import SourceAccess, Store
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
@@ -22,12 +23,11 @@ if TYPE_CHECKING:
     from obstore.store import LocalStore, S3Store
     from odc.geo.geobox import GeoBox
 
-    from darts_assets.orchestration.core.partitions import SceneFamily
     from darts_assets.scene import Scene
 
 
 class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Raw scenes: kept in `raw/<source>/<scene>.zarr`, or read from their source each time when switched off."""
+    """Raw scenes in `raw/<source>/<scene>.zarr`; if disabled, they are read from their source each time."""
 
     store: ResourceDependency[Store]
     access: ResourceDependency[SourceAccess]
@@ -35,16 +35,16 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
     offline: bool = False
 
     def place(self, scene: "Scene") -> Place:
-        """Where the raw scene is kept."""
+        """The place of a raw scene."""
         return self.store.place("raw", scene.source, f"{scene.id}.zarr")
 
     def kept(self, scene: "Scene") -> dict[str, str]:
-        """Bands that are kept, with their versions; none if they were fetched by another item of the same id."""
+        """Stored bands and their versions; empty if they were fetched with another item of the same id."""
         manifest = self.place(scene).manifest()
         return manifest.contents if manifest and manifest.metadata["item"] == scene.item else {}
 
     def version(self, scene: "Scene") -> str:
-        """The data version of what `optical` reads: of what is kept, or of the registered item.
+        """The data version of the input of `optical`: of the stored scene, or of the registered item.
 
         Raises:
             NotReadableError: if the scene is not in the store.
@@ -55,16 +55,16 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def fetch(
         self,
-        family: "SceneFamily",
+        family: SceneFamily,
         scene: "Scene",
         bands: Sequence[str],
         metadata: Mapping[str, Any],
         log: Callable[[str], None],
     ) -> dict[str, Any]:
-        """Fetch `bands` and publish them beside the ones that are kept already; returns facts about it.
+        """Fetch `bands` and publish them together with the stored ones; returns metadata.
 
         Raises:
-            SceneError: offline, with the command that fetches them; or from the scene's source.
+            SceneError: offline, with the command that fetches the bands; or from the scene's source.
             RasterError, SourceUnavailableError, SettingsError: from the scene's source.
         """
         from darts_assets.stores.tiles import write_tile
@@ -93,7 +93,7 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
             **({"checksums": verified} if verified else {}),
         }
 
-    def geobox(self, family: "SceneFamily", scene: "Scene") -> "GeoBox":
+    def geobox(self, family: SceneFamily, scene: "Scene") -> "GeoBox":
         """The scene's grid."""
         if self.enabled:
             from darts_assets.stores.tiles import read_geobox
@@ -101,30 +101,33 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
             return read_geobox(self.place(scene))
         return self.grid_at_source(family, scene)
 
-    def grid(self, family: "SceneFamily", scene: "Scene") -> "GeoBox":
-        """The scene's grid: of what is kept, else of its files."""
+    def grid(self, family: SceneFamily, scene: "Scene") -> "GeoBox":
+        """The scene's grid: of the stored bands, else of its files."""
         return self.geobox(family, scene) if self.enabled and self.kept(scene) else self.grid_at_source(family, scene)
 
-    def grid_at_source(self, family: "SceneFamily", scene: "Scene") -> "GeoBox":
-        """The grid of the scene's files, after they were checked.
+    def grid_at_source(self, family: SceneFamily, scene: "Scene") -> "GeoBox":
+        """The grid of the scene's files, which are checked.
 
         Raises:
-            SceneError: offline, if they are elsewhere.
+            SceneError: offline, if the files are remote.
         """
         from darts_assets.remote.byte_reader import is_remote
 
-        if any(is_remote(scene.bands[name].href) for name in VISIBLE_NIR):  # of Earth Engine, the item gives the grid
+        if any(is_remote(scene.bands[name].href) for name in VISIBLE_NIR):  # Earth Engine: the item has the grid
             self._check_reachable(family, scene, VISIBLE_NIR)
         return family.load_source().grid(scene, self.access.options_for(scene.source))
 
-    def optical(self, family: "SceneFamily", scene: "Scene", quality: Mapping[int, int]) -> "xr.Dataset":
+    def optical(self, family: SceneFamily, scene: "Scene", quality: Mapping[int, int]) -> "xr.Dataset":
         """Reflectance (blue, green, red, nir) and quality mask of a scene, lazily.
 
-        `quality` changes the source's table of classes and their quality.
+        Args:
+            family: family of the scene.
+            scene: the scene.
+            quality: class -> quality; overrides entries of the source's table.
 
         Raises:
             NotReadableError: if the scene is not in the store.
-            SettingsError: if `quality` makes no sense.
+            SettingsError: if `quality` has an unknown class or an invalid quality.
         """
         source = family.load_source()
         names = [*VISIBLE_NIR, *quality_bands(scene)]
@@ -135,94 +138,92 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         return source.calibrate(read_tile(self.place(scene), names, decode=False), quality)
 
-    def _check_reachable(self, family: "SceneFamily", scene: "Scene", bands: Sequence[str]) -> None:
-        """Offline, only files on a disk can be read."""
+    def _check_reachable(self, family: SceneFamily, scene: "Scene", bands: Sequence[str]) -> None:
+        """Raises SceneError if bands are remote and the run is offline."""
         hrefs = {name: scene.bands[name].href for name in bands if name in scene.bands}
         missing = [name for name, href in hrefs.items() if urlsplit(href).scheme not in ("", "file")]
         if self.offline and missing:
             command = job_command(family.prepare_job, "choose_scenes", {"scene_ids": [scene.id]})
             raise SceneError(
-                f"scene {scene.id}: {', '.join(missing)} are not in the store. Offline, nothing is fetched; with a "
-                f"network, this fetches them: {command}"
+                f"scene {scene.id}: band(s) {', '.join(missing)} are not in the store and cannot be fetched "
+                f"offline; with a network, this fetches them: {command}"
             )
 
 
 def quality_bands(scene: "Scene") -> list[str]:
-    """The bands that say how good pixels are: a classification, or counts of observations."""
+    """The bands with the quality of pixels: a classification, or counts of observations."""
     return [name for name in scene.bands if name not in OPTICAL]
 
 
 class SceneRegistry(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The items of registered scenes, kept so that a run can be repeated: `scenes/<family>/<scene>.json`."""
+    """STAC items of registered scenes, stored so that runs can be repeated: `scenes/<family>/<scene>.json`."""
 
     store: ResourceDependency[Store]
     access: ResourceDependency[SourceAccess]
 
-    def register(self, family: "SceneFamily", hrefs: Sequence[str]) -> "list[Scene]":
-        """Read, parse and keep the items at some places; nothing is kept unless all can be understood.
+    def register(self, family: SceneFamily, hrefs: Sequence[str]) -> "list[Scene]":
+        """Read, parse and store items, given by path or URL; none is stored unless all are valid.
 
         Raises:
-            SceneError: naming each item that cannot be used.
+            SceneError: with every invalid item.
             SourceUnavailableError: if a service does not answer.
         """
         source = family.load_source()
-        scenes, wrong = [], []
+        scenes, problems = [], []
         for href in hrefs:
             try:
                 scenes += [source.parse(item) for item in source.read(href, self.access.options)]
             except SceneError as error:
-                wrong.append(str(error))
-        if wrong:
-            raise SceneError("; ".join(wrong))
+                problems.append(str(error))
+        if problems:
+            raise SceneError("; ".join(problems))
         for scene in scenes:
             self.keep(family, scene)
         return scenes
 
-    def scene(self, family: "SceneFamily", scene_id: str) -> "Scene":
+    def scene(self, family: SceneFamily, scene_id: str) -> "Scene":
         """A registered scene.
 
         Raises:
-            SceneError: if it was never registered.
+            SceneError: if the scene is not registered.
         """
         try:
-            raw = obstore.get(self._objects(family), f"{scene_id}.json").bytes()
+            content = obstore.get(self._objects(family), f"{scene_id}.json").bytes()
         except FileNotFoundError:
             raise SceneError(
-                f"scene {scene_id} has a partition but no item in {self._folder(family)}; register it by its STAC item "
-                "(of Planet: by its folder): darts-assets register ITEM.json"
+                f"scene {scene_id} has a partition but no STAC item in {self._folder(family)}; register the item "
+                "(Planet: the folder): darts-assets register ITEM.json"
             ) from None
-        return family.load_source().parse(json.loads(bytes(raw)))
+        return family.load_source().parse(json.loads(bytes(content)))
 
-    def family_of(self, scene_id: str) -> "SceneFamily":
-        """The family that a registered scene belongs to; raises SceneError if it was never registered."""
-        from darts_assets.orchestration.core.partitions import FAMILIES
-
+    def family_of(self, scene_id: str) -> SceneFamily:
+        """The family of a registered scene; raises SceneError if the scene is not registered."""
         family = next((each for each in FAMILIES.values() if self.is_kept(each, scene_id)), None)
         if family is None:
-            raise SceneError(f"scene {scene_id} is not registered: there is no item of it in {self.store.root}/scenes")
+            raise SceneError(f"scene {scene_id} is not registered: {self.store.root}/scenes has no item")
         return family
 
-    def keep(self, family: "SceneFamily", scene: "Scene") -> None:
-        """Keep a scene's item; one that is there is replaced."""
+    def keep(self, family: SceneFamily, scene: "Scene") -> None:
+        """Store a scene's item, replacing an existing one."""
         body = json.dumps(scene.item, indent=1).encode()
         obstore.put(self._objects(family), f"{scene.id}.json", body)
 
-    def is_kept(self, family: "SceneFamily", scene_id: str) -> bool:
-        """Whether there is an item of a scene."""
+    def is_kept(self, family: SceneFamily, scene_id: str) -> bool:
+        """Whether a scene's item is stored."""
         try:
             obstore.head(self._objects(family), f"{scene_id}.json")
         except FileNotFoundError:
             return False
         return True
 
-    def _objects(self, family: "SceneFamily") -> "LocalStore | S3Store":
+    def _objects(self, family: SceneFamily) -> "LocalStore | S3Store":
         return _opened(self._folder(family))
 
-    def _folder(self, family: "SceneFamily") -> StoreLocation:
+    def _folder(self, family: SceneFamily) -> StoreLocation:
         return self.store.root.child("scenes", family.name)
 
 
 @lru_cache(maxsize=8)
 def _opened(folder: StoreLocation) -> "LocalStore | S3Store":
-    # One client for thousands of small items, and with it its connections.
+    # One client, with its connections, for thousands of small items.
     return folder.objects()

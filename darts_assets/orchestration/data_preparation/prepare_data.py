@@ -1,15 +1,16 @@
-"""Preparing data for a selection of scenes, optical and auxiliary, so that their chains need no network any more.
+"""Jobs that fetch scenes and fill auxiliary chunks, so that the chains need no network afterwards.
 
-One step finds the scenes and registers those that are new, one for each batch of scenes fetches them, one finds the
-chunks under them, one for each batch of chunks fills, one sums up: with the Kubernetes executor each batch is a pod of
-its own. A scene or a chunk that cannot be had does not keep the others from being fetched; the last step names it.
+The first step selects and registers, one step per batch fetches scenes or fills chunks, the last step summarizes. With
+the Kubernetes executor each batch has its own pod. `prepare_auxiliary` fails at a failed batch; the jobs that prepare
+scenes continue, and their last step lists all failures.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import dagster as dg
 
+from darts_assets.bands import AUXILIARY_LAYERS
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2, SceneFamily
 from darts_assets.orchestration.core.resources import Models, SceneCatalogs
@@ -21,45 +22,44 @@ from darts_assets.orchestration.data_preparation.config import (
     find_scenes_for,
 )
 from darts_assets.orchestration.data_preparation.ops import (
-    FILL,
-    VALUES,
-    Value,
+    BATCHES,
+    VALUE,
+    Outputs,
+    choose_chunks,
     choose_chunks_under,
-    fetching,
-    sum_up_data,
+    fetch_op,
+    fill_op,
+    sum_up,
 )
-from darts_assets.orchestration.scene_discovery.discovery import FoundScenes
+from darts_assets.orchestration.scene_discovery.discovery import DiscoveredScenes
 from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders, find_images
 
-_Plan = Iterator[dg.DynamicOutput[Value] | dg.Output[Value]]
-
-_OUTPUTS: dict[str, dg.Out] = {
-    "batches": dg.DynamicOut(dict, io_manager_key=VALUES),
-    "plan": dg.Out(dict, io_manager_key=VALUES),
-}
+_OUTPUTS: dict[str, dg.Out] = {"batches": BATCHES, "plan": VALUE}
+_FILL = {layer: fill_op(f"fill_{layer}_chunks", layer, fails=True) for layer in AUXILIARY_LAYERS}
+_FILL_UNDER_SCENES = {layer: fill_op(f"fill_{layer}_under_scenes", layer, fails=False) for layer in AUXILIARY_LAYERS}
 
 
-@dg.op(out=_OUTPUTS, description="Finds the scenes, registers those that are new, and divides them into batches.")
+@dg.op(out=_OUTPUTS, description="Finds scenes, registers the new ones, and divides all into batches.")
 def choose_scenes(
     context: dg.OpExecutionContext,
     config: PrepareDataConfig,
     scenes: SceneRegistry,
     catalogs: SceneCatalogs,
     models: Models,
-) -> _Plan:
-    """The plan, and batches of neighbouring scenes."""
+) -> Outputs:
+    """Batches of neighbouring scenes, and the plan."""
     yield from _plan(context, SENTINEL2, config, scenes, models, partial(find_scenes_for, config, catalogs=catalogs))
 
 
-@dg.op(out=_OUTPUTS, description="Finds the images, registers those that are new, and divides them into batches.")
+@dg.op(out=_OUTPUTS, description="Finds Planet images, registers the new ones, and divides all into batches.")
 def choose_images(
     context: dg.OpExecutionContext,
     config: PreparePlanetConfig,
     scenes: SceneRegistry,
     deliveries: DeliveryFolders,
     models: Models,
-) -> _Plan:
-    """The plan, and batches of neighbouring images."""
+) -> Outputs:
+    """Batches of neighbouring images, and the plan."""
     yield from _plan(context, PLANET, config, scenes, models, partial(find_images, config, deliveries=deliveries))
 
 
@@ -69,48 +69,59 @@ def _plan(
     config: DataConfig,
     scenes: SceneRegistry,
     models: Models,
-    find: Callable[..., FoundScenes],
-) -> _Plan:
+    find: Callable[..., DiscoveredScenes],
+) -> Outputs:
     with domain_call(context.log):
-        _ = models.bands  # a checkpoint that cannot be used is refused before any scene is looked for
-        found = find(instance=context.instance, scenes=scenes, dry_run=config.dry_run, log=context.log.info)
-        context.log.info(found.sentence)
-    ids = [] if config.dry_run else found.registered.scene_ids
+        _ = models.bands  # an unusable checkpoint fails the job before any search
+        discovered = find(instance=context.instance, scenes=scenes, dry_run=config.dry_run, log=context.log.info)
+        context.log.info(discovered.summary)
+    ids = [] if config.dry_run else discovered.registered.scene_ids
     size = config.scenes_per_step
     parts = [ids[start : start + size] for start in range(0, len(ids), size)]
-    wanted = config.model_dump(
+    options = config.model_dump(
         include={"optical", "auxiliary", "bands", "force", "tpi_outer_radius", "chunks_per_step"}
     ) | {"family": family.name}
     for number, part in enumerate(parts, 1):
-        batch = {**wanted, "scenes": part, "number": number, "of": len(parts)}
+        batch = {**options, "scenes": part, "number": number, "of": len(parts)}
         yield dg.DynamicOutput(batch, mapping_key=f"scenes_{number:05d}", output_name="batches")
-    plan = {**wanted, "result": found.sentence, "problems": found.problems}
-    yield dg.Output(plan, "plan", metadata={**found.metadata(), "dry_run": config.dry_run})
+    plan = {**options, "result": discovered.summary, "problems": discovered.problems}
+    yield dg.Output(plan, "plan", metadata={**discovered.metadata(), "dry_run": config.dry_run})
 
 
-def _job(family: SceneFamily, choose: dg.OpDefinition, description: str) -> dg.JobDefinition:
-    fetch = fetching(family)
+def _scenes_job(family: SceneFamily, choose: dg.OpDefinition, description: str) -> dg.JobDefinition:
+    fetch = fetch_op(family)
 
     @dg.job(name=family.prepare_job, description=description)
     def prepare() -> None:
-        # One name in the config of all families.
+        # All families have the same op name in their run config.
         scene_batches, plan = choose.alias("choose_scenes")()
         fetched = scene_batches.map(fetch).collect()
         arcticdem, tcvis, chunk_plan = choose_chunks_under(plan, fetched)
-        sum_up_data(
-            plan,
-            fetched,
+        sum_up.alias("sum_up_data")(
             chunk_plan,
-            arcticdem.map(FILL["arcticdem"]).collect(),
-            tcvis.map(FILL["tcvis"]).collect(),
+            arcticdem.map(_FILL_UNDER_SCENES["arcticdem"]).collect(),
+            tcvis.map(_FILL_UNDER_SCENES["tcvis"]).collect(),
+            scene_plan=plan,
+            fetched=fetched,
         )
 
     return prepare
 
 
-prepare_data = _job(
-    SENTINEL2, choose_scenes, "Fetches optical and auxiliary data of scenes, so that their chains run offline."
+prepare_data = _scenes_job(
+    SENTINEL2,
+    choose_scenes,
+    "Fetches Sentinel-2 scenes and fills the auxiliary chunks under them, so that their chains run offline.",
 )
-prepare_planet_data = _job(
-    PLANET, choose_images, "Fetches Planet images and auxiliary data under them, so that their chains run offline."
+prepare_planet_data = _scenes_job(
+    PLANET,
+    choose_images,
+    "Fetches Planet images and fills the auxiliary chunks under them, so that their chains run offline.",
 )
+
+
+@dg.job(description="Registers and fills the auxiliary chunks under an area (AOI), under scenes, or given by key.")
+def prepare_auxiliary() -> None:
+    """Prepare auxiliary data."""
+    arcticdem, tcvis, plan = choose_chunks()
+    sum_up(plan, arcticdem.map(_FILL["arcticdem"]).collect(), tcvis.map(_FILL["tcvis"]).collect())

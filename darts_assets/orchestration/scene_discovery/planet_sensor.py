@@ -1,4 +1,4 @@
-"""A sensor for Planet's deliveries: images that have arrived whole are registered, and their chains requested."""
+"""Sensor that registers Planet images whose delivery is complete and requests their chains."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,14 @@ from darts_assets.orchestration.core.deadline import Call, in_time
 from darts_assets.orchestration.core.partitions import PLANET
 from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders
-from darts_assets.orchestration.scene_discovery.sensor_base import Wanted, before, request, sensor_of, taken
+from darts_assets.orchestration.scene_discovery.sensor_base import (
+    RETRY,
+    SceneRequest,
+    chain_sensor,
+    processed,
+    read_cursor,
+    request_runs,
+)
 
 if TYPE_CHECKING:
     from darts_assets.sources.planet.deliveries import Delivery
@@ -27,13 +34,13 @@ _LONGEST_TAG = 200
 
 
 class Arriving(BaseModel):
-    """The sensor's cursor: of at most so many images, what they looked like in the last tick.
+    """The sensor's cursor: the state of deliveries at the last tick, of a limited number of images.
 
     Attributes:
-        version: of this form.
-        seen: id -> signature of a delivery that may still grow.
-        broken: id -> signature of one that cannot be used as it is; it is looked at again when it has changed.
-        turn: number of the folder that comes first in the next tick.
+        version: version of this format.
+        seen: id -> signature of a delivery that may still be incomplete.
+        broken: id -> signature of an unusable delivery; it is read again when its signature changes.
+        turn: index of the folder that the next tick lists first.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -45,134 +52,133 @@ class Arriving(BaseModel):
 
 
 def build_planet_sensors(interval: int = _INTERVAL) -> list[dg.SensorDefinition]:
-    """The sensor of Planet's deliveries; between its ticks lie `interval` seconds at least."""
+    """The sensor of Planet's deliveries, evaluated at most every `interval` seconds."""
 
-    @sensor_of(
+    @chain_sensor(
         PLANET,
         "new_planet_images",
         interval,
-        "Registers Planet images that have arrived whole in the folders of DARTS_PLANET, and requests a run of the "
+        "Registers Planet images whose delivery to the folders of DARTS_PLANET is complete, and requests a run of the "
         "chain for each.",
     )
     def new_planet_images(
         context: dg.SensorEvaluationContext, scenes: SceneRegistry, deliveries: DeliveryFolders
     ) -> dg.SensorResult | dg.SkipReason:
-        """Request a run for each image that is complete, once.
+        """Request one run for each complete image.
 
-        It is complete when its manifest, if there is one, is satisfied, nothing of it was written for a while, and no
-        file came, went, grew or was written again since the last tick. As with Sentinel-2, images that have a run of
-        their own or products are left alone; run keys are the ids.
+        A delivery is complete if it satisfies its manifest (if any), its files are older than `quiet_seconds`, and none
+        was added, removed or changed since the last tick. As with Sentinel-2, images that have a run of their own or
+        products are skipped; run keys are the ids.
         """
         if not deliveries.folders:
-            return dg.SkipReason("nothing is watched: DARTS_PLANET names no folder")
+            return dg.SkipReason("No folders are watched: set DARTS_PLANET")
         try:
             deliveries.check(deliveries.folders)
         except DartsError as error:
             return dg.SkipReason(str(error))
         tick = _Tick(context, deliveries)
-        tick.look()
-        return request(context, scenes, PLANET, tick.found, tick.said, tick.cursor)
+        tick.search()
+        return request_runs(context, scenes, PLANET, tick.requests, tick.report, tick.cursor)
 
     return [new_planet_images]
 
 
 @dataclass
 class _Tick:
-    """One look at the folders.
+    """One search of the folders.
 
     Attributes:
-        said: for people.
-        found: images to request, by their ids.
-        cursor: for the next tick.
+        report: sentences for the log.
+        requests: image id -> request.
+        cursor: the cursor for the next tick.
     """
 
     context: dg.SensorEvaluationContext
     deliveries: DeliveryFolders
-    said: list[str] = field(default_factory=list)
-    found: dict[str, Wanted] = field(default_factory=dict)
+    report: list[str] = field(default_factory=list)
+    requests: dict[str, SceneRequest] = field(default_factory=dict)
     cursor: Arriving = field(default_factory=Arriving)
 
     def __post_init__(self) -> None:
         self._now = dt.datetime.now(dt.UTC)
-        self._before = before(self.context, Arriving, "images wait anew")
+        self._last = read_cursor(self.context, Arriving, "all images wait for another tick")
 
-    def look(self) -> None:
-        """Find what is new, and see which of it has arrived whole."""
+    def search(self) -> None:
+        """List the folders, and request the new images that are complete."""
         from darts_assets.sources.planet.deliveries import without_twins
 
         with in_time(self.deliveries.seconds) as call:
-            found, problems = self._find(call)
-            known = taken(self.context.instance, PLANET, {each.id.id for each in found})
-            new = without_twins((each for each in found if each.id.id not in known), problems)
-            # Those that rest the longest first: no number of new ones keeps them waiting.
+            images, problems = self._list(call)
+            known = processed(self.context.instance, PLANET, {each.id.id for each in images})
+            new = without_twins((each for each in images if each.id.id not in known), problems)
+            # The oldest first, so that no number of new deliveries delays them.
             counts = self._sort(sorted(new, key=lambda delivery: (delivery.modified, delivery.id.id)), call)
-        summary = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        self.said = [f"{len(found)} images: {summary or 'none is new'}", *problems[:_SHOWN], *more, *self.said]
+        self.report = [f"{len(images)} images: {summary or 'none new'}", *problems[:_SHOWN], *more, *self.report]
 
-    def _find(self, call: Call) -> "tuple[list[Delivery], list[str]]":
-        """The images in all folders, as far as time allows, beginning with the one whose turn it is; and problems."""
+    def _list(self, call: Call) -> "tuple[list[Delivery], list[str]]":
+        """The images in the folders, as far as the time limit permits, and problems."""
         from darts_assets.sources.planet.deliveries import find_deliveries
 
-        folders, first = self.deliveries.folders, self._before.turn % len(self.deliveries.folders)
-        found: list[Delivery] = []
+        folders, first = self.deliveries.folders, self._last.turn % len(self.deliveries.folders)
+        images: list[Delivery] = []
         problems: list[str] = []
         for number in (*range(first, len(folders)), *range(first)):
             folder = folders[number]
             try:
-                below = call(partial(find_deliveries, folder, self.deliveries.s3))
+                listing = call(partial(find_deliveries, folder, self.deliveries.s3))
             except TimeoutError:
                 self.cursor.turn = number
-                problems.append(f"{folder}: {self.deliveries.seconds:g} s were too short; it comes first next time")
-                # What waits there must not begin to wait anew.
-                self.cursor.seen |= self._before.seen
-                self.cursor.broken |= self._before.broken
+                problems.append(f"{folder}: timed out after {self.deliveries.seconds:g} s; next tick starts here")
+                # Images in unread folders keep their state.
+                self.cursor.seen |= self._last.seen
+                self.cursor.broken |= self._last.broken
                 break
             except DartsError as error:
-                problems.append(f"{error}; it is tried again in the next tick")
+                problems.append(f"{error}; {RETRY}")
                 continue
-            found += below.images
-            problems += below.problems
-        return found, problems
+            images += listing.images
+            problems += listing.problems
+        return images, problems
 
     def _sort(self, new: "Sequence[Delivery]", call: Call) -> Mapping[str, int]:
-        """Take up what is complete, and remember the others; how many are what."""
+        """Request the complete images and add the others to the cursor; returns the number of images by state."""
         seen: dict[str, str] = {}
         broken: dict[str, str] = {}
         late = False
         for delivery in new:
             image, signature = delivery.id.id, delivery.signature
-            if self._before.broken.get(image) == signature:
+            if self._last.broken.get(image) == signature:
                 broken[image] = signature
-            elif not self._rests(delivery) or late or len(self.found) == self.deliveries.runs:
+            elif not self._is_complete(delivery) or late or len(self.requests) == self.deliveries.runs:
                 seen[image] = signature
             else:
                 try:
-                    self._take(delivery, call)
+                    self._request(delivery, call)
                 except TimeoutError:
                     seen[image], late = signature, True
                 except (SceneError, RasterError) as error:
                     broken[image] = signature
-                    self.said.append(str(error))
+                    self.report.append(str(error))
                 except DartsError as error:
                     seen[image] = signature
-                    self.said.append(f"{error}; it is tried again in the next tick")
+                    self.report.append(f"{error}; {RETRY}")
         most = self.deliveries.remembered
         self.cursor.seen = dict([*seen.items(), *self.cursor.seen.items()][:most])
         self.cursor.broken = dict([*broken.items(), *self.cursor.broken.items()][:most])
-        return {"complete and requested": len(self.found), "not complete yet": len(seen), "cannot be used": len(broken)}
+        return {"complete and requested": len(self.requests), "incomplete": len(seen), "unusable": len(broken)}
 
-    def _rests(self, delivery: "Delivery") -> bool:
-        """Whether all has arrived, as far as can be told from outside."""
+    def _is_complete(self, delivery: "Delivery") -> bool:
         age = self._now - delivery.modified
-        # A time in the future says nothing: another machine's clock.
+        # A modification time in the future comes from another clock and is ignored.
         just_written = dt.timedelta(0) <= age < dt.timedelta(seconds=self.deliveries.quiet_seconds)
-        same = self._before.seen.get(delivery.id.id) == delivery.signature
-        return same and not just_written and not delivery.missing
+        unchanged = self._last.seen.get(delivery.id.id) == delivery.signature
+        return unchanged and not just_written and not delivery.missing
 
-    def _take(self, delivery: "Delivery", call: Call) -> None:
+    def _request(self, delivery: "Delivery", call: Call) -> None:
         from darts_assets.sources.planet.delivery_catalog import item_of
 
         item = call(partial(item_of, delivery, self.deliveries.s3))
         if item is not None:
-            self.found[delivery.id.id] = Wanted(item, {FOLDER_TAG: delivery.folder[-_LONGEST_TAG:]})
+            self.requests[delivery.id.id] = SceneRequest(item, {FOLDER_TAG: delivery.folder[-_LONGEST_TAG:]})

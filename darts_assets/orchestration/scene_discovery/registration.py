@@ -1,6 +1,5 @@
-"""Registering scenes by their STAC items: a few by hand, or thousands as a catalog gives them."""
+"""Registration of scenes by their STAC items: single items, the results of a search, and the job `register_scenes`."""
 
-import datetime as dt
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,72 +12,28 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from darts_assets.errors import SceneError
-from darts_assets.orchestration.core.dynamic_partitions import register, registered
+from darts_assets.orchestration.core.dynamic_partitions import register as add_partitions
+from darts_assets.orchestration.core.dynamic_partitions import registered
+from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.metadata import as_metadata
 from darts_assets.orchestration.core.partitions import FAMILIES, PLANET, SENTINEL2, SceneFamily
 from darts_assets.orchestration.core.scene_store import SceneRegistry
 
 if TYPE_CHECKING:
     from darts_assets.scene import Scene
 
-_AT_ONCE = 16  # items that are written to the store at a time
-_BATCH = 256  # items that are held at a time, beside a page of the catalog
-
-
-def register_items(
-    instance: dg.DagsterInstance, scenes: SceneRegistry, family: SceneFamily, hrefs: list[str]
-) -> list[str]:
-    """Read and keep items, then add their partitions; returns scene ids in the order of the items.
-
-    Raises:
-        SceneError: naming each item that cannot be used; then nothing is registered.
-    """
-    registered = scenes.register(family, hrefs)
-    _add_partitions(instance, family, [_Found.of(scene) for scene in registered])
-    return [scene.id for scene in registered]
-
-
-def family_at(href: str) -> SceneFamily:
-    """Whose scenes are at a place: Planet's in a folder (`s3://` with a slash at its end); else it is a STAC item."""
-    is_folder = href.endswith("/") or ("://" not in href and Path(href).expanduser().is_dir())
-    return PLANET if is_folder else SENTINEL2
-
-
-def register_places(instance: dg.DagsterInstance, scenes: SceneRegistry, hrefs: list[str]) -> dict[str, list[str]]:
-    """Register what is at some places, each with its family; family -> scene ids.
-
-    Raises:
-        SceneError: naming what cannot be used; then nothing of that family is registered.
-    """
-    by_family: dict[str, list[str]] = {}
-    for href in hrefs:
-        by_family.setdefault(family_at(href).name, []).append(href)
-    return {name: register_items(instance, scenes, FAMILIES[name], places) for name, places in by_family.items()}
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Found:
-    """A scene in the order in which scenes are registered.
-
-    Backfills batch partitions in that order: neighbours in space and time belong together.
-    """
-
-    tile: str
-    time: dt.datetime
-    id: str
-
-    @classmethod
-    def of(cls, scene: "Scene") -> "_Found":
-        return cls(scene.tile or "", scene.datetime, scene.id)
+_THREADS = 16  # that write items to the store
+_BATCH = 256  # items in memory, besides a page of the catalog
 
 
 @dataclass
 class Registered:
-    """What became of the items of a catalog.
+    """Scenes of a search, after their registration.
 
     Attributes:
-        scene_ids: of all scenes, by tile and time.
-        new: those that were not registered before, in the same order.
-        unusable: id -> why its item cannot be used.
+        scene_ids: ids of all scenes, ordered by tile and time.
+        new: ids of the scenes that were not registered before, in the same order.
+        unusable: id -> reason, for items that cannot be parsed.
     """
 
     scene_ids: list[str] = field(default_factory=list)
@@ -87,79 +42,128 @@ class Registered:
 
     @property
     def known(self) -> int:
-        """How many were registered before."""
+        """Number of scenes that were registered before."""
         return len(self.scene_ids) - len(self.new)
 
 
-def register_found(
+def register_items(
+    instance: dg.DagsterInstance, scenes: SceneRegistry, family: SceneFamily, hrefs: list[str]
+) -> list[str]:
+    """Read items and store them, then add their partitions; returns the scene ids in the order of the items.
+
+    Raises:
+        SceneError: with the reason for each unusable item; nothing is registered.
+    """
+    parsed = scenes.register(family, hrefs)
+    add_partitions(instance, family.partitions, [scene.id for scene in sorted(parsed, key=_order)])
+    return [scene.id for scene in parsed]
+
+
+def register_any(instance: dg.DagsterInstance, scenes: SceneRegistry, hrefs: list[str]) -> list[str]:
+    """Register STAC items and folders of Planet images (`s3://` with a trailing slash); returns the scene ids.
+
+    Raises:
+        SceneError: with the reason for each unusable item; nothing of its family is registered.
+    """
+    by_family: dict[str, list[str]] = {}
+    for href in hrefs:
+        is_folder = href.endswith("/") or ("://" not in href and Path(href).expanduser().is_dir())
+        by_family.setdefault((PLANET if is_folder else SENTINEL2).name, []).append(href)
+    ids = (register_items(instance, scenes, FAMILIES[name], of_family) for name, of_family in by_family.items())
+    return list(itertools.chain.from_iterable(ids))
+
+
+def register_stac_items(
     instance: dg.DagsterInstance,
     scenes: SceneRegistry,
     family: SceneFamily,
     items: Iterable[dict[str, Any]],
     *,
     dry_run: bool = False,
-    seen: "Callable[[Scene, bool], None]" = lambda scene, is_new: None,
+    on_scene: "Callable[[Scene, bool], None]" = lambda scene, is_new: None,
     log: Callable[[str], None] = lambda text: None,
 ) -> Registered:
-    """Keep STAC items as they come, many at a time, then add the partitions of those that are new.
+    """Store STAC items batch by batch, then add the partitions of the new scenes.
 
-    A scene that is registered keeps its item: it says what was fetched. Partitions come last, so that each has an item;
-    what a broken run has kept is taken up by the next one. Of the items, a few hundred are in memory.
+    A registered scene keeps its item, because the item describes the data that were fetched. Partitions are added last,
+    so that each has an item; the next run adds the partitions of an interrupted one. At most a few hundred items are in
+    memory.
 
     Args:
-        instance: Dagster's.
-        scenes: where items are kept.
-        family: of the scenes.
-        items: may come slowly; what it raises is passed on, and no partition is added then.
-        dry_run: only look; nothing is kept.
-        seen: called with each scene, and whether it is new.
-        log: told how far it is.
+        instance: the Dagster instance.
+        scenes: the registry, which stores the items.
+        family: the family of the scenes.
+        items: STAC items, which may arrive slowly; if the iterator raises, no partition is added.
+        dry_run: store and register nothing.
+        on_scene: called with each scene and whether it is new.
+        log: called with progress messages.
     """
     source = family.load_source()
     result = Registered()
-    found: dict[str, _Found] = {}
+    order: dict[str, Any] = {}
     new: set[str] = set()
 
     def parse(batch: list[dict[str, Any]]) -> "Iterator[Scene]":
         for item in batch:
             try:
-                scene = source.parse(item)
+                yield source.parse(item)
             except SceneError as error:
                 result.unusable[str(item.get("id"))] = str(error)
-            else:
-                yield scene
 
     stream = iter(items)
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="items") as pool:
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="items") as pool:
         while batch := list(itertools.islice(stream, _BATCH)):
-            parsed = {scene.id: scene for scene in parse(batch) if scene.id not in found}
+            parsed = {scene.id: scene for scene in parse(batch) if scene.id not in order}
             unknown = parsed.keys() - registered(instance, family.partitions, parsed)
             if not dry_run:
-                keep = partial(_keep, scenes, family, unknown)
-                deque(pool.map(keep, parsed.values()), maxlen=0)  # raises what keeping an item has raised
-            found |= {scene.id: _Found.of(scene) for scene in parsed.values()}
+                store = partial(_store_item, scenes, family, unknown)
+                deque(pool.map(store, parsed.values()), maxlen=0)  # re-raises errors of the threads
+            order |= {scene.id: _order(scene) for scene in parsed.values()}
             new |= unknown
             for scene in parsed.values():
-                seen(scene, scene.id in unknown)
-    ordered = sorted(found.values())
-    result.scene_ids = [scene.id for scene in ordered]
+                on_scene(scene, scene.id in unknown)
+    result.scene_ids = sorted(order, key=order.__getitem__)
     result.new = [scene_id for scene_id in result.scene_ids if scene_id in new]
     if not dry_run:
-        _add_partitions(instance, family, [scene for scene in ordered if scene.id in new], log)
+        total = len(result.new)
+        add_partitions(
+            instance, family.partitions, result.new, lambda done: log(f"{done} of {total} scenes registered")
+        )
     return result
 
 
-def _keep(scenes: SceneRegistry, family: SceneFamily, unknown: set[str], scene: "Scene") -> None:
-    # Somebody may have added a partition by hand, which then has no item.
+def _order(scene: "Scene") -> Any:
+    """Sort key of partitions: backfills batch partitions in registration order, so neighbours are kept together."""
+    return scene.tile or "", scene.datetime, scene.id
+
+
+def _store_item(scenes: SceneRegistry, family: SceneFamily, unknown: set[str], scene: "Scene") -> None:
+    # A partition that was added by hand has no item.
     if scene.id in unknown or not scenes.is_kept(family, scene.id):
         scenes.keep(family, scene)
 
 
-def _add_partitions(
-    instance: dg.DagsterInstance,
-    family: SceneFamily,
-    found: Iterable[_Found],
-    log: Callable[[str], None] = lambda text: None,
-) -> None:
-    ids = [scene.id for scene in sorted(found)]
-    register(instance, family.partitions, ids, lambda done: log(f"{done} of {len(ids)} scenes registered"))
+class RegisterConfig(dg.Config):
+    """Scenes to register.
+
+    Attributes:
+        items: paths or URLs (`https://`, `s3://`) of STAC items, or folders of Planet images (`s3://` with a trailing
+            slash).
+    """
+
+    items: list[str]
+
+
+@dg.op(description="Reads STAC items, stores them, and adds a partition for each scene.")
+def register(context: dg.OpExecutionContext, config: RegisterConfig, scenes: SceneRegistry) -> list[str]:
+    """Register the scenes of `config.items`; all of a family, or none."""
+    with domain_call(context.log):
+        ids = register_any(context.instance, scenes, config.items)
+    context.add_output_metadata(as_metadata({"scenes": ids}))
+    return ids
+
+
+@dg.job(description="Registers scenes by their STAC items, and Planet images by their folders, as partitions.")
+def register_scenes() -> None:
+    """Register scenes by their items."""
+    register()

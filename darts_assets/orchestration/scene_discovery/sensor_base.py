@@ -1,4 +1,4 @@
-"""What sensors have in common: scenes are registered and requested, none twice, and ticks end in time."""
+"""Common parts of the sensors: cursors, run requests without duplicates, and paged reading within a time limit."""
 
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -13,31 +13,33 @@ from darts_assets.orchestration.core.deadline import Call, T
 from darts_assets.orchestration.core.dynamic_partitions import materialized, with_runs
 from darts_assets.orchestration.core.partitions import STEPS, SceneFamily
 from darts_assets.orchestration.core.scene_store import SceneRegistry
-from darts_assets.orchestration.scene_discovery.registration import register_found
+from darts_assets.orchestration.scene_discovery.registration import register_stac_items
 
 if TYPE_CHECKING:
     from darts_assets.orchestration.core.dagster_compat import RawSensorEvaluationFunction
 
 C = TypeVar("C", bound=BaseModel)
 
+RETRY = "retrying in the next tick"
+
 
 @dataclass(frozen=True)
-class Wanted:
-    """A scene, and the run that it needs.
+class SceneRequest:
+    """A scene to run the chain for.
 
     Attributes:
-        item: its STAC item.
-        tags: of the run.
+        item: the scene's STAC item.
+        tags: tags of the run.
     """
 
     item: dict[str, Any]
     tags: dict[str, str]
 
 
-def sensor_of(
+def chain_sensor(
     family: SceneFamily, name: str, interval: int, description: str
 ) -> "Callable[[RawSensorEvaluationFunction], dg.SensorDefinition]":
-    """A sensor that requests runs of a family's chain, at most every `interval` seconds, once it is turned on."""
+    """Decorator of a sensor, off by default, that requests runs of a chain at most every `interval` seconds."""
     return dg.sensor(
         name=name,
         job_name=f"{family.name}_chain",
@@ -47,53 +49,53 @@ def sensor_of(
     )
 
 
-def before(context: dg.SensorEvaluationContext, kind: type[C], otherwise: str) -> C:
-    """The cursor of the last tick; a new one, with `otherwise` as a warning, where it is none of this sensor."""
+def read_cursor(context: dg.SensorEvaluationContext, kind: type[C], consequence: str) -> C:
+    """The cursor of the last tick; a new one, with a warning that ends with `consequence`, if it is unreadable."""
     try:
         return kind.model_validate_json(context.cursor or "{}")
     except ValidationError:
-        context.log.warning(f"{otherwise}: the cursor is none of this sensor: {context.cursor}")
+        context.log.warning(f"the cursor is not one of this sensor ({context.cursor}): {consequence}")
         return kind()
 
 
-def request(
+def request_runs(
     context: dg.SensorEvaluationContext,
     scenes: SceneRegistry,
     family: SceneFamily,
-    wanted: Mapping[str, Wanted],
-    said: Sequence[str],
+    requests: Mapping[str, SceneRequest],
+    report: Sequence[str],
     cursor: BaseModel,
 ) -> dg.SensorResult:
-    """Register the scenes of a tick and ask for their runs, whose keys are the scenes' ids.
+    """Register scenes and request their runs; run keys are the scene ids.
 
     Args:
-        context: of the tick.
-        scenes: where items are kept.
-        family: of the scenes.
-        wanted: by their ids.
-        said: what the tick has seen, for people.
-        cursor: for the next tick.
+        context: the tick's context.
+        scenes: the registry, which stores the items.
+        family: the family of the scenes.
+        requests: scene id -> request.
+        report: sentences for the log, and for the tick's skip reason if there are no requests.
+        cursor: the cursor for the next tick.
     """
-    for sentence in said:
+    for sentence in report:
         context.log.info(sentence)
-    registered = register_found(context.instance, scenes, family, [each.item for each in wanted.values()])
-    runs = [dg.RunRequest(name, partition_key=name, tags=wanted[name].tags) for name in registered.scene_ids]
+    registered = register_stac_items(context.instance, scenes, family, [each.item for each in requests.values()])
+    runs = [dg.RunRequest(name, partition_key=name, tags=requests[name].tags) for name in registered.scene_ids]
     return dg.SensorResult(
-        run_requests=runs, skip_reason=None if runs else "; ".join(said), cursor=cursor.model_dump_json()
+        run_requests=runs, skip_reason=None if runs else "; ".join(report), cursor=cursor.model_dump_json()
     )
 
 
-def taken(instance: dg.DagsterInstance, family: SceneFamily, scenes: Collection[str]) -> set[str]:
-    """Those of `scenes` that have a run of their own, or products."""
-    return with_runs(instance, scenes) | materialized(instance, family.key(STEPS[-1]), scenes)
+def processed(instance: dg.DagsterInstance, family: SceneFamily, scene_ids: Collection[str]) -> set[str]:
+    """The scenes that have a run of their own, or products."""
+    return with_runs(instance, scene_ids) | materialized(instance, family.key(STEPS[-1]), scene_ids)
 
 
 def pages(items: Iterator[T], size: int, call: "Call") -> Iterator[list[T]]:
-    """Items as they come, many at a time; what came before an error, or before the time was up, comes before that.
+    """Pages of at most `size` items; items read before an error or the time limit are yielded before it is raised.
 
     Raises:
         TimeoutError: when the time is up.
-        Exception: what `items` raises.
+        Exception: errors of `items`.
     """
     more = True
     while more:
@@ -103,14 +105,14 @@ def pages(items: Iterator[T], size: int, call: "Call") -> Iterator[list[T]]:
             call(partial(_extend, page, items, size))
         except Exception as raised:
             error = raised
-        came = list(page)  # after a timeout, the thread that fills the page still runs
-        more = len(came) == size
-        if came:
-            yield came
+        received = list(page)  # a copy: after a timeout, the thread still appends to the page
+        more = len(received) == size
+        if received:
+            yield received
         if error is not None:
             raise error
 
 
 def _extend(page: list[T], items: Iterator[T], size: int) -> None:
     for item in itertools.islice(items, size):
-        page.append(item)  # at once: the time may be up before the next one comes
+        page.append(item)  # one by one, because the time limit may interrupt the page

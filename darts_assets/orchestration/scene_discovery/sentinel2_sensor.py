@@ -1,4 +1,4 @@
-"""Sensors: new scenes of watched areas are registered, and their chains requested."""
+"""Sensor that registers new scenes of watched areas and requests their chains."""
 
 import datetime as dt
 import hashlib
@@ -14,7 +14,15 @@ from darts_assets.orchestration.core.deadline import Call, in_time
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import SceneCatalogs, SourceAccess
 from darts_assets.orchestration.core.scene_store import SceneRegistry
-from darts_assets.orchestration.scene_discovery.sensor_base import Wanted, before, pages, request, sensor_of, taken
+from darts_assets.orchestration.scene_discovery.sensor_base import (
+    RETRY,
+    SceneRequest,
+    chain_sensor,
+    pages,
+    processed,
+    read_cursor,
+    request_runs,
+)
 from darts_assets.orchestration.scene_discovery.watched_areas import (
     Position,
     Positions,
@@ -30,15 +38,15 @@ AREA_TAG = "darts/area"
 PUBLISHED_TAG = "darts/published"
 
 _INTERVAL = 15 * 60  # seconds
-_PAGE = 100  # items that are looked up at a time
+_PAGE = 100  # items per query of the Dagster instance
 _FIRST = dt.timedelta(days=7)
 _NEVER = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
 def build_sensors(family: SceneFamily, interval: int = _INTERVAL) -> list[dg.SensorDefinition]:
-    """The sensors of a family; between their ticks lie `interval` seconds at least."""
+    """The sensors of a family, evaluated at most every `interval` seconds."""
 
-    @sensor_of(
+    @chain_sensor(
         family,
         f"new_{family.name}_scenes",
         interval,
@@ -49,32 +57,34 @@ def build_sensors(family: SceneFamily, interval: int = _INTERVAL) -> list[dg.Sen
     ) -> dg.SensorResult | dg.SkipReason:
         """Request a run for each scene that was published in a watched area since the last tick.
 
-        A scene that has a run of its own, whoever started it, or products, is left alone: one that two areas share, one
-        that was seen before, one that was processed by hand. That it has a partition says nothing: partitions are added
-        before Dagster notes the requests, and it may be killed in between. (A scene that was registered by hand and
-        not processed is requested, then; and one that waits in a backfill may be processed twice, with one result.)
-        Run keys are the scenes' ids: another processing of an acquisition has another.
+        Scenes that have a run of their own or products are skipped: scenes in two areas, scenes of earlier ticks,
+        scenes processed by hand. A partition alone does not mean that the scene was processed, because partitions are
+        added before Dagster records the run requests, and the daemon may be killed in between. Therefore a scene that
+        was only registered is requested, and one that waits in a backfill may be processed twice, with the same
+        result. Run keys are scene ids, so another processing of the same acquisition has its own run.
         """
         try:
             with in_time(watch.seconds / 2) as call:
                 watched = call(lambda: watch.read(scenes.access.options))
         except TimeoutError:
-            return dg.SkipReason(f"watched areas {watch.path}: {watch.seconds / 2:g} s were too short to read the file")
+            return dg.SkipReason(f"watched areas {watch.path}: reading timed out after {watch.seconds / 2:g} s")
         except DartsError as error:
             return dg.SkipReason(str(error))
         tick = _Tick(context, family, scenes.access, catalogs, watch, watched)
-        said = [*tick.look(), *(f"{name}: not watched: {reason}" for name, reason in watched.wrong.items())]
-        return request(context, scenes, family, tick.found, said or [f"{watch.path} has no areas"], tick.cursor())
+        report = [*tick.search(), *(f"{name}: not watched: {reason}" for name, reason in watched.invalid.items())]
+        return request_runs(
+            context, scenes, family, tick.requests, report or [f"{watch.path} contains no areas"], tick.cursor()
+        )
 
     return [new_scenes]
 
 
 @dataclass
 class _Tick:
-    """One look at the areas.
+    """One search of the watched areas.
 
     Attributes:
-        found: scenes to request, by their ids.
+        requests: scene id -> request.
     """
 
     context: dg.SensorEvaluationContext
@@ -83,94 +93,92 @@ class _Tick:
     catalogs: SceneCatalogs
     watch: Watch
     watched: WatchedAreas
-    found: dict[str, Wanted] = field(default_factory=dict)
+    requests: dict[str, SceneRequest] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._now = dt.datetime.now(dt.UTC)
-        self._positions = before(self.context, Positions, "all areas begin anew")
+        self._positions = read_cursor(self.context, Positions, "all areas are read from their start")
 
     def cursor(self) -> Positions:
-        """Positions of the areas of the file, also of those that make no sense now."""
-        names = {area.name for area in self.watched.areas} | self.watched.wrong.keys()
-        return self._positions.only(names)
+        """The positions of the file's areas; invalid areas keep theirs."""
+        return self._positions.only({area.name for area in self.watched.areas} | self.watched.invalid.keys())
 
-    def look(self) -> list[str]:
-        """What was seen in each area, those first that have waited the longest."""
-        said = []
+    def search(self) -> list[str]:
+        """Search each area, the longest unread first, and share the runs equally; returns a sentence per area."""
+        report = []
         areas = sorted(self.watched.areas, key=lambda area: self._positions.asked.get(area.name, _NEVER))
         with in_time(self.watch.seconds) as call:
             for number, area in enumerate(areas):
-                share = math.ceil((self.watch.runs - len(self.found)) / (len(areas) - number))
+                share = math.ceil((self.watch.runs - len(self.requests)) / (len(areas) - number))
                 try:
-                    seen = self._look_at(area, share, call) if share else "no runs were left; it comes first next time"
+                    result = self._search_area(area, share, call) if share else "no runs left; next tick starts here"
                 except TimeoutError:
-                    seen = f"{self.watch.seconds:g} s were too short; it is tried again in the next tick"
+                    result = f"timed out after {self.watch.seconds:g} s; {RETRY}"
                 except DartsError as error:
-                    seen = f"{error}; it is tried again in the next tick"
-                said.append(f"{area.name}: {seen}")
-        return said
+                    result = f"{error}; {RETRY}"
+                report.append(f"{area.name}: {result}")
+        return report
 
-    def _look_at(self, area: WatchedArea, share: int, call: "Call") -> str:
+    def _search_area(self, area: WatchedArea, share: int, call: "Call") -> str:
         selection = call(lambda: self._selection(area))
         position = self._position(area, selection)
-        reached, rest = position.start, ""
+        reached, stopped = position.start, ""
         known = new = 0
-        wrong: list[str] = []
+        unusable: list[str] = []
         try:
-            for item, is_taken in self._looked_up(self._items(area, selection, position.start), call):
+            for item, is_processed in self._with_status(self._items(area, selection, position.start), call):
                 published = _published(item, area)
-                if is_taken or item["id"] in self.found:
+                if is_processed or item["id"] in self.requests:
                     known += 1
                 elif new == share:
-                    rest = "; the next tick goes on"
+                    stopped = "; run limit reached, the next tick continues"
                     break
                 else:
                     try:
-                        self.found[item["id"]] = self._wanted(item, area, published)
+                        self.family.load_source().parse(item)
+                        tags = {AREA_TAG: area.name, PUBLISHED_TAG: published.isoformat()}
+                        self.requests[item["id"]] = SceneRequest(item, tags)
                         new += 1
                     except SceneError as error:
-                        wrong.append(str(error))
+                        unusable.append(str(error))
                 reached = published
         except TimeoutError:
-            if not (known or new or wrong):
+            if not (known or new or unusable):
                 raise
-            rest = "; the time is up, and the next tick goes on"
-        self._positions.areas[area.name] = position.after(reached, self._now, self.watched.overlap, ended=not rest)
-        unusable = f", {len(wrong)} unusable, such as {wrong[0]}" if wrong else ""
+            stopped = "; time limit reached, the next tick continues"
+        ended = not stopped
+        self._positions.areas[area.name] = position.after(reached, self._now, self.watched.overlap, ended=ended)
+        problem = f", {len(unusable)} unusable (such as {unusable[0]})" if unusable else ""
         return (
-            f"{known + new + len(wrong)} matched, published since {position.start:%Y-%m-%d %H:%M}: {known} known, "
-            f"{new} new and requested{unusable}{rest}"
+            f"{known + new + len(unusable)} scenes published since {position.start:%Y-%m-%d %H:%M} match: "
+            f"{known} known, {new} requested{problem}{stopped}"
         )
 
     def _position(self, area: WatchedArea, selection: "Selection") -> Position:
-        what = _fingerprint(area, selection)
+        fingerprint = _fingerprint(area, selection)
         position = self._positions.areas.get(area.name)
-        if position is not None and position.selection == what:
+        if position is not None and position.selection == fingerprint:
             return position
         since = dt.datetime.combine(area.since, dt.time(), dt.UTC) if area.since else self._now - _FIRST
-        if position is not None:  # what was read under another selection is done for that one only
+        if position is not None:  # the earlier selection may have excluded scenes from here on
             since = min(since, position.since)
-        return Position(selection=what, since=since)
+        return Position(selection=fingerprint, since=since)
 
     def _selection(self, area: WatchedArea) -> "Selection":
-        self._positions.asked[area.name] = self._now  # whatever comes, it has had its turn
+        self._positions.asked[area.name] = self._now  # first, so that an area that fails comes last in the next tick
         return area.selection(self.watch.folder, self.access.options)
 
     def _items(self, area: WatchedArea, selection: "Selection", since: dt.datetime) -> Iterator[dict[str, Any]]:
-        """Items of an area by the time of their publication; nothing is asked before the first is wanted."""
-        wanted = replace(selection, filter=replace(selection.filter, published_since=since))
-        yield from self.catalogs.open(area.source, earth_engine_collection="").search(wanted)
+        """Items of an area in the order of publication; a generator, so that opening the catalog is timed as well."""
+        unread = replace(selection, filter=replace(selection.filter, published_since=since))
+        yield from self.catalogs.open(area.source, earth_engine_collection="").search(unread)
 
-    def _looked_up(self, items: Iterator[dict[str, Any]], call: Call) -> Iterator[tuple[dict[str, Any], bool]]:
-        """Items, and whether each is left alone because it has a run or products."""
+    def _with_status(self, items: Iterator[dict[str, Any]], call: Call) -> Iterator[tuple[dict[str, Any], bool]]:
+        """Items, each with whether it has a run or products."""
         for page in pages(items, _PAGE, call):
-            known = taken(self.context.instance, self.family, [item["id"] for item in page])
+            known = processed(self.context.instance, self.family, [item["id"] for item in page])
             for item in page:
                 yield item, item["id"] in known
-
-    def _wanted(self, item: dict[str, Any], area: WatchedArea, published: dt.datetime) -> Wanted:
-        self.family.load_source().parse(item)
-        return Wanted(item, {AREA_TAG: area.name, PUBLISHED_TAG: published.isoformat()})
 
 
 def _published(item: dict[str, Any], area: WatchedArea) -> dt.datetime:
@@ -183,5 +191,5 @@ def _published(item: dict[str, Any], area: WatchedArea) -> dt.datetime:
 
 def _fingerprint(area: WatchedArea, selection: "Selection") -> str:
     shape = selection.area.wkb_hex if selection.area is not None else ""
-    said = repr((area.source, area.since, selection.tiles, shape, selection.filter))
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    text = repr((area.source, area.since, selection.tiles, shape, selection.filter))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

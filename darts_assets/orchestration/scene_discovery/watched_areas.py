@@ -1,4 +1,4 @@
-"""Areas that are watched for new scenes: a file that users keep under version control, and how far each was read."""
+"""The file of watched areas, which users keep under version control, and the reading position of each area."""
 
 import datetime as dt
 import tomllib
@@ -11,7 +11,7 @@ import dagster as dg
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from darts_assets.errors import DartsError, SettingsError
-from darts_assets.geo.aoi import read_aoi
+from darts_assets.orchestration.scene_discovery.selection import read_area
 
 if TYPE_CHECKING:
     from darts_assets.sources import S3Options
@@ -22,14 +22,14 @@ _ENTRIES = ("version", "overlap_days", "areas")
 
 
 class WatchedArea(BaseModel):
-    """Where new scenes are wanted, and which.
+    """An area, and the filter of its scenes.
 
     Attributes:
-        name: what users call it; how far it has been read is kept under this name.
-        tiles: MGRS tiles; either these or `aoi`.
+        name: unique name; the sensor's cursor stores the area's position under it.
+        tiles: MGRS tiles; set either these or `aoi`.
         aoi: a vector file, relative to the file of areas.
-        source: provider of the scenes.
-        since: first day (UTC) of publication; by default a week before the area is seen for the first time.
+        source: catalog of the scenes.
+        since: first day (UTC) of publication; by default a week before the first tick that reads the area.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,72 +48,58 @@ class WatchedArea(BaseModel):
     baseline: str | None = None
 
     @model_validator(mode="after")
-    def _one_place(self) -> "WatchedArea":
+    def _require_one_place(self) -> "WatchedArea":
         if bool(self.tiles) == bool(self.aoi):
-            raise ValueError("give either tiles or aoi")
+            raise ValueError("set either tiles or aoi")
         return self
 
     def filter(self) -> "SceneFilter":
-        """Which of its scenes.
-
-        Raises:
-            SettingsError: if an entry makes no sense.
-        """
+        """The filter; SettingsError if a value is invalid."""
         from darts_assets.sources.stac.scene_selection import SceneFilter
 
-        return SceneFilter(
-            max_cloud_cover=self.max_cloud_cover,
-            max_snow_cover=self.max_snow_cover,
-            start=self.start,
-            end=self.end,
-            months=self.months,
-            years=self.years,
-            baseline=self.baseline,
-        )
+        return SceneFilter(**self.model_dump(exclude={"name", "tiles", "aoi", "source", "since"}))
 
     def selection(self, folder: str, s3: "S3Options") -> "Selection":
-        """Its scenes, whenever published.
+        """The area's scenes, of any publication time.
 
         Args:
-            folder: of the file of areas, a path or URL.
-            s3: how `s3://` is reached.
+            folder: folder of the file of areas, a path or URL.
+            s3: options for `s3://`.
 
         Raises:
-            DartsError: if `aoi` cannot be read, or `tiles` are none.
+            DartsError: if `aoi` cannot be read, or `tiles` are malformed.
         """
-        from darts_assets.geo.antimeridian import lonlat_area
         from darts_assets.remote.byte_reader import is_remote
         from darts_assets.sources.stac.scene_selection import Selection
 
         if self.tiles:
             return Selection(tiles=self.tiles, filter=self.filter())
         absolute = is_remote(self.aoi) or Path(self.aoi).is_absolute()
-        aoi = read_aoi(self.aoi if absolute else f"{folder}/{self.aoi}", s3)
-        return Selection(area=lonlat_area(aoi.geometry, aoi.crs), filter=self.filter())
+        return Selection(area=read_area(self.aoi if absolute else f"{folder}/{self.aoi}", s3), filter=self.filter())
 
 
 @dataclass(frozen=True)
 class WatchedAreas:
-    """What a file of areas says.
+    """Content of a file of areas.
 
     Attributes:
-        areas: those that make sense.
-        wrong: name, or number, of each other one -> what is wrong with it.
-        overlap: how much later than others a scene may appear, by the time of publication that it tells.
+        areas: the valid areas.
+        invalid: name, or number, of each other area -> problem.
+        overlap: largest delay between a scene's stated publication time and its appearance in the catalog.
     """
 
     areas: tuple[WatchedArea, ...]
-    wrong: dict[str, str]
+    invalid: dict[str, str]
     overlap: dt.timedelta
 
 
 class Watch(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Where the file of areas is, and how much a tick may do.
+    """The file of areas, and the limits of a sensor tick.
 
     Attributes:
         path: a path, `http(s)://...` or `s3://bucket/key`; None watches nothing.
-        runs: requested in a tick at most; Dagster creates about four in a second.
-        seconds: that a tick may search for; Dagster gives a tick a minute for everything.
+        runs: runs that a tick requests at most; Dagster creates about four per second.
+        seconds: time limit of a tick's searches; Dagster allows 60 s in total.
     """
 
     path: str | None = None
@@ -126,50 +112,37 @@ class Watch(dg.ConfigurableResource):  # type: ignore[type-arg]
         return (self.path or "").rpartition("/")[0]
 
     def read(self, s3: "S3Options") -> WatchedAreas:
-        """The areas, as the file has them now.
+        """The current content of the file.
 
         Args:
-            s3: how `s3://` is reached.
+            s3: options for `s3://`.
 
         Raises:
-            SettingsError: if there is no such file, or it is no file of areas; one area that makes no sense is none.
+            SettingsError: if the file does not exist or is not a file of areas; a single invalid area is not an error.
             SourceUnavailableError: if a service does not answer after bounded retries.
         """
         from darts_assets.remote.byte_reader import read_bytes
 
         if self.path is None:
-            raise SettingsError("nothing is watched: DARTS_WATCH names no file of areas")
+            raise SettingsError("No areas are watched: set DARTS_WATCH to a file of areas")
         try:
-            content = tomllib.loads(read_bytes(self.path, s3).decode())
+            return _parse(read_bytes(self.path, s3))
         except FileNotFoundError:
-            raise SettingsError(f"watched areas {self.path}: there is no such file") from None
+            problem = "there is no such file"
         except OSError as error:
-            raise SettingsError(f"watched areas {self.path}: it cannot be read: {error.strerror}") from None
-        except ValueError as error:  # not TOML, or not even text
-            raise SettingsError(f"watched areas {self.path}: it is not TOML: {error}") from None
-        if (version := content.get("version")) != VERSION:
-            raise SettingsError(
-                f"watched areas {self.path}: version is {version!r}; 'version = {VERSION}' was expected"
-            )
-        if unknown := content.keys() - set(_ENTRIES):
-            raise SettingsError(
-                f"watched areas {self.path}: {', '.join(sorted(unknown))}: expected {', '.join(_ENTRIES)}"
-            )
-        overlap, tables = content.get("overlap_days", 2), content.get("areas", [])
-        if not isinstance(overlap, int | float) or not 0 <= overlap <= 365:
-            raise SettingsError(f"watched areas {self.path}: overlap_days is {overlap!r}; 0 to 365 days were expected")
-        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-            raise SettingsError(f"watched areas {self.path}: areas are tables that begin with [[areas]]")
-        return WatchedAreas(*_areas(tables), dt.timedelta(days=overlap))
+            problem = f"cannot be read: {error.strerror}"
+        except ValueError as error:
+            problem = str(error)
+        raise SettingsError(f"watched areas {self.path}: {problem}")
 
 
 class Position(BaseModel):
-    """How far the scenes of an area have been read, by the times of their publication.
+    """The reading position in an area's scenes, in the order of their publication.
 
     Attributes:
-        selection: fingerprint of what is selected; another selection is read from its start.
-        since: all that appeared before is done; where reading begins.
-        reached: where reading goes on, if it stopped before the end.
+        selection: fingerprint of the selection; another selection is read from its start.
+        since: all scenes published before this time are processed.
+        reached: time at which reading continues, if it stopped before the end.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -180,14 +153,14 @@ class Position(BaseModel):
 
     @property
     def start(self) -> dt.datetime:
-        """Where reading begins."""
+        """Time at which reading starts."""
         return self.reached or self.since
 
     def after(self, reached: dt.datetime, now: dt.datetime, overlap: dt.timedelta, *, ended: bool) -> "Position":
         """The position after reading up to `reached`, or to the end.
 
-        Scenes may appear later than others that tell a later time, by the overlap. What was read in one go is read
-        again by that much; what was not, from where it began, so that nothing is missed in between.
+        A scene may appear up to `overlap` after its stated publication time. Therefore the overlap is read again; after
+        a read over several ticks, all of it is read again.
         """
         since = self.since
         if self.start == self.since:
@@ -199,9 +172,9 @@ class Positions(BaseModel):
     """The sensor's cursor.
 
     Attributes:
-        version: of this form.
-        areas: position of each area, by its name.
-        asked: when it was looked at last, with or without success.
+        version: version of this format.
+        areas: area name -> position.
+        asked: area name -> time of the last search, successful or not.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -211,32 +184,42 @@ class Positions(BaseModel):
     asked: dict[str, dt.datetime] = Field(default_factory=dict)
 
     def only(self, names: Collection[str]) -> "Positions":
-        """The same without areas of other names."""
+        """The cursor without other areas."""
         return Positions(
             areas={name: position for name, position in self.areas.items() if name in names},
             asked={name: time for name, time in self.asked.items() if name in names},
         )
 
 
-def _areas(tables: list[dict[str, object]]) -> tuple[tuple[WatchedArea, ...], dict[str, str]]:
+def _parse(raw: bytes) -> WatchedAreas:
+    """Raises ValueError, with the problem, if it is not a file of areas."""
+    try:
+        content = tomllib.loads(raw.decode())
+    except ValueError as error:
+        raise ValueError(f"not a TOML file: {error}") from None
+    if (version := content.get("version")) != VERSION:
+        raise ValueError(f"version is {version!r}; expected 'version = {VERSION}'")
+    if unknown := content.keys() - set(_ENTRIES):
+        raise ValueError(f"unknown entry {', '.join(sorted(unknown))}; expected {', '.join(_ENTRIES)}")
+    overlap, tables = content.get("overlap_days", 2), content.get("areas", [])
+    if not isinstance(overlap, int | float) or not 0 <= overlap <= 365:
+        raise ValueError(f"overlap_days is {overlap!r}; expected 0 to 365")
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ValueError("expected areas as tables that start with [[areas]]")
     areas: dict[str, WatchedArea] = {}
-    wrong: dict[str, str] = {}
+    invalid: dict[str, str] = {}
     for number, table in enumerate(tables, 1):
         name = str(table.get("name") or f"number {number}")
         try:
             area = WatchedArea.model_validate(table)
             area.filter()
         except ValidationError as error:
-            wrong[name] = "; ".join(_said(*e["loc"], e["msg"]) for e in error.errors())
+            invalid[name] = "; ".join(": ".join(map(str, (*e["loc"], e["msg"]))) for e in error.errors())
         except DartsError as error:
-            wrong[name] = str(error)
+            invalid[name] = str(error)
         else:
             if name in areas:
-                wrong[f"{name} (number {number})"] = "there is an area of this name"
+                invalid[f"{name} (number {number})"] = "another area has the same name"
             else:
                 areas[name] = area
-    return tuple(areas.values()), wrong
-
-
-def _said(*parts: object) -> str:
-    return ": ".join(str(part) for part in parts)
+    return WatchedAreas(tuple(areas.values()), invalid, dt.timedelta(days=overlap))

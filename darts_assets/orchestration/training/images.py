@@ -13,8 +13,8 @@ from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.scene_discovery.discovery import items_of_ids
 from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders
-from darts_assets.orchestration.scene_discovery.registration import Registered, register_found
-from darts_assets.orchestration.scene_discovery.scene_id_file import write_ids
+from darts_assets.orchestration.scene_discovery.registration import Registered, register_stac_items
+from darts_assets.orchestration.scene_discovery.selection import write_ids
 from darts_assets.orchestration.training.common import (
     IMAGES,
     MAX_ROWS,
@@ -117,7 +117,7 @@ def _register(
     items = items_of_ids(
         sorted(images.deliveries), family=PLANET, instance=context.instance, scenes=scenes, search=search
     )
-    return register_found(context.instance, scenes, PLANET, items, log=context.log.info)
+    return register_stac_items(context.instance, scenes, PLANET, items, log=context.log.info)
 
 
 def _rows(folders: Mapping[str, str]) -> Sequence[dg.TableRecord]:

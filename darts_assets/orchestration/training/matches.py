@@ -15,7 +15,7 @@ from darts_assets.orchestration.core.metadata import provenance
 from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2
 from darts_assets.orchestration.core.resources import Provider, SceneCatalogs, Store
 from darts_assets.orchestration.core.step_metrics import measured
-from darts_assets.orchestration.scene_discovery.scene_id_file import write_ids
+from darts_assets.orchestration.scene_discovery.selection import write_ids
 from darts_assets.orchestration.training.common import (
     MATCHES,
     MAX_ROWS,

@@ -13,7 +13,7 @@ from darts_assets.earth_engine import EarthEngine, EarthEngineError, EarthEngine
 from darts_assets.errors import SceneError, SettingsError
 from darts_assets.sources.earth_engine.items import HARMONIZED, ORIGINAL, described, item_of
 from darts_assets.sources.stac.acquisitions import newest
-from darts_assets.sources.stac.queries import asked_area
+from darts_assets.sources.stac.queries import request_area
 from darts_assets.sources.stac.scene_ids import UnknownScenesError, by_provider
 from darts_assets.sources.stac.scene_selection import Interval, Progress, Selection
 
@@ -86,7 +86,7 @@ class EarthEngineCatalog:
 
     def _matching(self, selection: Selection, progress: Progress | None) -> Iterator[dict[str, Any]]:
         area = selection.area
-        requested = None if area is None else asked_area(area)
+        requested = None if area is None else request_area(area)
         if area is not None:
             shapely.prepare(area)
         for item in _received(self._pages(partial(_selected, selection, requested)), None, progress):

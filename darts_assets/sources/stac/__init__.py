@@ -1,1 +1,1 @@
-"""Searching STAC catalogs for scenes."""
+"""Searches for scenes in STAC catalogs."""

@@ -1,4 +1,4 @@
-"""The newest processing of each acquisition, from items that come page by page."""
+"""Filter for the newest processing of each acquisition in a stream of items."""
 
 import datetime as dt
 import logging
@@ -14,19 +14,19 @@ logger = logging.getLogger(__name__)
 
 Item = dict[str, Any]
 
-# Two processings of an acquisition tell times of the same tile that are seconds apart; other passes are further off.
+# Sensing times of a tile differ by seconds between processings of an acquisition, and by more between passes.
 _APART = dt.timedelta(minutes=5)
 
 
 @dataclass
 class _Acquisition:
-    """What is known of an acquisition.
+    """State of an acquisition.
 
     Attributes:
-        baseline: the newest.
+        baseline: newest processing baseline.
         made: datastrip -> product time of the newest product of that baseline.
-        items: datastrip -> that product, as long as it is held.
-        time: of the first that came.
+        items: datastrip -> that product, until it is released.
+        time: sensing time of the first item.
     """
 
     baseline: str
@@ -35,7 +35,7 @@ class _Acquisition:
     items: dict[str, Item] = field(default_factory=dict)
 
     def add(self, product: Product, item: Item) -> bool:
-        """Whether the product is newer than what is known."""
+        """Add a product; returns whether it is newer than the others."""
         if product.baseline < self.baseline or (
             product.baseline == self.baseline and product.made <= self.made.get(product.datastrip, "")
         ):
@@ -50,12 +50,12 @@ class _Acquisition:
 
 
 def newest(items: Iterable[Item], *, hold: bool = True) -> Iterator[Item]:
-    """Of each acquisition only the newest processing baseline, and of that the latest product of each datastrip.
+    """The newest processing baseline of each acquisition, and of it the latest product of each datastrip.
 
     Args:
-        items: in the order of their times, either way: those of five minutes are held, and of all that went before only
-            the names are kept; when something newer comes too late, it is given too, and a warning says so.
-        hold: if False, an item is given at once unless a newer one has come before.
+        items: sorted by time, ascending or descending. Items of five minutes are held in memory, of earlier ones only
+            the names. An item that is newer than one already yielded is yielded, too, with a warning.
+        hold: if False, an item is yielded at once unless a newer one came before.
     """
     known: dict[tuple[str, ...], _Acquisition] = {}
     held: dict[tuple[str, ...], _Acquisition] = {}
@@ -75,14 +75,14 @@ def newest(items: Iterable[Item], *, hold: bool = True) -> Iterator[Item]:
             yield from _release(acquisition)
             continue
         if was_released:
-            logger.warning("%s came after an older processing of the same acquisition; both are given", item["id"])
+            logger.warning("%s came after an older processing of the same acquisition; both are returned", item["id"])
         held[product.acquisition] = acquisition
     for acquisition in held.values():
         yield from _release(acquisition)
 
 
 def sensing_time(item: Mapping[str, Any]) -> dt.datetime:
-    """When a STAC item was sensed, UTC."""
+    """Sensing time of a STAC item, UTC."""
     properties = item["properties"]
     return str_to_datetime(properties.get("datetime") or properties["start_datetime"]).astimezone(dt.UTC)
 

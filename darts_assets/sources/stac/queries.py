@@ -1,4 +1,4 @@
-"""A selection as requests to a STAC API, and as a test of what the API answers: some ignore what they do not know."""
+"""Selections as requests to a STAC API, and as tests of the returned items: some services ignore filters."""
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,20 +23,20 @@ Condition = tuple[str, str, Any]  # property, operator of CQL2, value
 _TILES = 5000  # in a request: some 70 kB
 _IDS = 1000  # in a request: some 70 kB
 _VERTICES = 1000  # of an area in a request: some 40 kB
-_OFF = 100.0
-_LEAST = dt.timedelta(milliseconds=1)
+_NO_LIMIT = 100.0
+_TICK = dt.timedelta(milliseconds=1)
 _QUERY_OPERATORS = {"=": "eq", "<=": "lte", ">=": "gte", "in": "in"}
-_NEAR_ANTIMERIDIAN = 10.0  # degrees: a tile is no wider, up to 84 degrees
+_NEAR_ANTIMERIDIAN = 10.0  # degrees; largest width of a tile up to latitude 84
 _TILT = 0.2  # degrees of latitude between the two ends of a tile's upper edge
 
 
 @dataclass(frozen=True)
 class Query:
-    """A selection, as one service is asked for it.
+    """A selection for one service.
 
     Attributes:
-        service: who is asked.
-        selection: what for.
+        service: the service.
+        selection: the requested scenes.
         today: see `SceneFilter.intervals`.
     """
 
@@ -45,18 +45,18 @@ class Query:
     today: dt.date
 
     def __post_init__(self) -> None:
-        wanted = self.selection.filter
-        if self.service.quarterly and (wanted.months or wanted.start or wanted.end or wanted.baseline):
-            raise SettingsError("mosaics are chosen by years and quarters: give no start, end, months and baseline")
-        if not self.service.quarterly and wanted.quarters:
-            raise SettingsError(f"quarters choose mosaics; {self.service} has scenes: give months instead")
+        limits = self.selection.filter
+        if self.service.quarterly and (limits.months or limits.start or limits.end or limits.baseline):
+            raise SettingsError("mosaics are selected by years and quarters: leave out start, end, months and baseline")
+        if not self.service.quarterly and limits.quarters:
+            raise SettingsError(f"quarters apply to mosaics; {self.service} has scenes: set months instead")
         for provider, ids in by_provider(self.selection.scene_ids).items():
             if provider != self.service.provider:
                 raise SceneError(f"{listed(ids)}: ids of {provider}, which {self.service} does not have")
 
     @property
     def is_feed(self) -> bool:
-        """Whether items come by the time of their publication, the oldest first."""
+        """Whether items are sorted by the time of their publication, the oldest first."""
         return self.selection.filter.published_since is not None
 
     @cached_property
@@ -69,13 +69,13 @@ class Query:
         return (self.intervals[0][0], self.intervals[-1][1]) if self.intervals else None
 
     @property
-    def _asked_intervals(self) -> Sequence[Interval]:
-        """What a service is asked for that knows no "or": a feed is one search, so it is asked for more."""
+    def _requested_intervals(self) -> Sequence[Interval]:
+        """Intervals of the requests; a feed is one search, so without "or" it covers all intervals at once."""
         as_one = self.is_feed and self.service.language == "query"
         return [self._envelope] if as_one and self._envelope else self.intervals
 
     def bodies(self) -> Iterator[dict[str, Any]]:
-        """The bodies of as few requests as can be, each for the first page of an answer."""
+        """The bodies of the searches, as few as possible, each for a first page."""
         common = {"collections": [self.service.collection], "limit": self.service.page}
         if self.selection.scene_ids:
             for ids in _batches(self.selection.scene_ids, min(_IDS, self.service.page)):
@@ -84,7 +84,7 @@ class Query:
         time, direction = (self.service.published, "asc") if self.is_feed else ("datetime", "desc")
         common["sortby"] = [{"field": name, "direction": direction} for name in (f"properties.{time}", "id")]
         if self.selection.area is not None:
-            common["intersects"] = shapely.geometry.mapping(asked_area(self.selection.area))
+            common["intersects"] = shapely.geometry.mapping(request_area(self.selection.area))
         batches = _batches(self.selection.tiles, _TILES) if not self.is_feed else [self.selection.tiles]
         for tiles in batches or [[]]:
             yield from self._filtered(common, tiles)
@@ -92,11 +92,9 @@ class Query:
     def _filtered(self, common: Mapping[str, Any], tiles: Sequence[str]) -> Iterator[dict[str, Any]]:
         conditions = self._conditions(tiles)
         if self.service.language == "query":
-            written: dict[str, Any] = {
-                name: {_QUERY_OPERATORS[operator]: value} for name, operator, value in conditions
-            }
-            extra = {"query": written} if written else {}
-            for interval in reversed(self._asked_intervals) if self._asked_intervals else [None]:
+            query: dict[str, Any] = {name: {_QUERY_OPERATORS[operator]: value} for name, operator, value in conditions}
+            extra = {"query": query} if query else {}
+            for interval in reversed(self._requested_intervals) if self._requested_intervals else [None]:
                 yield {**common, **_datetime(interval), **extra}
             return
         filters = [{"op": op, "args": [{"property": name}, value]} for name, op, value in conditions]
@@ -105,26 +103,26 @@ class Query:
         yield {**common, **_datetime(self._envelope), **_cql2(filters)}
 
     def _conditions(self, tiles: Sequence[str]) -> list[Condition]:
-        wanted, service = self.selection.filter, self.service
-        found: list[Condition] = [(service.tile, "in", _tile_codes(tiles))] if tiles else []
-        found += [(name, "<=", limit) for name, limit in self._covers]
-        if service.baseline is not None and wanted.baseline is not None:
-            found.append((service.baseline, "=", wanted.baseline))
-        if wanted.published_since is not None:
-            # Not a timestamp of CQL2: where the property is not declared as a time, it is compared as text.
-            found.append((service.published, ">=", _text(wanted.published_since, "microseconds")))
-        return found
+        limits, service = self.selection.filter, self.service
+        conditions: list[Condition] = [(service.tile, "in", _tile_codes(tiles))] if tiles else []
+        conditions += [(name, "<=", limit) for name, limit in self._covers]
+        if service.baseline is not None and limits.baseline is not None:
+            conditions.append((service.baseline, "=", limits.baseline))
+        if limits.published_since is not None:
+            # Not a CQL2 timestamp: a property that is not declared as a time is compared as text.
+            conditions.append((service.published, ">=", _text(limits.published_since, "microseconds")))
+        return conditions
 
     @property
     def _covers(self) -> list[tuple[str, float]]:
-        """Properties and the most that they may be."""
-        wanted = self.selection.filter
-        limits = [(self.service.cloud_cover, wanted.max_cloud_cover), (self.service.snow_cover, wanted.max_snow_cover)]
-        return [(name, limit) for name, limit in limits if name is not None and limit < _OFF]
+        """Properties and their upper limits."""
+        limits = self.selection.filter
+        covers = [(self.service.cloud_cover, limits.max_cloud_cover), (self.service.snow_cover, limits.max_snow_cover)]
+        return [(name, limit) for name, limit in covers if name is not None and limit < _NO_LIMIT]
 
     def mismatch(self, item: Mapping[str, Any]) -> str | None:
-        """What of an item is not as the service was asked, None if nothing is."""
-        wanted, properties = self.selection.filter, item["properties"]
+        """The first field of an item that does not match the request, None if all match."""
+        limits, properties = self.selection.filter, item["properties"]
         if self.selection.scene_ids:
             return None if item["id"] in self._ids else "its id"
         if self.selection.tiles and tile_of_id(item["id"]) not in self._tiles:
@@ -133,27 +131,27 @@ class Query:
             value = properties.get(name)
             if not isinstance(value, int | float) or value > limit:
                 return f"{name} {value}"
-        if wanted.baseline is not None and processing_baseline(item) != wanted.baseline:
+        if limits.baseline is not None and processing_baseline(item) != limits.baseline:
             return f"processing baseline {processing_baseline(item)}"
         try:
             time = self._time(item)
             published = str_to_datetime(properties[self.service.published]) if self.is_feed else None
         except (KeyError, ValueError, TypeError):
-            return "a time that is missing or cannot be read"
-        if self.intervals and not any(_is_in(time, interval) for interval in self._asked_intervals):
+            return "a missing or invalid time"
+        if self.intervals and not any(_is_in(time, interval) for interval in self._requested_intervals):
             return f"time {time}"
-        if wanted.published_since is not None and published is not None and published < wanted.published_since:
+        if limits.published_since is not None and published is not None and published < limits.published_since:
             return f"{self.service.published} {published}"
         return None
 
-    def is_meant(self, item: Mapping[str, Any]) -> bool:
-        """Whether an item without mismatch is one of the selection: services are asked for a little more."""
+    def is_selected(self, item: Mapping[str, Any]) -> bool:
+        """Whether an item that matches the request is in the selection; requests cover slightly more."""
         if self.intervals and not any(_is_in(self._time(item), interval) for interval in self.intervals):
             return False
         if self._area is None:
             return True
-        found = footprint(item.get("geometry"))
-        return found is not None and bool(shapely.intersects(self._area, found))
+        geometry = footprint(item.get("geometry"))
+        return geometry is not None and bool(shapely.intersects(self._area, geometry))
 
     def _time(self, item: Mapping[str, Any]) -> dt.datetime:
         if not self.service.quarterly:
@@ -177,20 +175,20 @@ class Query:
         return area
 
 
-def asked_area(area: BaseGeometry) -> BaseGeometry:
-    """What a service is asked for instead of an area: a little more, in few vertices."""
-    asked, tolerance = area, 0.001
-    while shapely.get_num_coordinates(asked) > _VERTICES:
-        # An octagon lies up to 8 % inside of its circle, and the simpler line within the tolerance.
-        asked = asked.buffer(2 * tolerance, quad_segs=2).simplify(tolerance) & shapely.box(-180, -90, 180, 90)
+def request_area(area: BaseGeometry) -> BaseGeometry:
+    """The area of a request: slightly larger than `area`, with few vertices."""
+    simple, tolerance = area, 0.001
+    while shapely.get_num_coordinates(simple) > _VERTICES:
+        # An octagon is up to 8 % inside of its circle, and the simplified line within the tolerance.
+        simple = simple.buffer(2 * tolerance, quad_segs=2).simplify(tolerance) & shapely.box(-180, -90, 180, 90)
         tolerance *= 2
-    near = asked - shapely.box(_NEAR_ANTIMERIDIAN - 180, -90, 180 - _NEAR_ANTIMERIDIAN, 90)
+    near = simple - shapely.box(_NEAR_ANTIMERIDIAN - 180, -90, 180 - _NEAR_ANTIMERIDIAN, 90)
     if near.is_empty:
-        return asked
-    # A footprint that crosses the antimeridian uncut spans the rest of the globe, as services understand it, and is
-    # found where it should not be: at Greenwich, where the Arctic is sea, of which there are no scenes.
+        return simple
+    # For services, an uncut footprint that crosses the antimeridian spans the rest of the globe. It is found at
+    # Greenwich, where the Arctic is sea, without other scenes.
     south, north = max(near.bounds[1] - _TILT, -90), min(near.bounds[3] + _TILT, 90)
-    return asked | shapely.box(0, south, 1e-6, north)
+    return simple | shapely.box(0, south, 1e-6, north)
 
 
 def _cql2(filters: list[dict[str, Any]]) -> dict[str, Any]:
@@ -212,8 +210,8 @@ def _datetime(interval: Interval | None) -> dict[str, str]:
     if interval is None:
         return {}
     start, end = interval
-    # The parameter's end is inclusive, ours is not; times of scenes are milliseconds.
-    return {"datetime": f"{_text(start) if start else '..'}/{_text(end - _LEAST, 'milliseconds') if end else '..'}"}
+    # The end of the parameter is inclusive, unlike that of an Interval; times of scenes are milliseconds.
+    return {"datetime": f"{_text(start) if start else '..'}/{_text(end - _TICK, 'milliseconds') if end else '..'}"}
 
 
 def _is_in(time: dt.datetime, interval: Interval) -> bool:
@@ -222,7 +220,7 @@ def _is_in(time: dt.datetime, interval: Interval) -> bool:
 
 
 def _tile_codes(tiles: Sequence[str]) -> list[str]:
-    """MGRS codes with and without the zero of zones below 10: catalogs write both."""
+    """MGRS codes with and without the leading zero of zones below 10: catalogs use both."""
     bare = [tile.removeprefix("0") for tile in tiles if tile.startswith("0")]
     return [f"MGRS-{tile}" for tile in (*tiles, *bare)]
 

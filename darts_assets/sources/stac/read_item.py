@@ -1,4 +1,4 @@
-"""Reading one STAC item from wherever it is."""
+"""Reader of a single STAC item."""
 
 import json
 from typing import Any
@@ -14,10 +14,10 @@ def read_item(href: str, s3: S3Options | None = None) -> dict[str, Any]:
 
     Args:
         href: a path, `http(s)://...` or `s3://bucket/key`.
-        s3: how `s3://` is reached.
+        s3: access to `s3://`.
 
     Raises:
-        SceneError: if there is no such file, or it is not one STAC item.
+        SceneError: if the file does not exist, or is not a single STAC item.
         SourceUnavailableError: if the service does not answer after bounded retries.
     """
     name = shown(href)

@@ -1,4 +1,4 @@
-"""The ids of scenes: whose form one has, and what the names of Sentinel-2 products say of an acquisition."""
+"""Scene ids: their form for each provider, and the fields of Sentinel-2 product names."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ _FORMS: dict[str, tuple[re.Pattern[str], str]] = {
         "S2A_MSIL2A_20230615T123456_N0509_R012_T33UUP_20230615T145312",
     ),
     "earth_search": (
-        # Element 84 writes zones below 10 with and without the zero.
+        # Element 84 uses zones below 10 with and without the leading zero.
         re.compile(rf"S2[A-Z]_(?:{_TILE}|[1-9][C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])_\d{{8}}_\d+_L2A"),
         "S2A_33UUP_20230615_0_L2A",
     ),
@@ -36,11 +36,11 @@ _TILE_GIVEN = re.compile(r"(?:MGRS-|T)?(\d{1,2})([A-Z]{3})")
 
 
 class MalformedIdsError(SceneError):
-    """Ids that have no form that is known.
+    """Ids of an unknown form.
 
     Attributes:
         wrong: these ids.
-        understood: provider -> the other ids that were given.
+        understood: provider -> the valid ids of the same request.
     """
 
     def __init__(self, wrong: Sequence[str], understood: Mapping[str, Sequence[str]]) -> None:
@@ -53,7 +53,7 @@ class MalformedIdsError(SceneError):
 
 
 class UnknownScenesError(SceneError):
-    """Well-formed ids that the service does not know.
+    """Well-formed ids that the service does not have.
 
     Attributes:
         scene_ids: these ids.
@@ -61,19 +61,19 @@ class UnknownScenesError(SceneError):
 
     def __init__(self, scene_ids: Sequence[str], where: str) -> None:
         self.scene_ids = tuple(scene_ids)
-        super().__init__(f"{where} does not know {len(scene_ids)} of the scene ids: {listed(scene_ids)}")
+        super().__init__(f"{where} does not have {len(scene_ids)} of the scene ids: {listed(scene_ids)}")
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What a Sentinel-2 L2A product is of, and how new it is.
+    """Acquisition and version of a Sentinel-2 L2A product.
 
     Attributes:
         acquisition: satellite, sensing time of the datatake, relative orbit and tile.
         baseline: processing baseline such as `05.09`.
-        datastrip: when the datastrip begins, "" where unknown. A datatake that was sent to Earth in two parts has two,
-            and where one ends inside a tile, two products of one acquisition complete each other.
-        made: product time; the later of two that agree in all else replaces the other.
+        datastrip: start of the datastrip, "" if unknown. A datatake that was downlinked in two parts has two; where one
+            ends inside a tile, two products of one acquisition complement each other.
+        made: product time; the later of two otherwise equal products replaces the other.
     """
 
     acquisition: tuple[str, ...]
@@ -83,10 +83,10 @@ class Product:
 
 
 def by_provider(scene_ids: Iterable[str]) -> dict[str, list[str]]:
-    """Ids by whose form they have (`cdse`, `earth_search`, ...), in the order given and without repetitions.
+    """Ids grouped by the provider of their form (`cdse`, `earth_search`, ...), in their order, without repetitions.
 
     Raises:
-        MalformedIdsError: naming all ids that have no form that is known; it carries the others.
+        MalformedIdsError: if ids have an unknown form; it lists all of them, and contains the valid ones.
     """
     known: dict[str, list[str]] = {}
     wrong = []
@@ -102,16 +102,16 @@ def by_provider(scene_ids: Iterable[str]) -> dict[str, list[str]]:
 
 
 def tile_ids(given: Iterable[str]) -> tuple[str, ...]:
-    """MGRS tiles as `33UUP`, whether given so, as `T33UUP`, as `MGRS-33UUP` or in lower case; without repetitions.
+    """MGRS tiles as `33UUP`, from `33UUP`, `T33UUP`, `MGRS-33UUP` or lower case; without repetitions.
 
     Raises:
-        SceneError: naming all that are no tiles.
+        SceneError: if ids are not MGRS tiles; it lists all of them.
     """
     tiles: list[str] = []
     wrong: list[str] = []
     for text in given:
-        found = _TILE_GIVEN.fullmatch(str(text).strip().upper())
-        tile = f"{int(found[1]):02d}{found[2]}" if found else ""
+        match = _TILE_GIVEN.fullmatch(str(text).strip().upper())
+        tile = f"{int(match[1]):02d}{match[2]}" if match else ""
         (tiles if re.fullmatch(_TILE, tile) else wrong).append(tile or str(text))
     if wrong:
         raise SceneError(f"{len(wrong)} malformed tile id(s): {listed(wrong)}. Expected MGRS tiles such as 33UUP")
@@ -119,23 +119,23 @@ def tile_ids(given: Iterable[str]) -> tuple[str, ...]:
 
 
 def tile_of_id(scene_id: str) -> str | None:
-    """The MGRS tile that an id of any provider names, such as `33UUP`."""
-    found = _TILE_IN_ID.search(scene_id)
-    return f"{int(found[1]):02d}{found[2]}" if found else None
+    """The MGRS tile in a scene id of any provider, such as `33UUP`."""
+    match = _TILE_IN_ID.search(scene_id)
+    return f"{int(match[1]):02d}{match[2]}" if match else None
 
 
 def quarter_of_id(mosaic_id: str) -> tuple[int, int] | None:
-    """Year and quarter (1 to 4) that a mosaic's id names."""
-    found = _MOSAIC.match(mosaic_id)
-    return (int(found[1]), int(found[2])) if found else None
+    """Year and quarter (1 to 4) in the id of a mosaic."""
+    match = _MOSAIC.match(mosaic_id)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def product_of(item: Mapping[str, Any]) -> Product | None:
-    """The product behind a STAC item, None where neither its id nor a property has the product's name."""
+    """The product of a STAC item, None if neither its id nor a property is a product name."""
     properties = item["properties"]
     for name in (item["id"], properties.get("s2:product_uri")):
-        if found := _PRODUCT.match(str(name)):
-            satellite, sensed, major, minor, orbit, tile, made = found.groups()
+        if match := _PRODUCT.match(str(name)):
+            satellite, sensed, major, minor, orbit, tile, made = match.groups()
             datastrip = _DATASTRIP.search(str(properties.get("eopf:datastrip_id") or properties.get("s2:datastrip_id")))
             start = datastrip[1] if datastrip else ""
             return Product((satellite, sensed, orbit, tile), f"{major}.{minor}", start, made)
@@ -143,6 +143,6 @@ def product_of(item: Mapping[str, Any]) -> Product | None:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names of a list, for messages."""
+    """The first names of a list and the number of the others, for messages."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(repr(name) for name in names[:_SHOWN]) + more

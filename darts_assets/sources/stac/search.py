@@ -89,7 +89,7 @@ class StacCatalog:
                     reason = query.mismatch(item)
                     if reason is not None:
                         mismatches[item["id"]] = reason
-                    elif query.is_meant(item):
+                    elif query.is_selected(item):
                         yield item
                 items.clear()  # a page of CDSE takes 200 MB: not two of them at a time
         if mismatches:

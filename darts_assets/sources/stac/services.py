@@ -1,4 +1,4 @@
-"""The STAC APIs that scenes are found in: one table of how they differ, for one client."""
+"""Table of the STAC APIs for scenes and their differences."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,15 +12,15 @@ class StacService:
         provider: as in `Scene.source`.
         url: the API's landing page.
         collection: id of the collection.
-        language: how filters are written: CQL2 in JSON, or the older `query` extension, which knows no "or".
-        page: items asked for at a time.
+        language: of filters: CQL2 in JSON, or the older `query` extension, which has no "or".
+        page: items per request.
         pause: seconds between any two requests of this process to the service.
         tile: property with the MGRS tile, such as `MGRS-33UUP`.
-        cloud_cover: property, percent; None where scenes have none.
-        snow_cover: the same.
-        baseline: property with the processing baseline; None where there is none.
-        published: property with the time since when the service has the item.
-        quarterly: whether the items are mosaics of a quarter, which tile and quarter of their ids choose.
+        cloud_cover: property, percent; None if items have none.
+        snow_cover: likewise.
+        baseline: property with the processing baseline; None if items have none.
+        published: property with the time of publication by the service.
+        quarterly: whether the items are mosaics of a quarter, selected by the tile and the quarter in their ids.
     """
 
     provider: str

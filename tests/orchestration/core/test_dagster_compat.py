@@ -84,6 +84,7 @@ def dagster_compat_type(name: str) -> type:
     return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_instances_count_attempts_through_run_will_resume() -> None:
     assert list(inspect.signature(dg.DagsterInstance.run_will_resume).parameters) == ["self", "run_id"]
     with dg.DagsterInstance.ephemeral() as instance, dagster_compat._cancelled_runs_end(instance):

@@ -144,5 +144,5 @@ def test_preparing_known_scenes_loads_only_these(full: dg.DagsterInstance, tmp_p
     assert 40 <= sum(rows) < 500
     with rows_loaded() as rows:
         found = find_scenes_for(PrepareDataConfig(registered_tiles=["33UUP"]), dry_run=False, **how)
-    assert found.sentence == "Nothing matched."
+    assert found.summary == "0 scenes match (0 already registered, 0 new)."
     assert sum(rows) == len(full.get_dynamic_partitions(SCENES.name)), "all keys are loaded once: 0.3 s for 100,000"

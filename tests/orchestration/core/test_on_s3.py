@@ -12,11 +12,11 @@ import shapely
 
 from darts_assets.bands import TCVIS
 from darts_assets.cubes import TcvisRasters, tcvis_spec
-from darts_assets.cubes.mosaic_catalog import open_catalog
+from darts_assets.cubes.arcticdem import open_catalog
 from darts_assets.errors import CubeError, RasterError, SettingsError
 from darts_assets.geo.aoi import read_aoi
 from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.scene_discovery.scene_id_file import read_ids, write_ids
+from darts_assets.orchestration.scene_discovery.selection import read_ids, write_ids
 from darts_assets.orchestration.scene_discovery.watched_areas import Watch
 from darts_assets.settings import Settings
 from darts_assets.sources import S3Options
@@ -108,5 +108,5 @@ def test_rasters_of_the_trends_in_a_public_bucket(
 
 @pytest.mark.parametrize("catalog", ["s3://bucket/items.json", "s3://bucket/folder", "gs://bucket/catalog.json"])
 def test_a_catalog_of_tiles_on_s3_is_refused_with_what_is_possible(catalog: str) -> None:
-    with pytest.raises(CubeError, match=rf"{catalog}: a catalog of tiles is a path or http"):
+    with pytest.raises(CubeError, match=rf"{catalog}: expected a path or http"):
         open_catalog(catalog)

@@ -9,7 +9,7 @@ import pytest
 from darts_assets.definitions import build_defs
 from darts_assets.errors import SettingsError
 from darts_assets.orchestration.core.resources import CDSE_ENDPOINT, SceneCatalogs, SourceAccess
-from darts_assets.orchestration.scene_discovery.selection import SceneChoice, SceneFilters, by_ids
+from darts_assets.orchestration.scene_discovery.selection import SceneChoice, searches_by_id
 from darts_assets.settings import Settings
 from darts_assets.sources.stac.scene_selection import SceneFilter, Selection
 from tests.servers.stac_api.earth_search import earth_search_of
@@ -33,19 +33,19 @@ def catalogs(**settings: object) -> SceneCatalogs:
 
 def test_who_has_no_keys_gets_the_open_mirror_and_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        assert SceneFilters().provider(catalogs()) == "earth_search"
-    assert "earth_search is asked, because it needs no account" in caplog.text
-    assert SceneFilters(source="cdse").provider(catalogs()) == "cdse"
-    assert SceneFilters(quarters=[3]).provider(catalogs()) == "cdse_mosaic"
+        assert SceneChoice().provider(catalogs()) == "earth_search"
+    assert "searching earth_search, because it needs no account" in caplog.text
+    assert SceneChoice(source="cdse").provider(catalogs()) == "cdse"
+    assert SceneChoice(quarters=[3]).provider(catalogs()) == "cdse_mosaic"
 
 
 def test_who_has_keys_gets_cdse(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key-that-is-not-shown")
     with caplog.at_level(logging.INFO):
-        assert SceneFilters().provider(catalogs()) == "cdse"
+        assert SceneChoice().provider(catalogs()) == "cdse"
     assert "AWS_ACCESS_KEY_ID is set" in caplog.text
     assert "a-key-that-is-not-shown" not in caplog.text
-    assert SceneFilters().provider(catalogs(source_anonymous=True)) == "earth_search"
+    assert SceneChoice().provider(catalogs(source_anonymous=True)) == "earth_search"
 
 
 def test_keys_of_a_store_on_s3_say_nothing_about_cdse(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,15 +56,16 @@ def test_keys_of_a_store_on_s3_say_nothing_about_cdse(monkeypatch: pytest.Monkey
 
 
 def test_ids_decide_by_their_form_unless_a_source_is_named() -> None:
-    searches = by_ids([CDSE_ID, EARTH_SEARCH_ID, "nonsense"], "auto")
-    assert {s.provider: s.selection.scene_ids for s in searches.searches} == {
+    problems: list[str] = []
+    searches = searches_by_id([CDSE_ID, EARTH_SEARCH_ID, "nonsense"], "auto", problems)
+    assert {provider: selection.scene_ids for provider, selection in searches.items()} == {
         "cdse": (CDSE_ID,),
         "earth_search": (EARTH_SEARCH_ID,),
     }
-    (problem,) = searches.problems
+    (problem,) = problems
     assert "'nonsense'" in problem
-    (named,) = by_ids([CDSE_ID, EARTH_SEARCH_ID], "cdse").searches
-    assert (named.provider, named.selection.scene_ids) == ("cdse", (CDSE_ID, EARTH_SEARCH_ID))
+    ((provider, selection),) = searches_by_id([CDSE_ID, EARTH_SEARCH_ID], "cdse", []).items()
+    assert (provider, selection.scene_ids) == ("cdse", (CDSE_ID, EARTH_SEARCH_ID))
 
 
 def test_files_of_each_provider_are_reached_where_they_are() -> None:

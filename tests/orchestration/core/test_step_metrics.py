@@ -32,6 +32,7 @@ def alone(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_time_and_processor_time() -> None:
     alone(
         """
@@ -51,6 +52,7 @@ def test_time_and_processor_time() -> None:
     )
 
 
+@pytest.mark.slow
 @LINUX
 def test_memory_is_that_of_the_time_and_meters_may_be_nested() -> None:
     alone(

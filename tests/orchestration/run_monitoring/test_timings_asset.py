@@ -191,6 +191,7 @@ def test_the_summary_and_the_chart(all_of_it: tuple[dict[str, Any], pd.DataFrame
     assert len(said["chart"]) < 100_000
 
 
+@pytest.mark.slow
 def test_selection_of_runs(history: History) -> None:
     runs = {run.run_id: run for run in history.instance.get_runs()}
     now = dt.datetime.now(dt.UTC)
@@ -215,6 +216,7 @@ def test_invalid_time(history: History) -> None:
         history.timings(since="yesterday")
 
 
+@pytest.mark.slow
 def test_pages_are_followed(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     from darts_assets.orchestration.run_monitoring import event_log
 

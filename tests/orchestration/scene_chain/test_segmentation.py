@@ -60,6 +60,7 @@ def version(result: dg.ExecuteInProcessResult) -> str:
     return str(event.materialization.tags["dagster/data_version"])
 
 
+@pytest.mark.slow
 def test_how_fast_makes_no_other_version_but_the_precision_does(materialized: Callable) -> None:
     default, tile = materialized()
     assert default.success

@@ -81,7 +81,7 @@ def test_it_is_off_at_first_and_says_when_nothing_is_watched(watcher: Watcher) -
     assert sensor.job_name == "planet_chain"
     watcher.watched = []
     assert watcher.tick() == []
-    assert "DARTS_PLANET names no folder" in watcher.said
+    assert "No folders are watched: set DARTS_PLANET" in watcher.said
 
 
 def test_images_that_rest_between_two_ticks_are_registered_and_requested_once(watcher: Watcher) -> None:
@@ -89,14 +89,14 @@ def test_images_that_rest_between_two_ticks_are_registered_and_requested_once(wa
         write_image(watcher.inbox, image)
     rest(watcher.inbox)
     assert watcher.tick() == []
-    assert watcher.said == "2 images: 2 not complete yet", "nobody knows yet whether they still grow"
+    assert watcher.said == "2 images: 2 incomplete", "nobody knows yet whether they still grow"
     said = watcher.evaluate()
     assert [request.run_key for request in said.run_requests] == [SCENE, ORTHOTILE]
     assert said.run_requests[0].tags["darts/folder"] == str(watcher.inbox / SCENE)
     assert watcher.tick() == [SCENE, ORTHOTILE], "the daemon was killed before it noted the requests"
     assert watcher.partitions == {SCENE, ORTHOTILE}
     assert watcher.tick() == []
-    assert watcher.said == "2 images: none is new"
+    assert watcher.said == "2 images: none new"
     watcher.cursor = None
     assert [watcher.tick(), watcher.tick()] == [[], []], "nothing is lost or repeated without the cursor either"
 
@@ -139,7 +139,7 @@ def test_the_manifest_must_be_satisfied(watcher: Watcher) -> None:
     assert watcher.tick() == []
     assert watcher.tick() == [EARLIER]
     assert watcher.tick() == []
-    assert watcher.said == "2 images: 1 not complete yet"
+    assert watcher.said == "2 images: 1 incomplete"
     mask.write_bytes(content)
     rest(watcher.inbox)
     assert watcher.tick() == [], "it has changed since"
@@ -156,7 +156,7 @@ def test_a_broken_delivery_is_told_and_looked_at_again_when_it_has_changed(watch
     watcher.tick()
     assert watcher.tick() == [EARLIER], "others go on"
     assert watcher.tick() == []
-    assert watcher.said == "2 images: 1 cannot be used", "told once, counted from then on"
+    assert watcher.said == "2 images: 1 unusable", "told once, counted from then on"
     assert json.loads(watcher.cursor or "")["broken"].keys() == {SCENE}
     watcher.cursor = None
     watcher.tick()
@@ -176,7 +176,7 @@ def test_an_image_in_two_folders_is_told_unless_it_is_known(watcher: Watcher) ->
     assert "is in 2 folders, and none is taken" in watcher.said
     watcher.instance.report_runless_asset_event(dg.AssetMaterialization(PLANET.key("products"), partition=SCENE))
     watcher.tick()
-    assert watcher.said == "2 images: none is new"
+    assert watcher.said == "2 images: none new"
 
 
 def test_images_with_products_are_left_alone(watcher: Watcher) -> None:
@@ -207,7 +207,7 @@ def test_a_folder_that_cannot_be_read_does_not_keep_others_from_being_watched(wa
     rest(watcher.inbox)
     watcher.watched = [str(watcher.folder / "gone"), str(watcher.inbox)]
     assert watcher.tick() == []
-    assert "gone: the folder does not exist; it is tried again in the next tick" in watcher.said
+    assert "gone: the folder does not exist; retrying in the next tick" in watcher.said
     assert watcher.tick() == [SCENE]
 
 
@@ -217,7 +217,7 @@ def test_too_little_time_loses_nothing(watcher: Watcher) -> None:
     watcher.tick()
     watcher.more = {"seconds": 0.0}
     assert watcher.tick() == []
-    assert "0 s were too short" in watcher.said
+    assert "timed out after 0 s" in watcher.said
     watcher.more = {}
     assert watcher.tick() == [SCENE], "it has not begun to wait anew"
 
@@ -232,4 +232,4 @@ def test_a_cursor_of_something_else_begins_anew(watcher: Watcher) -> None:
 def test_offline_a_bucket_is_not_asked(watcher: Watcher) -> None:
     watcher.watched, watcher.more = ["s3://bucket/planet"], {"offline": True}
     assert watcher.tick() == []
-    assert "offline (DARTS_OFFLINE), s3://bucket/planet cannot be searched" in watcher.said
+    assert "offline (DARTS_OFFLINE): s3://bucket/planet cannot be searched; set local folders" in watcher.said

@@ -25,6 +25,8 @@ from darts_assets.tiles import TileStream, geobox_of
 from tests.e2e.asset_runs import failure, run, said
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
+pytestmark = pytest.mark.slow
+
 FIT = {
     "encoder_name": "timm-mobilenetv3_small_minimal_100",
     "architecture": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]},

@@ -206,7 +206,7 @@ def test_unknown_ids_are_named_once_all_others_are_given(
     unknown += [f"20190809T{second:06d}_20190809T200851_T08WNB" for second in range(900)]
     search = catalog.search(Selection(scene_ids=[*unknown, SCENES["west"].index, SCENES["cloudy"].index]))
     assert names(itertools.islice(search, 2)) == ["cloudy", "west"]
-    with pytest.raises(UnknownScenesError, match=rf"{HARMONIZED} does not know {len(unknown)} of") as raised:
+    with pytest.raises(UnknownScenesError, match=rf"{HARMONIZED} does not have {len(unknown)} of") as raised:
         next(search)
     assert list(raised.value.scene_ids) == unknown
     assert server.requests.count("computeFeatures") == 2  # for 1052 ids of days that there are

@@ -15,7 +15,7 @@ from pyproj import CRS, Transformer
 from darts_assets.errors import SceneError, SettingsError
 from darts_assets.geo.antimeridian import footprint, lonlat_area
 from darts_assets.sources.stac.acquisitions import newest
-from darts_assets.sources.stac.queries import asked_area
+from darts_assets.sources.stac.queries import request_area
 from darts_assets.sources.stac.scene_ids import MalformedIdsError, by_provider, tile_ids
 from darts_assets.sources.stac.scene_selection import Interval, SceneFilter, Selection
 
@@ -52,7 +52,7 @@ def test_days_win_over_months_with_a_warning(caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.WARNING, "darts_assets"):
         wanted = SceneFilter(start=dt.date(2020, 1, 1), end=dt.date(2020, 1, 1), months=(7,), years=(2019,))
     assert wanted.intervals(TODAY) == months(("2020-01-01", "2020-01-02"))
-    assert "start and end win over months and years: (7,) and (2019,) are ignored" in caplog.text
+    assert "start and end override months and years: (7,) and (2019,) are ignored" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ def test_days_win_over_months_with_a_warning(caplog: pytest.LogCaptureFixture) -
         ({"max_cloud_cover": 101}, r"max_cloud_cover is 101; a percentage from 0 to 100 was expected \(100 = off\)"),
         ({"max_snow_cover": -1}, "max_snow_cover is -1"),
         ({"max_snow_cover": float("nan")}, "max_snow_cover is nan"),
-        ({"months": (0, 7, 13)}, r"months: \[0, 13\] make no sense; numbers from 1 to 12 were expected"),
-        ({"years": (2014, 20233)}, r"years: \[2014, 20233\] make no sense; numbers from 2015 to 2100"),
+        ({"months": (0, 7, 13)}, r"months: \[0, 13\] out of range; numbers from 1 to 12 were expected"),
+        ({"years": (2014, 20233)}, r"years: \[2014, 20233\] out of range; numbers from 2015 to 2100"),
         ({"quarters": (5,)}, r"quarters: \[5\]"),
-        ({"months": (1,), "quarters": (1,)}, "give one of the two"),
-        ({"start": dt.date(2020, 2, 2), "end": dt.date(2020, 2, 1)}, "start 2020-02-02 lies after end 2020-02-01"),
+        ({"months": (1,), "quarters": (1,)}, "set only one of them"),
+        ({"start": dt.date(2020, 2, 2), "end": dt.date(2020, 2, 1)}, "start 2020-02-02 is later than end 2020-02-01"),
         ({"baseline": "5.10"}, "baseline '5.10': a processing baseline such as 05.10 was expected"),
-        ({"published_since": dt.datetime(2020, 1, 1)}, "does not say its time zone"),
+        ({"published_since": dt.datetime(2020, 1, 1)}, "has no time zone"),
     ],
 )
 def test_filters_that_make_no_sense(wrong: dict[str, Any], said: str) -> None:
@@ -76,7 +76,7 @@ def test_filters_that_make_no_sense(wrong: dict[str, Any], said: str) -> None:
 
 
 def test_exactly_one_way_of_choosing() -> None:
-    with pytest.raises(SettingsError, match="give one of scene ids, tiles and an area, not 0"):
+    with pytest.raises(SettingsError, match="set exactly one of scene ids, tiles and area, not 0"):
         Selection()
     with pytest.raises(SettingsError, match="not 2: tiles, area"):
         Selection(tiles=["33UUP"], area=shapely.box(0, 60, 1, 61))
@@ -85,8 +85,8 @@ def test_exactly_one_way_of_choosing() -> None:
 @pytest.mark.parametrize(
     ("area", "said"),
     [
-        (shapely.Polygon(), "empty or invalid"),
-        (shapely.Polygon([(0, 70), (1, 71), (1, 70), (0, 71)]), "empty or invalid"),
+        (shapely.Polygon(), "the area is empty"),
+        (shapely.Polygon([(0, 70), (1, 71), (1, 70), (0, 71)]), "the area is invalid"),
         (shapely.box(170, 60, 190, 61), r"spans longitudes 170\.\.190.*cut at the antimeridian, was expected"),
         (shapely.box(500_000, 7_000_000, 500_001, 7_000_001), "EPSG:4326"),
     ],
@@ -250,8 +250,8 @@ def test_services_are_asked_for_more_in_fewer_vertices() -> None:
     islands = shapely.MultiPolygon(
         [shapely.Point(x, y).buffer(0.05) for x, y in itertools.product(range(-30, 30, 2), range(60, 80))]
     )
-    asked = asked_area(islands)
+    asked = request_area(islands)
     assert shapely.get_num_coordinates(asked) <= 1000
     assert asked.covers(islands)
     assert asked.area < 2 * islands.envelope.area
-    assert asked_area(shapely.box(0, 60, 1, 61)).equals(shapely.box(0, 60, 1, 61))
+    assert request_area(shapely.box(0, 60, 1, 61)).equals(shapely.box(0, 60, 1, 61))

@@ -243,7 +243,7 @@ def test_unknown_ids_are_named_after_the_others_were_given(loaded: Loaded) -> No
         given.extend(i["id"] for i in loaded.catalog(CDSE).search(Selection(scene_ids=[*unknown, *known])))
     assert sorted(given) == sorted(known)
     assert raised.value.scene_ids == tuple(unknown)
-    assert f"does not know 12 of the scene ids: '{unknown[0]}'" in str(raised.value)
+    assert f"does not have 12 of the scene ids: '{unknown[0]}'" in str(raised.value)
     assert "and 2 more" in str(raised.value)
 
 
@@ -398,9 +398,9 @@ def test_a_collection_that_does_not_exist(loaded: Loaded) -> None:
 
 
 def test_what_is_for_another_kind_of_catalog(loaded: Loaded) -> None:
-    with pytest.raises(SettingsError, match=r"quarters choose mosaics.*give months instead"):
+    with pytest.raises(SettingsError, match=r"quarters apply to mosaics.*set months instead"):
         loaded.catalog(CDSE).search(Selection(tiles=["33UUP"], filter=SceneFilter(quarters=(3,))))
     with pytest.raises(SceneError, match="'S2A_33UUP_20230615_0_L2A': ids of earth_search, which sentinel-2-l2a at"):
         loaded.catalog(CDSE).search(Selection(scene_ids=["S2A_33UUP_20230615_0_L2A"]))
-    with pytest.raises(SettingsError, match="mosaics are chosen by years and quarters"):
+    with pytest.raises(SettingsError, match="mosaics are selected by years and quarters"):
         loaded.catalog(CDSE_MOSAIC).search(Selection(tiles=["33UUP"], filter=SceneFilter(months=(7,))))

@@ -15,6 +15,8 @@ from darts_assets.training.fit.trainer import fit
 from darts_assets.training.fit.training_set import TrainingSet
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreLocation]:

@@ -27,6 +27,8 @@ from darts_assets.training.sample_parameters import PatchParameters
 from darts_assets.training.sample_store import Origin, write_sample
 from darts_assets.training.set_store import TrainingSetStore
 
+pytestmark = pytest.mark.slow
+
 BANDS = ("blue", "green", "red", "nir", "ndvi")
 SIDE, OVERLAP, STRIPS, ROWS = 32, 16, 4, 62
 NETWORK = {

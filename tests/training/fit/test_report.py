@@ -23,6 +23,8 @@ from darts_assets.training.report_pictures import (
     threshold_curve,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def fitted(data: TrainingSet, quick: FitParameters, tmp_path_factory: pytest.TempPathFactory) -> FitResult:

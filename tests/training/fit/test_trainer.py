@@ -15,6 +15,8 @@ from darts_assets.training.fit.fit_parameters import FitParameters
 from darts_assets.training.fit.trainer import fit
 from darts_assets.training.fit.training_set import TrainingSet
 
+pytestmark = pytest.mark.slow
+
 FIT = """
 import json, sys, threading
 from pathlib import Path

@@ -3,7 +3,7 @@
 import pytest
 import shapely
 
-from darts_assets.catalog.regions import box_of, covering, region_of
+from darts_assets.catalog.scene_regions import box_of, covering, region_of
 
 
 @pytest.mark.parametrize(
