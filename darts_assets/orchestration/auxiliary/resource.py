@@ -11,7 +11,7 @@ from dagster import ResourceDependency
 from darts_assets.bands import AuxiliaryLayer, auxiliary_layers
 from darts_assets.errors import CubeError, MissingChunksError
 from darts_assets.orchestration.core.error_handling import job_command
-from darts_assets.orchestration.core.resources import Store, earth_engine_options
+from darts_assets.orchestration.core.resources import SourceAccess, Store
 from darts_assets.stores.location import StoreLocation
 
 if TYPE_CHECKING:
@@ -38,13 +38,11 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The auxiliary cubes, stored as `aux/<cube>.icechunk`, and the sources of their chunks."""
 
     store: ResourceDependency[Store]
+    access: ResourceDependency[SourceAccess]
     layers: list[str] = []  # noqa: RUF012 - pydantic copies defaults
     arcticdem: str
     arcticdem_resolution: int | None = None
     tcvis: str | None = None
-    earth_engine_project: str | None = None
-    earth_engine_url: str | None = None
-    earth_engine_key_file: str | None = None
     offline: bool = False
 
     def layers_for(self, bands: Sequence[str]) -> tuple[AuxiliaryLayer, ...]:
@@ -216,8 +214,7 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         if self.tcvis:
             return TcvisRasters(self.tcvis)
-        options = earth_engine_options(self.earth_engine_project, self.earth_engine_url, self.earth_engine_key_file)
-        return EarthEngineTcvis(options)
+        return EarthEngineTcvis(self.access.earth_engine)
 
     def _location(self, cube: str) -> StoreLocation:
         return self.store.root.child("aux", cube + _SUFFIX)
