@@ -11,7 +11,7 @@ import dagster as dg
 
 from darts_assets.catalog.detection_columns import COLUMNS
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata, image_link, provenance
+from darts_assets.orchestration.core.metadata import as_metadata, image_link, materialize_result, provenance
 from darts_assets.orchestration.core.partitions import FAMILIES, OWNER
 from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Models, Store
@@ -126,8 +126,7 @@ def _detections(context: dg.AssetExecutionContext, config: CatalogConfig, store:
 
 def _result(metadata: dict[str, Any], config: CatalogConfig, content: str) -> dg.MaterializeResult[None]:
     facts = provenance(CODE_VERSION, config.model_dump(exclude={"rebuild"}), products=content)
-    version = dg.DataVersion(facts["data_version"])
-    return dg.MaterializeResult(metadata=as_metadata({**metadata, "provenance": facts}), data_version=version)
+    return materialize_result(metadata, facts)
 
 
 def _listed(names: list[str]) -> str:

@@ -39,6 +39,17 @@ def _scalar(value: Any) -> dg.MetadataValue[Any]:
     return dg.MetadataValue.float(value) if isinstance(value, float) else dg.MetadataValue.text(str(value))
 
 
+def materialize_result(
+    metadata: Mapping[str, Any], facts: Mapping[str, Any], value: Any = None
+) -> dg.MaterializeResult[Any]:
+    """Result of an asset: metadata with the provenance `facts`, data version, and a value for the IO manager."""
+    version = dg.DataVersion(facts["data_version"])
+    metadata = as_metadata({**metadata, "provenance": facts})
+    if value is None:
+        return dg.MaterializeResult(metadata=metadata, data_version=version)
+    return dg.MaterializeResult(value=value, metadata=metadata, data_version=version)
+
+
 def picture(image: "Image", *, photo: bool = False) -> dg.MetadataValue[Any]:
     """An image for the UI, a few kilobytes in the event log: drawings lossless, photos at quality 80."""
     return dg.MetadataValue.md(image_link(image, "webp", **({"quality": 80} if photo else {"lossless": True})))

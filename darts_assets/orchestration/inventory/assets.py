@@ -14,7 +14,13 @@ from darts_assets.errors import SettingsError
 from darts_assets.inventory.site_parameters import FollowParameters, InventoryParameters
 from darts_assets.inventory.table_schemas import DESCRIPTIONS, SITE_COLUMNS, SLUMP_COLUMNS
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
-from darts_assets.orchestration.core.metadata import as_metadata, data_version, image_link, provenance
+from darts_assets.orchestration.core.metadata import (
+    as_metadata,
+    data_version,
+    image_link,
+    materialize_result,
+    provenance,
+)
 from darts_assets.orchestration.core.partitions import FAMILIES, OWNER, SceneFamily
 from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Store
@@ -128,9 +134,8 @@ def _rts(
         "sites_worked_out": changes.worked_out,
         "sites_kept": changes.kept,
         "scenes_left_out": dict(list(published.unusable.items())[:_MAX_ROWS]),
-        "provenance": facts,
     }
-    return dg.MaterializeResult(metadata=as_metadata(metadata), data_version=dg.DataVersion(facts["data_version"]))
+    return materialize_result(metadata, facts)
 
 
 @dg.asset(
@@ -159,9 +164,8 @@ def _slumps(context: dg.AssetExecutionContext, config: SlumpsConfig, store: Stor
         "dagster/row_count": len(followed.slumps),
         "years": sorted(provenances),
         "events": _counted(followed.sites, year="int", event="string"),
-        "provenance": facts,
     }
-    return dg.MaterializeResult(metadata=as_metadata(metadata), data_version=dg.DataVersion(facts["data_version"]))
+    return materialize_result(metadata, facts)
 
 
 def _is_compatible(place: Place, facts: dict[str, Any]) -> bool:

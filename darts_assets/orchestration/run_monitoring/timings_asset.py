@@ -11,7 +11,7 @@ from pydantic import Field
 
 from darts_assets.errors import SettingsError
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata, image_link, provenance
+from darts_assets.orchestration.core.metadata import image_link, materialize_result, provenance
 from darts_assets.orchestration.core.partitions import OWNER
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import measured
@@ -101,9 +101,8 @@ def run_timings(context: dg.AssetExecutionContext, config: TimingsConfig, store:
         "summary": dg.MetadataValue.md(as_markdown(by_step) if len(by_step) else "No finished steps in these runs."),
         **({"chart": dg.MetadataValue.md(_small(figure))} if figure else {}),
         **({"failures": _failures(steps)} if counts["failed"] else {}),
-        "provenance": facts,
     }
-    return dg.MaterializeResult(metadata=as_metadata(metadata), data_version=dg.DataVersion(facts["data_version"]))
+    return materialize_result(metadata, facts)
 
 
 def _time(name: str, value: str) -> dt.datetime | None:

@@ -8,7 +8,7 @@ from darts_assets.features import AuxiliaryParameters
 from darts_assets.orchestration.auxiliary.chunk_materializations import fill_and_record
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
-from darts_assets.orchestration.core.metadata import as_metadata, provenance
+from darts_assets.orchestration.core.metadata import materialize_result, provenance
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, SceneFamily
 from darts_assets.orchestration.core.pod_resources import POOLS
 from darts_assets.orchestration.core.resources import Models
@@ -67,7 +67,6 @@ def build_auxiliary(family: SceneFamily) -> dg.AssetsDefinition:
         facts = provenance(
             CODE_VERSION, config.model_dump(), **{layer: ",".join(use["chunks"]) for layer, use in used.items()}
         )
-        metadata = as_metadata({**used, "provenance": facts})
-        return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(facts["data_version"]))
+        return materialize_result(used, facts)
 
     return auxiliary

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from darts_assets.detection import PostprocessParameters
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
-from darts_assets.orchestration.core.metadata import as_metadata, provenance
+from darts_assets.orchestration.core.metadata import as_metadata, materialize_result, provenance
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import measured
@@ -94,10 +94,8 @@ def build_polygons(family: SceneFamily) -> dg.AssetsDefinition:
             "extent_km2": round(float(extent.area.sum()) / 1e6, 3),
             "extent_fraction": round(int(extent["npixel"].sum()) / tile["quality_data_mask"].size, 6),
         }
-        metadata = {**summary, "dagster/row_count": len(objects), "summary": summary, "provenance": facts}
-        return dg.MaterializeResult(
-            value=tables, metadata=as_metadata(metadata), data_version=dg.DataVersion(facts["data_version"])
-        )
+        metadata = {**summary, "dagster/row_count": len(objects), "summary": summary}
+        return materialize_result(metadata, facts, tables)
 
     return polygons
 

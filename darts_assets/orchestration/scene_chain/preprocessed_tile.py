@@ -10,7 +10,7 @@ from darts_assets.bands import FEATURES, auxiliary_layers
 from darts_assets.features import PreprocessParameters
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
-from darts_assets.orchestration.core.metadata import as_metadata, provenance
+from darts_assets.orchestration.core.metadata import materialize_result, provenance
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Models, Store
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
@@ -78,11 +78,7 @@ def build_preprocessed_tile(family: SceneFamily) -> dg.AssetsDefinition:
             CODE_VERSION, {"terrain": terrain, **config.model_dump(exclude={"terrain"}), "layers": used},
             raw_scene=raw.version(scene),
         )  # fmt: skip
-        return dg.MaterializeResult(
-            value=stream,
-            metadata=as_metadata({"terrain": terrain, "cube_snapshots": snapshots, "provenance": facts}),
-            data_version=dg.DataVersion(facts["data_version"]),
-        )
+        return materialize_result({"terrain": terrain, "cube_snapshots": snapshots}, facts, stream)
 
     return preprocessed_tile
 

@@ -13,7 +13,12 @@ import xarray as xr
 
 from darts_assets.detection import ProductParameters
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
-from darts_assets.orchestration.core.metadata import as_metadata, data_version, detection_preview, provenance
+from darts_assets.orchestration.core.metadata import (
+    data_version,
+    detection_preview,
+    materialize_result,
+    provenance,
+)
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.scene_store import SceneRegistry
@@ -100,9 +105,8 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
             "objects": len(vectors["segments"]),
             **{name: dg.MetadataValue.path(f"{version.location.url}/{name}") for name in _LINKED if name in names},
             **detection_preview(preview, geobox_of(tile), len(vectors["segments"])),
-            "provenance": facts,
         }
-        return dg.MaterializeResult(metadata=as_metadata(metadata), data_version=dg.DataVersion(facts["data_version"]))
+        return materialize_result(metadata, facts)
 
     return products
 

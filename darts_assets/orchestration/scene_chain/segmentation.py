@@ -14,7 +14,7 @@ from darts_assets.errors import DartsError
 from darts_assets.model.segmentation_parameters import SegmentParameters
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
 from darts_assets.orchestration.core.io_managers import TilesOfRun, publish_tile
-from darts_assets.orchestration.core.metadata import as_metadata, provenance
+from darts_assets.orchestration.core.metadata import materialize_result, provenance
 from darts_assets.orchestration.core.multi_partition import beta_policies, materialize_each, partitions_per_run
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Models, Store
@@ -77,10 +77,8 @@ def build_segmentation(family: SceneFamily, scenes_per_run: int = 1) -> dg.Asset
             published = publish_tile(store, context.asset_key, scene, stream, {"provenance": facts}, context.log)
             if len(tiles) > 1:
                 require_valid(context, family, store, scene)
-            metadata = {"models": parameters["models"], "config": config.model_dump(), "provenance": facts}
-            return dg.MaterializeResult(
-                metadata={**as_metadata(metadata), **published}, data_version=dg.DataVersion(facts["data_version"])
-            )
+            metadata = {"models": parameters["models"], "config": config.model_dump(), **published}
+            return materialize_result(metadata, facts)
 
         yield from materialize_each(context, segment_scene)
 

@@ -1,13 +1,11 @@
 """Asset keys and shared functions of the group `training`."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import dagster as dg
 from pydantic import Field
 
 from darts_assets.orchestration.core.error_handling import StepConfig
-from darts_assets.orchestration.core.metadata import as_metadata
 from darts_assets.orchestration.core.partitions import OWNER, SceneFamily
 from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Store
@@ -54,12 +52,6 @@ def training_asset(key: dg.AssetKey, needs: str = "") -> TrainingArguments:
         needs: row of `pod_resources.NEEDS`; default: the last part of the key.
     """
     return {"key": key, "group_name": key.path[0], "owners": [OWNER], "op_tags": op_tags(needs or key.path[-1])}
-
-
-def materialize_result(metadata: Mapping[str, Any], facts: Mapping[str, Any]) -> dg.MaterializeResult[None]:
-    """Result of an asset that wrote its own output, with the `provenance` in `facts`."""
-    version = dg.DataVersion(facts["data_version"])
-    return dg.MaterializeResult(metadata=as_metadata({**metadata, "provenance": facts}), data_version=version)
 
 
 def read_preprocessed(store: Store, family: SceneFamily, partition: str) -> "tuple[xr.Dataset, str]":

@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import provenance
+from darts_assets.orchestration.core.metadata import materialize_result, provenance
 from darts_assets.orchestration.core.partitions import PLANET
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import measured
@@ -17,7 +17,6 @@ from darts_assets.orchestration.training.common import (
     PLANET_SAMPLES,
     SENTINEL2_SAMPLES,
     LabelsConfig,
-    materialize_result,
     read_preprocessed,
     training_asset,
 )

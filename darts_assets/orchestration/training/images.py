@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import provenance
+from darts_assets.orchestration.core.metadata import materialize_result, provenance
 from darts_assets.orchestration.core.partitions import PLANET
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.scene_store import SceneRegistry
@@ -19,7 +19,6 @@ from darts_assets.orchestration.training.common import (
     IMAGES,
     MAX_ROWS,
     LabelsConfig,
-    materialize_result,
     training_asset,
 )
 

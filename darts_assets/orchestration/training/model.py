@@ -10,10 +10,10 @@ import obstore
 from pydantic import Field
 
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
-from darts_assets.orchestration.core.metadata import picture, provenance
+from darts_assets.orchestration.core.metadata import materialize_result, picture, provenance
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import measured
-from darts_assets.orchestration.training.common import DATASET, MODEL, REPORT, materialize_result, training_asset
+from darts_assets.orchestration.training.common import DATASET, MODEL, REPORT, training_asset
 from darts_assets.training.fit.fit_parameters import FitParameters
 
 if TYPE_CHECKING:
