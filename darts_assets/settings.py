@@ -21,59 +21,77 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DARTS_", frozen=True, extra="ignore")
 
-    store: str = Field("darts-data", description="Root of all output: a path or s3://bucket/prefix.")
-    store_endpoint: str | None = Field(None, description="URL of the store's S3-compatible service. Default: AWS.")
-    store_region: str | None = Field(None, description="S3 region of the store.")
-    raw_store: bool = Field(True, description="Store raw scenes; if off, they are read from the source each time.")
+    store: str = Field(default="darts-data", description="Root of all output: a path or s3://bucket/prefix.")
+    store_endpoint: str | None = Field(
+        default=None, description="URL of the store's S3-compatible service. Default: AWS."
+    )
+    store_region: str | None = Field(default=None, description="S3 region of the store.")
+    raw_store: bool = Field(
+        default=True, description="Store raw scenes; if off, they are read from the source each time."
+    )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
-        (),
+        default=(),
         description="Model checkpoints, comma-separated: a path, s3://bucket/key, or the name of a model in the store, "
         "optionally as NAME=LOCATION. Default: the included demo model.",
     )
     auxiliary: Annotated[tuple[AuxiliaryLayer, ...], NoDecode] = Field(
-        AUXILIARY_LAYERS, description="Auxiliary layers to use, comma-separated, or 'none'."
+        default=AUXILIARY_LAYERS, description="Auxiliary layers to use, comma-separated, or 'none'."
     )
     arcticdem: str = Field(
-        "https://stac.pgc.umn.edu/api/v1/",
+        default="https://stac.pgc.umn.edu/api/v1/",
         description="ArcticDEM mosaic tiles: a STAC API, static catalog, item collection, folder of items, or tile "
         "index. Default: the Polar Geospatial Center's API, which needs no account.",
     )
     arcticdem_resolution: Literal[2, 10, 32] | None = Field(
-        None, description="Resolution of ArcticDEM in metres. Default: 10 for Sentinel-2, 2 for Planet."
+        default=None, description="Resolution of ArcticDEM in metres. Default: 10 for Sentinel-2, 2 for Planet."
     )
-    tcvis: str | None = Field(None, description="Path or URL, with {vintage}, of TCVIS rasters. Default: Earth Engine.")
+    tcvis: str | None = Field(
+        default=None, description="Path or URL, with {vintage}, of TCVIS rasters. Default: Earth Engine."
+    )
     earth_engine_project: str | None = Field(
-        None, description="Google Cloud project. Default: that of the credentials."
+        default=None, description="Google Cloud project. Default: that of the credentials."
     )
-    earth_engine_url: str | None = Field(None, description="URL of Earth Engine. Default: its high-volume endpoint.")
+    earth_engine_url: str | None = Field(
+        default=None, description="URL of Earth Engine. Default: its high-volume endpoint."
+    )
     earth_engine_key_file: str | None = Field(
-        None, description="JSON key file of a Google service account. Default: Google's default credentials."
+        default=None, description="JSON key file of a Google service account. Default: Google's default credentials."
     )
-    source_endpoint: str | None = Field(None, description="URL of the S3 service of the scenes. Default: by provider.")
-    source_region: str | None = Field(None, description="S3 region of the scenes.")
-    source_anonymous: bool = Field(False, description="Read scenes from S3 without signing requests.")
-    source_profile: str | None = Field(None, description="AWS profile for the scenes. Default: AWS environment.")
+    source_endpoint: str | None = Field(
+        default=None, description="URL of the S3 service of the scenes. Default: by provider."
+    )
+    source_region: str | None = Field(default=None, description="S3 region of the scenes.")
+    source_anonymous: bool = Field(default=False, description="Read scenes from S3 without signing requests.")
+    source_profile: str | None = Field(
+        default=None, description="AWS profile for the scenes. Default: AWS environment."
+    )
     source_connections: int | None = Field(
-        None, ge=1, description="Connections per source. Default: 1 for CDSE, else 4."
+        default=None, ge=1, description="Connections per source. Default: 1 for CDSE, else 4."
     )
-    cdse_url: str | None = Field(None, description="URL of CDSE's STAC API. Default: the public one.")
-    earth_search_url: str | None = Field(None, description="URL of Earth Search's STAC API. Default: the public one.")
+    cdse_url: str | None = Field(default=None, description="URL of CDSE's STAC API. Default: the public one.")
+    earth_search_url: str | None = Field(
+        default=None, description="URL of Earth Search's STAC API. Default: the public one."
+    )
     catalog_pause: float | None = Field(
-        None, ge=0, description="Seconds between requests to a scene catalog. Default: by catalog."
+        default=None, ge=0, description="Seconds between requests to a scene catalog. Default: by catalog."
     )
-    watch: str | None = Field(None, description="TOML file (path or URL) of areas whose new scenes are processed.")
+    watch: str | None = Field(
+        default=None, description="TOML file (path or URL) of areas whose new scenes are processed."
+    )
     planet: Annotated[tuple[str, ...], NoDecode] = Field(
-        (),
+        default=(),
         description="Folders (or s3://bucket/prefix) of Planet's deliveries, comma-separated; jobs search them, the "
         "sensor watches them.",
     )
-    notify_webhook: SecretStr | None = Field(None, description="URL to post failed runs to, as JSON. Default: none.")
-    ui_url: str | None = Field(None, description="URL of Dagster's UI, for links to runs in notifications.")
-    offline: bool = Field(False, description="Fetch nothing; a scene with missing data fails.")
-    executor: Literal["in_process", "multiprocess", "k8s", "k8s_per_run"] = Field(
-        "in_process", description="Executor of the steps of a run."
+    notify_webhook: SecretStr | None = Field(
+        default=None, description="URL to post failed runs to, as JSON. Default: none."
     )
-    scenes_per_run: int = Field(8, ge=1, description="Scenes per segmentation run; the models are loaded once.")
+    ui_url: str | None = Field(default=None, description="URL of Dagster's UI, for links to runs in notifications.")
+    offline: bool = Field(default=False, description="Fetch nothing; a scene with missing data fails.")
+    executor: Literal["in_process", "multiprocess", "k8s", "k8s_per_run"] = Field(
+        default="in_process", description="Executor of the steps of a run."
+    )
+    scenes_per_run: int = Field(default=8, ge=1, description="Scenes per segmentation run; the models are loaded once.")
     k8s_executor: Annotated[dict[str, Any], NoDecode] = Field(
         default_factory=dict, description="Default config of `k8s_job_executor`, as JSON."
     )

@@ -15,21 +15,23 @@ class PostprocessParameters(Parameters):
     """How probabilities become objects."""
 
     quality_level: QualityLevel = Field(
-        "low",
+        default="low",
         description="Lowest quality of the valid area; `none`: every pixel, eroded only at the tile's border.",
     )
     mask_erosion_size: int = Field(
-        10, ge=0, description="Radius of the disk that erodes the valid area, pixels; 0: no erosion."
+        default=10, ge=0, description="Radius of the disk that erodes the valid area, pixels; 0: no erosion."
     )
     edge_erosion_size: int | None = Field(
-        None, ge=0, description="Pixels removed at each side of the tile; null: `mask_erosion_size`, 0: none."
+        default=None, ge=0, description="Pixels removed at each side of the tile; null: `mask_erosion_size`, 0: none."
     )
-    threshold: float = Field(0.5, ge=0, le=1, description="Probability, 0 to 1, above which a pixel is a detection.")
+    threshold: float = Field(
+        default=0.5, ge=0, le=1, description="Probability, 0 to 1, above which a pixel is a detection."
+    )
     min_object_size: int = Field(
-        32, ge=0, description="Smallest size of an object, pixels; smaller 8-connected objects are dropped."
+        default=32, ge=0, description="Smallest size of an object, pixels; smaller 8-connected objects are dropped."
     )
     drop_edge_objects: bool = Field(
-        False,
+        default=False,
         description="Drop objects at the border of the valid area or of the tile, instead of flagging them "
         "(`touches_edge`).",
     )
@@ -49,12 +51,12 @@ class ProductParameters(Parameters):
     """The exported products."""
 
     products: list[str] = Field(
-        list(DEFAULT_PRODUCTS),
+        default=list(DEFAULT_PRODUCTS),
         description="Products to write: `probabilities binarized polygonized extent thumbnail optical dem tcvis "
         "metadata`, or any band by name.",
     )
     write_model_outputs: bool = Field(
-        False,
+        default=False,
         description="Also write each model's probabilities, binarized raster and polygons; needs `keep_models` of "
         "`segmentation`.",
     )

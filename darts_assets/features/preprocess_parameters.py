@@ -15,7 +15,7 @@ class AuxiliaryParameters(Parameters):
     """The extent of the auxiliary data around a scene."""
 
     tpi_outer_radius: float = Field(
-        100.0,
+        default=100.0,
         gt=0,
         allow_inf_nan=False,
         description="Outer radius of the topographic position index, metres; the same for `auxiliary` and "
@@ -27,10 +27,12 @@ class PreprocessParameters(AuxiliaryParameters):
     """Parameters of preprocessing; changing any of them changes the features."""
 
     terrain: Convention = Field(
-        "darts-2025", description="Convention of the terrain features; the one that the model was trained on."
+        default="darts-2025", description="Convention of the terrain features; the one that the model was trained on."
     )
     tpi_inner_radius: float = Field(
-        0.0, ge=0, description="Inner radius of the topographic position index, metres; 0: a disk, above 0: a ring."
+        default=0.0,
+        ge=0,
+        description="Inner radius of the topographic position index, metres; 0: a disk, above 0: a ring.",
     )
 
     @model_validator(mode="after")

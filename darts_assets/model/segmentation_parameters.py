@@ -16,32 +16,35 @@ class SegmentParameters(Parameters):
     """How a tile is cut into patches and run."""
 
     patch_size: int = Field(
-        1024, ge=1, description="Side of a patch, pixels; a multiple of the model's stride (32 for most models)."
+        default=1024,
+        ge=1,
+        description="Side of a patch, pixels; a multiple of the model's stride (32 for most models).",
     )
     overlap: int = Field(
-        256, ge=0, description="Pixels that neighbouring patches share and blend; at most half of `patch_size`."
+        default=256, ge=0, description="Pixels that neighbouring patches share and blend; at most half of `patch_size`."
     )
-    batch_size: Any = Field(  # Dagster's config has no type for `int | Literal["auto"]`
-        "auto",
+    batch_size: Any = Field(
+        # Dagster's config has no type for `int | Literal["auto"]`
+        default="auto",
         description="Patches per batch, or `auto`: as many as fit into the free memory of a GPU; on a CPU, as many as "
         "have the pixels of one patch of 1024.",
     )
     reflection: int = Field(
-        0, ge=0, description="Pixels by which the tile is extended on each side, filled by reflection."
+        default=0, ge=0, description="Pixels by which the tile is extended on each side, filled by reflection."
     )
     edge_padding: bool = Field(
-        True,
+        default=True,
         description="Extend by one more pixel, as DARTS does. Without it, a tile that the patches fit exactly needs "
         "fewer patches; results differ slightly from DARTS.",
     )
-    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1` or the index of a GPU.")
-    keep_models: bool = Field(False, description="Also store each model's own probabilities.")
+    device: str = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:1` or the index of a GPU.")
+    keep_models: bool = Field(default=False, description="Also store each model's own probabilities.")
     precision: PrecisionSetting = Field(
-        "auto",
+        default="auto",
         description="Number format; `auto`: the fastest one on the GPU that keeps probabilities within 0.01.",
     )
     compile: bool = Field(
-        False, description="Compile the models with `torch.compile`; takes minutes, once per process."
+        default=False, description="Compile the models with `torch.compile`; takes minutes, once per process."
     )
 
     @field_validator("batch_size")

@@ -11,12 +11,16 @@ from darts_assets.parameters import Parameters
 class PatchParameters(Parameters):
     """How tiles are cut, and which patches are kept."""
 
-    bands: list[str] = Field(list(FEATURES), min_length=1, description="Bands of the patches, in this order.")
-    patch_size: int = Field(1024, ge=1, description="Side of a patch, pixels.")
-    overlap: int = Field(16, ge=0, description="Pixels that neighbouring patches share; less than `patch_size`.")
-    min_visible: float = Field(0.1, ge=0, le=1, description="Smallest fraction of pixels of a patch that is labelled.")
-    exclude_nan: bool = Field(True, description="Drop patches with missing values in any band.")
-    exclude_nopositive: bool = Field(False, description="Drop patches without a slump.")
+    bands: list[str] = Field(default=list(FEATURES), min_length=1, description="Bands of the patches, in this order.")
+    patch_size: int = Field(default=1024, ge=1, description="Side of a patch, pixels.")
+    overlap: int = Field(
+        default=16, ge=0, description="Pixels that neighbouring patches share; less than `patch_size`."
+    )
+    min_visible: float = Field(
+        default=0.1, ge=0, le=1, description="Smallest fraction of pixels of a patch that is labelled."
+    )
+    exclude_nan: bool = Field(default=True, description="Drop patches with missing values in any band.")
+    exclude_nopositive: bool = Field(default=False, description="Drop patches without a slump.")
 
     @field_validator("bands")
     @classmethod
@@ -40,8 +44,8 @@ class PatchParameters(Parameters):
 class MatchParameters(Parameters):
     """The scenes that may stand for a labelled image."""
 
-    days: float = Field(7.0, ge=0, description="Maximum number of days between image and scene.")
-    max_cloud_cover: float = Field(10.0, ge=0, le=100, description="Maximum cloud cover of the scene, percent.")
+    days: float = Field(default=7.0, ge=0, description="Maximum number of days between image and scene.")
+    max_cloud_cover: float = Field(default=10.0, ge=0, le=100, description="Maximum cloud cover of the scene, percent.")
     min_overlap: float = Field(
-        0.7, gt=0, le=1, description="Smallest fraction of the image's footprint that the scene covers."
+        default=0.7, gt=0, le=1, description="Smallest fraction of the image's footprint that the scene covers."
     )

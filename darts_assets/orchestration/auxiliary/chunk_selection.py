@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -142,7 +142,7 @@ def chunks_under_scenes(
     scenes: SceneRegistry,
     raw: RawScenes,
     family: SceneFamily | None = None,
-    guard: Callable[[str], AbstractContextManager[None]] = nullcontext,
+    guard: Callable[[str], AbstractContextManager[Any]] = nullcontext,
 ) -> list[CubeChunks]:
     """The chunks under registered scenes; a cube that covers none of them has no keys.
 

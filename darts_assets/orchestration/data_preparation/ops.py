@@ -140,7 +140,7 @@ def choose_chunks(
             raise MissingChunksError(missing.cube.spec.name, missing.missing, "Nothing is fetched (DARTS_OFFLINE).")
         work = [] if config.dry_run else _chunk_batches(context, selected, config.chunks_per_step)
     yield from work
-    metadata = {"chunks": _table(plan), "dry_run": config.dry_run}
+    metadata: dict[str, Any] = {"chunks": _table(plan), "dry_run": config.dry_run}
     yield dg.Output({"cubes": plan, "failed": {}}, "plan", metadata=metadata)
 
 

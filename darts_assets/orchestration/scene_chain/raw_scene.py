@@ -30,9 +30,9 @@ class RawSceneConfig(dg.Config):
     """The bands to store."""
 
     bands: Literal["needed", "all"] = Field(
-        "needed", description="`needed`: the bands that the models take; `all`: every band of the scene."
+        default="needed", description="`needed`: the bands that the models take; `all`: every band of the scene."
     )
-    force: bool = Field(False, description="Fetch stored bands again.")
+    force: bool = Field(default=False, description="Fetch stored bands again.")
 
     def select_bands(self, scene: Scene, needed: Collection[str]) -> list[str]:
         """Canonical names of the bands to store: `needed` ones or all optical ones, and the quality bands."""
@@ -128,9 +128,9 @@ def build_raw_scene(family: SceneFamily) -> dg.AssetsDefinition:
 class RawSceneChecksConfig(dg.Config):
     """Limits of the checks of raw scenes."""
 
-    least_coverage: float = Field(0.05, description="Smallest fraction of pixels with data.")
+    least_coverage: float = Field(default=0.05, description="Smallest fraction of pixels with data.")
     coverage_spread: float = Field(
-        0.01, description="Largest difference between the optical bands' fractions of pixels with data."
+        default=0.01, description="Largest difference between the optical bands' fractions of pixels with data."
     )
 
 

@@ -89,10 +89,10 @@ class SegmentationChecksConfig(dg.Config):
     """Limits of the checks of probabilities."""
 
     certain: float = Field(
-        0.5, description="Largest plausible fraction of valid pixels with a probability of at least 0.99."
+        default=0.5, description="Largest plausible fraction of valid pixels with a probability of at least 0.99."
     )
     slumps: float = Field(
-        0.3, description="Largest plausible fraction of valid pixels with a probability of more than 0.5."
+        default=0.3, description="Largest plausible fraction of valid pixels with a probability of more than 0.5."
     )
 
 

@@ -27,13 +27,19 @@ logger = logging.getLogger(__name__)
 class SelectionConfig(dg.Config):
     """Fields that select scenes of any family."""
 
-    scene_ids: list[str] = Field([], description="Scene ids, without filters; registered scenes are not searched for.")
-    ids_file: str = Field("", description="JSON file with scene ids, as written by write_ids: a path, or s3://.")
-    aoi: str = Field("", description="Vector file (path or URL) in any format and CRS: scenes that intersect it.")
-    start: str = Field("", description="First day, such as 2023-07-01; overrides months and years.")
-    end: str = Field("", description="Last day (inclusive); overrides months and years.")
-    months: list[int] = Field([], description="Months, 1 to 12.")
-    years: list[int] = Field([], description="Years, such as 2022, 2023. Default: all.")
+    scene_ids: list[str] = Field(
+        default=[], description="Scene ids, without filters; registered scenes are not searched for."
+    )
+    ids_file: str = Field(
+        default="", description="JSON file with scene ids, as written by write_ids: a path, or s3://."
+    )
+    aoi: str = Field(
+        default="", description="Vector file (path or URL) in any format and CRS: scenes that intersect it."
+    )
+    start: str = Field(default="", description="First day, such as 2023-07-01; overrides months and years.")
+    end: str = Field(default="", description="Last day (inclusive); overrides months and years.")
+    months: list[int] = Field(default=[], description="Months, 1 to 12.")
+    years: list[int] = Field(default=[], description="Years, such as 2022, 2023. Default: all.")
 
     def requested_ids(self, store: Store) -> list[str]:
         """The ids of `scene_ids` or `ids_file`, without duplicates; SettingsError if the file is unusable."""
@@ -53,17 +59,17 @@ class SceneChoice(SelectionConfig):
     """Sentinel-2 scenes: set exactly one of `scene_ids`, `ids_file`, `tiles` and `aoi`."""
 
     source: Literal["auto", "cdse", "earth_search", "earth_engine", "cdse_mosaic"] = Field(
-        "auto",
+        default="auto",
         description="Catalog to search. auto: by the form of the scene ids; for tiles and areas, CDSE if its "
         "credentials are configured, otherwise Earth Search; CDSE's mosaics if quarters are set.",
     )
-    tiles: list[str] = Field([], description="MGRS tiles, such as 08WNB.")
-    max_cloud_cover: float = Field(10.0, description="Percent; 100 disables the filter.")
-    max_snow_cover: float = Field(10.0, description="Percent; 100 disables the filter.")
-    quarters: list[int] = Field([], description="Quarters, 1 to 4: selects mosaics instead of scenes.")
-    baseline: str = Field("", description="Only this processing baseline, such as 05.10. Default: the newest.")
+    tiles: list[str] = Field(default=[], description="MGRS tiles, such as 08WNB.")
+    max_cloud_cover: float = Field(default=10.0, description="Percent; 100 disables the filter.")
+    max_snow_cover: float = Field(default=10.0, description="Percent; 100 disables the filter.")
+    quarters: list[int] = Field(default=[], description="Quarters, 1 to 4: selects mosaics instead of scenes.")
+    baseline: str = Field(default="", description="Only this processing baseline, such as 05.10. Default: the newest.")
     earth_engine_collection: str = Field(
-        "COPERNICUS/S2_SR_HARMONIZED", description="Or COPERNICUS/S2_SR; only for Earth Engine."
+        default="COPERNICUS/S2_SR_HARMONIZED", description="Or COPERNICUS/S2_SR; only for Earth Engine."
     )
 
     @property

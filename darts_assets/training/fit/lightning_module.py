@@ -24,7 +24,7 @@ class SegmentationModule(pl.LightningModule):
         self.loss = Loss(parameters.losses)
         self.metrics = metrics("validation_")
         self._data, self._parts, self._hyperparameters = data, parts, parameters
-        self._augmenter = Augmenter(parameters.augmentations, data.bands, data.terrain)
+        self._augmenter = Augmenter(tuple(parameters.augmentations), data.bands, data.terrain)
 
     def train_dataloader(self) -> Batches:
         """Batches of the current epoch in random order."""
