@@ -21,10 +21,12 @@ import json
 from darts_assets.cubes import ArcticDemTiles, Cube, arcticdem_spec, ensure
 from darts_assets.errors import MissingChunksError
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
-from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.resources import SourceAccess, Store
 
 root, source, offline, *keys = sys.argv[1:]
-aux = AuxiliaryCubes(store=Store(url=root), layers=["arcticdem"], arcticdem=source, offline=offline == "offline")
+aux = AuxiliaryCubes(
+    store=Store(url=root), access=SourceAccess(), layers=["arcticdem"], arcticdem=source, offline=offline == "offline"
+)
 cube = aux.arcticdem_cube(10)
 errors = []
 for fill in (

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import dagster as dg
 from pydantic import Field
 
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
 from darts_assets.errors import SettingsError
+from darts_assets.features import AuxiliaryParameters
 from darts_assets.geo.aoi import read_aoi
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
+from darts_assets.orchestration.core.error_handling import StepConfig
 from darts_assets.orchestration.core.partitions import SENTINEL2, SceneFamily
 from darts_assets.orchestration.core.pod_resources import CHUNKS_PER_RUN
 from darts_assets.orchestration.core.resources import Models
@@ -27,13 +28,9 @@ logger = logging.getLogger(__name__)
 _BLOCK = 8  # chunks; batches follow squares of this side
 
 
-class PreparationConfig(dg.Config):
-    """Options that all jobs which prepare data share."""
+class PreparationConfig(StepConfig, AuxiliaryParameters):
+    """Options that all jobs which prepare data share; chunks cover a margin of `tpi_outer_radius`."""
 
-    tpi_outer_radius: float = Field(
-        100.0,
-        description="Outer TPI radius of `preprocessed_tile`, in metres: the chunks cover this margin.",
-    )
     dry_run: bool = Field(False, description="Report what matches and what is missing; register and fetch nothing.")
     chunks_per_step: int = Field(CHUNKS_PER_RUN, description="Number of chunks that one step fills.")
 

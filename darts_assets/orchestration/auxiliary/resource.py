@@ -11,7 +11,7 @@ from dagster import ResourceDependency
 from darts_assets.bands import AuxiliaryLayer, auxiliary_layers
 from darts_assets.errors import CubeError, MissingChunksError
 from darts_assets.orchestration.core.error_handling import job_command
-from darts_assets.orchestration.core.resources import Store, earth_engine_options
+from darts_assets.orchestration.core.resources import SourceAccess, Store
 from darts_assets.stores.location import StoreLocation
 
 if TYPE_CHECKING:
@@ -38,13 +38,11 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The auxiliary cubes, stored as `aux/<cube>.icechunk`, and the sources of their chunks."""
 
     store: ResourceDependency[Store]
+    access: ResourceDependency[SourceAccess]
     layers: list[str] = []  # noqa: RUF012 - pydantic copies defaults
     arcticdem: str
     arcticdem_resolution: int | None = None
     tcvis: str | None = None
-    earth_engine_project: str | None = None
-    earth_engine_url: str | None = None
-    earth_engine_key_file: str | None = None
     offline: bool = False
 
     def layers_for(self, bands: Sequence[str]) -> tuple[AuxiliaryLayer, ...]:
@@ -112,9 +110,9 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         if layer == "tcvis":
             return _CUBIC_REACH
-        from darts_assets.features import PreprocessParameters, dem_buffer
+        from darts_assets.features import AuxiliaryParameters, dem_buffer
 
-        return dem_buffer(PreprocessParameters(tpi_outer_radius=tpi_outer_radius), resolution)
+        return dem_buffer(AuxiliaryParameters(tpi_outer_radius=tpi_outer_radius), resolution)
 
     def chunks_under(
         self, layer: AuxiliaryLayer, family: "SceneFamily", scene: "Scene", geobox: "GeoBox", tpi_outer_radius: float
@@ -216,8 +214,7 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         if self.tcvis:
             return TcvisRasters(self.tcvis)
-        options = earth_engine_options(self.earth_engine_project, self.earth_engine_url, self.earth_engine_key_file)
-        return EarthEngineTcvis(options)
+        return EarthEngineTcvis(self.access.earth_engine)
 
     def _location(self, cube: str) -> StoreLocation:
         return self.store.root.child("aux", cube + _SUFFIX)

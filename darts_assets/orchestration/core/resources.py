@@ -91,8 +91,11 @@ class SourceAccess(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @property
     def earth_engine(self) -> "EarthEngineOptions":
-        """Options of the Earth Engine client."""
-        return earth_engine_options(self.earth_engine_project, self.earth_engine_url, self.earth_engine_key_file)
+        """Options of the Earth Engine client; they must be equal for all users in a process."""
+        from darts_assets.earth_engine import EarthEngineOptions
+
+        options = EarthEngineOptions(project=self.earth_engine_project, key_file=self.earth_engine_key_file)
+        return replace(options, url=self.earth_engine_url) if self.earth_engine_url else options
 
 
 class SceneCatalogs(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -143,14 +146,6 @@ class SceneCatalogs(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         url = self.earth_search_url if provider == "earth_search" else self.cdse_url
         return StacCatalog(SERVICES[provider], url=url, pause=self.pause)
-
-
-def earth_engine_options(project: str | None, url: str | None, key_file: str | None) -> "EarthEngineOptions":
-    """Options of Earth Engine from settings; they must be equal for all users in a process."""
-    from darts_assets.earth_engine import EarthEngineOptions
-
-    options = EarthEngineOptions(project=project, key_file=key_file)
-    return replace(options, url=url) if url else options
 
 
 class Models(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -135,7 +135,9 @@ class _Tick:
                     break
                 else:
                     try:
-                        self.requests[item["id"]] = self._request(item, area, published)
+                        self.family.load_source().parse(item)
+                        tags = {AREA_TAG: area.name, PUBLISHED_TAG: published.isoformat()}
+                        self.requests[item["id"]] = SceneRequest(item, tags)
                         new += 1
                     except SceneError as error:
                         unusable.append(str(error))
@@ -177,10 +179,6 @@ class _Tick:
             known = processed(self.context.instance, self.family, [item["id"] for item in page])
             for item in page:
                 yield item, item["id"] in known
-
-    def _request(self, item: dict[str, Any], area: WatchedArea, published: dt.datetime) -> SceneRequest:
-        self.family.load_source().parse(item)
-        return SceneRequest(item, {AREA_TAG: area.name, PUBLISHED_TAG: published.isoformat()})
 
 
 def _published(item: dict[str, Any], area: WatchedArea) -> dt.datetime:

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import dagster as dg
+from pydantic import Field
 
+from darts_assets.orchestration.core.error_handling import StepConfig
 from darts_assets.orchestration.core.metadata import as_metadata
 from darts_assets.orchestration.core.partitions import OWNER, SceneFamily
 from darts_assets.orchestration.core.pod_resources import op_tags
@@ -25,18 +27,14 @@ MAX_ROWS = 100
 """Maximum number of rows or names in metadata."""
 
 
-class LabelsConfig(dg.Config):
-    """Label archive and name of the dataset.
+class LabelsConfig(StepConfig):
+    """Label archive and name of the dataset."""
 
-    Attributes:
-        labels: folder of a label archive.
-        match_prefix: assign outlines whose image id lacks its last character to the only image that it fits.
-        dataset: name of the dataset.
-    """
-
-    labels: str
-    match_prefix: bool = False
-    dataset: str = "default"
+    labels: str = Field(description="Folder of a label archive: a path, or `s3://bucket/prefix`.")
+    match_prefix: bool = Field(
+        False, description="Assign outlines whose image id lacks its last character to the only image that it fits."
+    )
+    dataset: str = Field("default", description="Name of the dataset.")
 
 
 class TrainingArguments(TypedDict):
