@@ -228,7 +228,7 @@ def test_a_bucket_is_searched_and_its_images_run(
         np.testing.assert_array_equal(ours[band].values, theirs[band].values)
     offline = site.using(offline=True, raw_store=False)
     assert "prepare_planet_data" in reason(offline.run(ORTHOTILE, "raw_scene")), "the command that fetches it"
-    assert "s3://nobucket/orders: it cannot be listed (NoSuchBucket)" in reason(
+    assert "s3://nobucket/orders cannot be listed (NoSuchBucket)" in reason(
         discover(site, folders=["s3://nobucket/orders"])
     )
     assert "s3://planet/order: there are no objects below it" in reason(discover(site, folders=["s3://planet/order"]))

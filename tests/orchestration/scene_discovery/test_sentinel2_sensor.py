@@ -319,7 +319,7 @@ def test_a_tick_that_times_out_continues_in_the_next_one(feed: MemoryFeed, watch
 @pytest.mark.parametrize(
     ("way", "seconds", "sentence"),
     [
-        (503, 40.0, r"Peel: sentinel-2-l2a at .* failed 1 time\(s\), .* status 503"),
+        (503, 40.0, r"Peel: sentinel-2-l2a at .* failed: HTTP status 503.*; given up after 1 attempt"),
         (400, 40.0, "Peel: sentinel-2-l2a at .* is refused: HTTP status 400"),
         ("stall", 1.5, "Peel: timed out after 1.5 s; retrying in the next tick"),
     ],

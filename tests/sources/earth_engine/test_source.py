@@ -227,7 +227,7 @@ def test_a_scene_that_is_not_there_any_more(options: EarthEngineOptions, find: F
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda array: array[["B2", "B3"]], "answers B2 uint16, B3 uint16; B2, B3, B4, B8, SCL of unsigned integers"),
+        (lambda array: array[["B2", "B3"]], "returned B2 uint16, B3 uint16; B2, B3, B4, B8, SCL of unsigned integers"),
         (lambda array: array.astype([(name, "f4") for name in array.dtype.names]), "B4 float32"),
         (lambda array: array[1:], r"\(511, 1500\), expected \(512, 1500\)"),
     ],
