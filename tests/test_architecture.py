@@ -1,6 +1,7 @@
 """The layout of the package and of its tests: floors, cycles, file names, and what may be imported where."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -208,3 +209,17 @@ def test_tests_mirror_the_package() -> None:
         and not (test.name == f"test_{test.parent.name}" and (PACKAGE / test.parent).is_dir())
     }
     assert others == OTHER_SUBJECTS.keys()
+
+
+RIDDLES = re.compile(r"found = |\bsaid\b|(?<!there) is no |makes no sense|gives way|\b(tells|told)\b", re.IGNORECASE)
+"""Wording that readers have to guess at or that personifies programs; "there is no" is plain."""
+
+
+def test_the_package_and_its_readmes_use_plain_words() -> None:
+    assert [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in [*modules(), *ROOT.rglob("README.md")]
+        if path.relative_to(ROOT).parts[0] in ("README.md", "darts_assets", "k8s", "tests")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if RIDDLES.search(line)
+    ] == []

@@ -98,7 +98,7 @@ def postprocess(
 
     Args:
         probabilities: lazy tile with `probabilities` and, for models of an ensemble, `probabilities-NAME` (0..1, NaN
-            is no detection).
+            means no detection).
         quality_data_mask: 0 invalid, 1 low, 2 high quality, on the same grid.
         parameters: erosion, threshold and filters.
 

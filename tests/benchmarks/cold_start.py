@@ -50,7 +50,7 @@ class Run:
 
     Attributes:
         started: when its process was started, seconds of the epoch, as all times.
-        begun: when Dagster said that the run began.
+        begun: when Dagster logged that the run began.
         steps: beginning and end of each step, in order.
         ended: when its process had ended.
     """
@@ -81,7 +81,7 @@ def environment(site: Site, folder: Path) -> dict[str, str]:
 
 
 def materialize(scene: str, variables: dict[str, str], *options: str) -> tuple[Run, str]:
-    """Materialize the chain of a scene from an empty process; the run, and what it said."""
+    """Materialize the chain of a scene from an empty process; returns the run and its output."""
     command = [sys.executable, *options, "-m", "dagster", "asset", "materialize", "-m", "darts_assets"]
     selection = ["--select", f"group:{SENTINEL2.name}", "--partition", scene]
     started = time.time()
@@ -101,11 +101,11 @@ def materialize(scene: str, variables: dict[str, str], *options: str) -> tuple[R
     return Run(started, begun, steps, ended), done.stderr + done.stdout
 
 
-def imports_of(said: str) -> dict[str, float]:
+def imports_of(output: str) -> dict[str, float]:
     """Seconds of imports by the step in which they happened, from what a run under `-X importtime` says."""
     seconds: dict[str, float] = defaultdict(float)
     step = ""
-    for line in said.splitlines():
+    for line in output.splitlines():
         if found := EVENT.search(line):
             step = found[1] if found[2] == "STEP_START" else ""
         for microseconds in IMPORT.findall(line):
@@ -142,8 +142,8 @@ def main(size: int, file: Path | None) -> None:
         site = Site(folder, size)
         scene = site.world.items[0].stem
         run, _ = materialize(scene, environment(site, folder / "cold"))
-        _, said = materialize(scene, environment(site, folder / "imports"), "-X", "importtime")
-        imports, work = imports_of(said), work_of(folder, size)
+        _, output = materialize(scene, environment(site, folder / "imports"), "-X", "importtime")
+        imports, work = imports_of(output), work_of(folder, size)
         first = dict(before_the_run())
 
     whole = Table(title=f"One scene of {size} x {size} pixels, cold", title_justify="left")

@@ -175,8 +175,8 @@ class Registry:
         with dg.build_sensor_context(
             self.instance, None, definitions=defs, resources=defs.resources, instance_ref=self.instance.get_ref()
         ) as context:
-            said: Any = defs.resolve_sensor_def("new_sentinel2_scenes").evaluate_tick(context)
-        return len(said.run_requests)
+            evaluated: Any = defs.resolve_sensor_def("new_sentinel2_scenes").evaluate_tick(context)
+        return len(evaluated.run_requests)
 
     def discover(self, ids: Sequence[str]) -> None:
         config = {"ops": {"find_scenes": {"config": {"scene_ids": list(ids)}}}, "loggers": QUIET}
@@ -248,8 +248,8 @@ def measure(size: int, runs: int, folder: Path, api: StacApi) -> Measured:
             key = {"path": SENTINEL2.key("preprocessed_tile").path}
             ask(STATUS, key={"path": SENTINEL2.key("products").path})  # loads what is loaded once
             with measured.of("status, first"):
-                said = ask(STATUS, key=key)["assetNodeOrError"]["partitionStats"]
-            assert said == {"numMaterialized": size - NEW, "numPartitions": size}
+                evaluated = ask(STATUS, key=key)["assetNodeOrError"]["partitionStats"]
+            assert evaluated == {"numMaterialized": size - NEW, "numPartitions": size}
             made.instance.report_runless_asset_event(
                 dg.AssetMaterialization(SENTINEL2.key("preprocessed_tile"), partition=made.scenes[-1])
             )
@@ -277,8 +277,8 @@ def growth(before: Measured, after: Measured, what: str) -> float:
 
 
 def table(sizes: Sequence[Measured]) -> Table:
-    told = machine()
-    shown = Table(title=f"{told['cpu']}, {told['cores']} cores, load {os.getloadavg()[0]:.0f}")
+    host = machine()
+    shown = Table(title=f"{host['cpu']}, {host['cores']} cores, load {os.getloadavg()[0]:.0f}")
     shown.add_column("seconds (processor seconds)")
     for each in sizes:
         shown.add_column(f"{each.size:,}", justify="right")

@@ -146,6 +146,7 @@ def test_a_missing_chunk_is_an_error_not_a_hole(cube: Cube, read_surface: Read) 
         cube.window(inside, 6)
 
 
+@pytest.mark.slow
 def test_chunks_in_the_corners_of_an_askew_window_need_not_be_filled(cube: Cube, read_surface: Read) -> None:
     scene = GeoBox((3000, 3000), Affine(10, 0, 350_000, 0, -10, 7_800_000), "EPSG:32601")
     keys = cube.spec.grid.chunks_for(scene, 15)

@@ -118,8 +118,8 @@ class Backfills:
 
     def runs(self, backfill: PartitionBackfill) -> list[dg.DagsterRun]:
         """Runs of the backfill, in the order in which they were launched."""
-        found = self.instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill.backfill_id}))
-        return list(reversed(found))
+        runs = self.instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill.backfill_id}))
+        return list(reversed(runs))
 
     def _partitions(self, backfill: PartitionBackfill, subset: str, asset: dg.AssetKey) -> set[str]:
         graph = self.workspace.create_request_context().asset_graph

@@ -189,8 +189,8 @@ class Installation:
             return False
 
     def _all_done(self, backfills: Sequence[str]) -> bool:
-        found = [self.site.instance.get_backfill(each) for each in backfills]
-        return not any(each and each.status is BulkActionStatus.REQUESTED for each in found)
+        states = [self.site.instance.get_backfill(each) for each in backfills]
+        return not any(each and each.status is BulkActionStatus.REQUESTED for each in states)
 
     def wait(self, until: Callable[[], bool]) -> None:
         """Wait; at the end of patience the test fails with the last lines of what runs."""

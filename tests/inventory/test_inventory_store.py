@@ -17,7 +17,7 @@ from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 SCENES = [Planted(180, [square(0, 0), square(300, 0)]), Planted(190, [square(10, 0)]), Planted(200, [], None)]
 
 
-@pytest.fixture(params=["path", "s3"])
+@pytest.fixture(params=["path", pytest.param("s3", marks=pytest.mark.slow)])
 def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreLocation]:
     if request.param == "path":
         yield StoreLocation(str(tmp_path / "store"))

@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 
+import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +47,7 @@ def scenes(draw: st.DrawFn) -> Planted:
 several = st.lists(scenes(), min_size=1, max_size=5, unique_by=lambda scene: scene.id)
 
 
+@pytest.mark.slow
 @given(several, st.randoms(use_true_random=False))
 @settings(max_examples=10, deadline=None)
 def test_any_order_and_any_steps_give_the_same(planted: list[Planted], chance: random.Random) -> None:
@@ -58,6 +60,7 @@ def test_any_order_and_any_steps_give_the_same(planted: list[Planted], chance: r
     assert_same(inventory, fresh)
 
 
+@pytest.mark.slow
 @given(several, several, st.randoms(use_true_random=False))
 @settings(max_examples=10, deadline=None)
 def test_scenes_may_go_and_change(planted: list[Planted], others: list[Planted], chance: random.Random) -> None:

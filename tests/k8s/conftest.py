@@ -63,8 +63,8 @@ class Cluster:
     @property
     def image(self) -> str:
         (container,) = self.find("Deployment", "darts-code")["spec"]["template"]["spec"]["containers"]
-        (said,) = [e["value"] for e in container["env"] if e["name"] == "DAGSTER_CURRENT_IMAGE"]
-        return said
+        (image,) = [e["value"] for e in container["env"] if e["name"] == "DAGSTER_CURRENT_IMAGE"]
+        return image
 
     @property
     def executor_config(self) -> dict[str, Any]:

@@ -127,6 +127,7 @@ def rows(table: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
     return sorted(said[list(columns)].itertuples(index=False, name=None), key=str)
 
 
+@pytest.mark.slow
 def test_every_step_of_every_scene_has_a_row(all_of_it: tuple[dict[str, Any], pd.DataFrame]) -> None:
     said, table = all_of_it
     assert list(table.columns) == list(COLUMNS)

@@ -1,8 +1,8 @@
 # ruff: noqa: A002, A006 -- arguments have the names that they have in Earth Engine
-"""Evaluates the expressions that Earth Engine's clients send, for the algorithms that the tests use.
+"""Evaluates expressions of Earth Engine clients, for the algorithms that the tests use.
 
-An expression is a graph of values by name. Images are functions of places until pixels are wanted, and tables are
-filtered collections with functions to map over them until a page of theirs is.
+An expression is a graph of named values. Images stay functions of coordinates until pixels are requested; tables stay
+filtered collections with mapped functions until a page is requested.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ _PAGE = 1000
 
 
 class ExpressionError(Exception):
-    """What Earth Engine answers to an expression that it cannot evaluate."""
+    """Earth Engine's error for an expression that cannot be evaluated."""
 
     def __init__(self, message: str, code: int = 400, status: str = "INVALID_ARGUMENT") -> None:
         super().__init__(message)
@@ -88,10 +88,10 @@ def _algorithms(collections: Collections) -> dict[str, Callable[..., Any]]:
 
     def load_image(id: str) -> Image:
         collection, _, index = id.rpartition("/")
-        found = [image for image in collections.get(collection, ()) if image.properties.get("system:index") == index]
-        if not found:
+        matches = [image for image in collections.get(collection, ()) if image.properties.get("system:index") == index]
+        if not matches:
             raise _not_found("Image", id)
-        return found[0]
+        return matches[0]
 
     return {
         **ALGORITHMS,

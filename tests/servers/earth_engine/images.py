@@ -1,5 +1,5 @@
 # ruff: noqa: A002 -- arguments have the names that they have in Earth Engine
-"""Images of the local Earth Engine: values and masks of bands as functions of places."""
+"""Images of the local Earth Engine: values and masks of bands as functions of coordinates."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,7 +37,7 @@ class Image:
         bands: their names.
         dtype: of all bands, or by band.
         pixels: gives values and masks at coordinates.
-        footprint: tells where the image is.
+        footprint: function of points, True inside the image.
         crs: of these coordinates; None for functions of `Points`.
         properties: metadata; `system:index` is the last part of the image's id.
         geometry: footprint as Earth Engine would show it.
@@ -105,14 +105,14 @@ def mosaic(collection: tuple[Image, ...]) -> Image:
 
     def at(points: Points) -> Layers:
         layers = [image.at(points) for image in collection]
-        found = {}
+        layers = {}
         for name in first.bands:
             values, mask = np.zeros(points.x.shape, first.dtypes[name]), np.zeros(points.x.shape, bool)
             for layer in layers:
                 np.copyto(values, layer[name][0], where=layer[name][1])
                 mask |= layer[name][1]
-            found[name] = values, mask
-        return found
+            layers[name] = values, mask
+        return layers
 
     def inside(points: Points) -> np.ndarray:
         return np.logical_or.reduce([image.inside(points) for image in collection])
@@ -138,8 +138,8 @@ def select(input: Image, bandSelectors: list[str], newNames: list[str] | None = 
     names = dict(zip(newNames or bandSelectors, bandSelectors, strict=True))
 
     def at(points: Points) -> Layers:
-        found = input.at(points)
-        return Lazy(names, lambda name: found[names[name]])
+        layers = input.at(points)
+        return Lazy(names, lambda name: layers[names[name]])
 
     return _derived(input, {new: input.dtypes[old] for new, old in names.items()}, at)
 

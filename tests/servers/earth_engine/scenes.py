@@ -1,4 +1,4 @@
-"""Sentinel-2 in the local Earth Engine: scenes with metadata, grids and pixels, and what a client must make of them."""
+"""Sentinel-2 in the local Earth Engine: scenes with metadata, grids and pixels, and the values expected of clients."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ OUTSIDE = 36
 
 @dataclass(frozen=True)
 class Scene:
-    """What ESA has made of one tile of a datatake.
+    """One product of a tile of a datatake.
 
     Attributes:
         sensed: when the datatake began.
@@ -64,7 +64,7 @@ class Scene:
     def properties(self) -> dict[str, Any]:
         version = (self.baseline or "00.00").replace(".", "")
         made = _text(self.made or self.sensed + dt.timedelta(hours=5))
-        told = {
+        fields = {
             "system:index": self.index,
             "system:time_start": (self.sensed + dt.timedelta(minutes=4, milliseconds=26)).timestamp() * 1000,
             "MGRS_TILE": self.tile,
@@ -77,8 +77,8 @@ class Scene:
             "SPACECRAFT_NAME": "Sentinel-2A",
         }
         if self.baseline is not None:
-            told["PRODUCT_ID"] = f"S2A_MSIL2A_{_text(self.sensed)}_N{version}_R100_T{self.tile}_{made}"
-        return {key: value for key, value in told.items() if value is not None}
+            fields["PRODUCT_ID"] = f"S2A_MSIL2A_{_text(self.sensed)}_N{version}_R100_T{self.tile}_{made}"
+        return {key: value for key, value in fields.items() if value is not None}
 
     def image(self, collection: str) -> Image:
         """The scene in one of the collections."""

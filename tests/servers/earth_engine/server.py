@@ -1,7 +1,7 @@
-"""A local Earth Engine: the REST calls that `earthengine-api` makes, over a small world of image collections.
+"""A local Earth Engine: the REST calls of `earthengine-api` over a few image collections.
 
-It issues tokens for the service account whose key it hands out, and answers nothing without one of them. The API's
-description and the list of algorithms are those that the `ee` package ships with its own tests.
+Tokens are issued for one service account; requests without a valid token are refused. The API description and the list
+of algorithms are those that the `ee` package ships with its tests.
 """
 
 import io

@@ -41,9 +41,9 @@ class Table:
 
 def feature_of(element: Element) -> dict[str, Any]:
     """GeoJSON of an element: what is null is not shown, and neither are the system's properties."""
-    told = {key: value for key, value in element.properties.items() if value is not None and ":" not in key}
+    properties = {key: value for key, value in element.properties.items() if value is not None and ":" not in key}
     geometry = None if element.geometry is None else dict(element.geometry)
-    return {"type": "Feature", "geometry": geometry, "properties": told}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
 def geometry(kind: str, coordinates: Any, geodesic: bool = True) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _milliseconds(time: str) -> float:
 
 def _intersects(leftField: str, rightValue: Element) -> Filter:
     if leftField != ".all":
-        raise ValueError(f"{leftField} is no geometry")
+        raise ValueError(f"{leftField} is not a geometry")
     area = shape(rightValue.geometry)
     shapely.prepare(area)
 

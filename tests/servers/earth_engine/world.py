@@ -1,4 +1,4 @@
-"""Image collections of TCVIS for the local Earth Engine, and what a client must make of them."""
+"""TCVIS image collections for the local Earth Engine, and the chunks that a client must return."""
 
 from functools import partial
 

@@ -1,8 +1,8 @@
-"""A small Kubernetes API server of the tests' own, for the real client: Jobs, Pods, logs and events of one namespace.
+"""A small Kubernetes API server for the real client: Jobs, Pods, logs and events of one namespace.
 
-Jobs run, as local processes (`kubernetes_cluster`, `kubernetes_pods`, `kubernetes_containers`). What it is sent is held
-against Kubernetes' own schemas, strictly; what a service account may do is what the installed Roles say. A real API
-server also has admission controllers, quotas, watches and TLS, and answers late.
+Jobs run as local processes (`cluster`, `pods`, `containers`). Objects are validated strictly against the Kubernetes
+schemas, and the installed Roles are enforced. A real API server also has admission controllers, quotas, watches, TLS
+and latency.
 """
 
 import json
@@ -27,7 +27,7 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
 class ApiError(Exception):
-    """An answer that is no success."""
+    """An HTTP answer other than success."""
 
     def __init__(self, code: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -115,7 +115,7 @@ class _Api:
             return known[verb, resource](name=name, query=query, body=json.loads(body or b"{}"))
 
     def note(self, request: str, error: ApiError) -> None:
-        """Keep what was refused; that something is not there is no refusal."""
+        """Record a refused request; 404 does not count as refused."""
         if error.code != 404:
             self._cluster.refused.append(f"{request}: {error.code} {error}")
 

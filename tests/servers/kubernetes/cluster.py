@@ -1,4 +1,4 @@
-"""Jobs and their pods as a cluster has them: what a Job's controller does, as far as batch work needs it.
+"""The Job controller, as far as batch work uses it.
 
 One namespace. Pods start at once, on one node that is large enough. A Job ends with its pods: it starts them again up
 to `backoffLimit`, gives up at `activeDeadlineSeconds`, and is gone `ttlSecondsAfterFinished` later. A pod that is
@@ -16,7 +16,7 @@ from tests.servers.kubernetes.pods import Fault, Pod, now
 
 
 class Cluster:
-    """What is in a cluster.
+    """The objects of a cluster.
 
     Args:
         folder: of logs and volumes.

@@ -1,4 +1,4 @@
-"""Pods as local processes: from Pending to their end, what befalls them on the way, and what clients read of them."""
+"""Pods as local processes: their phases, faults, status and logs."""
 
 import contextlib
 import os
@@ -17,14 +17,14 @@ from tests.servers.kubernetes.containers import ContainerConfigError, Node, Obje
 
 @dataclass
 class Fault:
-    """What is to befall the next pod of its kind, once.
+    """A fault of the next pod with these labels, once.
 
     Attributes:
         kind: `unschedulable`: it stays Pending for good. `killed`: SIGKILL, as for want of memory. `evicted`: by its
             node, with SIGTERM and the time it has to end. `drained`: the same, but the pod is deleted with its node.
         labels: of the pod.
-        line: what its log must say before.
-        pod: whom it befell.
+        line: the pod's log must contain it first.
+        pod: name of the pod that had the fault.
     """
 
     kind: Literal["unschedulable", "killed", "evicted", "drained"]
@@ -150,9 +150,9 @@ class Pod:
         code = self._process.wait()
         self._kill()  # what it has left
         code = 128 - code if code < 0 else code
-        said = {"killed": "OOMKilled"}.get(cause, "Completed" if code == 0 else "Error")
+        reason = {"killed": "OOMKilled"}.get(cause, "Completed" if code == 0 else "Error")
         phase = "Succeeded" if code == 0 and not cause else "Failed"
-        self._tell(phase, "terminated", exitCode=code, reason=said, startedAt=started, finishedAt=now())
+        self._tell(phase, "terminated", exitCode=code, reason=reason, startedAt=started, finishedAt=now())
         if cause == "evicted":
             self.object["status"] |= {"reason": "Evicted", "message": "The node was low on resource: memory."}
             self._say("Evicted", "The node was low on resource: memory.")
@@ -212,5 +212,5 @@ class Pod:
 
     def lines(self, last: int | None = None) -> str:
         """The container's log, or its last lines."""
-        said = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return said if last is None else "".join(said.splitlines(keepends=True)[-last:])
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return text if last is None else "".join(text.splitlines(keepends=True)[-last:])

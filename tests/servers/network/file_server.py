@@ -1,4 +1,4 @@
-"""A folder on loopback by HTTP/1.1, with byte ranges."""
+"""Serves a folder on loopback by HTTP/1.1, with byte ranges."""
 
 import http.server
 import re

@@ -1,4 +1,4 @@
-"""A server on loopback that passes requests on to another one, notes them, and breaks those that it is told to."""
+"""A proxy on loopback that forwards and records requests, and breaks selected ones."""
 
 import http.client
 import http.server

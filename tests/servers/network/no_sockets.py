@@ -1,7 +1,6 @@
-"""Code to begin a process with that dies when it opens a socket, other than to itself.
+"""Code to prepend to a script, whose process then dies as soon as it opens a socket other than to itself.
 
-Python's audit hooks see what Python code does, a filter in the kernel (seccomp, on Linux) what libraries do, such as
-GDAL and Icechunk.
+Python's audit hooks catch Python code; a kernel filter (seccomp, on Linux) catches libraries such as GDAL and Icechunk.
 """
 
 NO_SOCKETS = """

@@ -1,4 +1,4 @@
-"""A proxy on loopback that passes HTTP on as it is, counts what is under way, and falls silent when told to."""
+"""A proxy on loopback that forwards HTTP unchanged, counts open requests, and can stop answering."""
 
 import re
 import socket

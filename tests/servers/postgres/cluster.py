@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own, on loopback."""
+"""Temporary PostgreSQL servers on loopback."""
 
 import os
 import pwd
@@ -33,8 +33,8 @@ class Cluster:
     @contextmanager
     def made(cls, user: str, package: str = "postgresql") -> "Iterator[Cluster]":
         """A cluster whose superuser is `user`; the test is skipped where Debian's package is not installed."""
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-        initdb = str(found[-1]) if found else shutil.which("initdb")
+        candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        initdb = str(candidates[-1]) if candidates else shutil.which("initdb")
         if initdb is None:
             pytest.skip(f"no PostgreSQL on this machine (Debian: {package})")
         folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # a socket's path must be short: not below pytest's folder

@@ -1,4 +1,4 @@
-"""Scenes in the key layout of CDSE's bucket `eodata`: files on S3, and the item that a catalog has of them."""
+"""Scenes in the key layout of CDSE's bucket `eodata`: files on S3 and their STAC items."""
 
 import hashlib
 import tempfile

@@ -1,4 +1,4 @@
-"""A moto S3 server in a process of its own, which keeps a list of the requests that it has answered.
+"""A moto S3 server in its own process, with a record of its requests.
 
 moto looks whether a conditional PUT may go on and then stores it, without a lock between the two: with many writers,
 sooner or later two win (seen: 2 of 400 contended keys, with threads that switch often). S3 decides each PUT on its own.

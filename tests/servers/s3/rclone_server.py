@@ -1,4 +1,4 @@
-"""An S3 service that ignores If-None-Match and If-Match: `rclone serve s3`. Its keys are those of `s3_server`."""
+"""An S3 service that ignores If-None-Match and If-Match: `rclone serve s3`, with the credentials of `moto_server`."""
 
 import shutil
 import socket

@@ -1,7 +1,7 @@
-"""What Earth Search's server does otherwise than stac-fastapi, in front of a real API: stac-server's dialect.
+"""The dialect of Earth Search's server (stac-server), in front of a stac-fastapi.
 
-It knows the `query` extension (with `in`, which stac-fastapi refuses) and no CQL2, fails when a page would be larger
-than what a Lambda function can answer, tells how many items match, and merges the next page's token into the request.
+Differences: the `query` extension (with `in`) instead of CQL2, an error for pages larger than a Lambda function can
+answer, `numberMatched`, and paging tokens that are merged into the request.
 """
 
 import http.server

@@ -1,4 +1,4 @@
-"""Thousands of STAC items as catalogs of Sentinel-2 have them, and the table of what is true of them.
+"""Thousands of synthetic STAC items of Sentinel-2, and the table of their true properties.
 
 Made of real MGRS tiles by a seeded generator: several processings of the same acquisition, datastrips that end inside a
 tile, footprints that cross the antimeridian (cut there, or spanning the globe instead), and footprints that cross
@@ -26,7 +26,7 @@ _SNOW = {"cdse": "eo:snow_cover", "earth_search": "s2:snow_ice_percentage"}
 
 @dataclass(frozen=True)
 class SceneArchive:
-    """Items, and what is true of them.
+    """Items, and the table of their true properties.
 
     Attributes:
         items: as CDSE gives them.
@@ -115,7 +115,7 @@ def _processings(sensed: dt.datetime, random: np.random.Generator) -> list[tuple
     if random.random() < 0.05:  # the rest of the tile is in the next datastrip
         found.append((_BASELINES[first], start + dt.timedelta(minutes=4), made + dt.timedelta(minutes=20)))
     for later in _BASELINES[first + 1 :]:
-        if random.random() < 0.2:  # the start of a datastrip is told anew
+        if random.random() < 0.2:  # another processing has another datastrip start
             made += dt.timedelta(days=int(random.integers(100, 900)))
             found.append((later, start + dt.timedelta(seconds=int(random.integers(3))), made))
     if random.random() < 0.05:
@@ -157,11 +157,11 @@ def _item(row: dict[str, Any], random: np.random.Generator) -> Item:
     }  # fmt: skip
     shape = row["geometry"]
     across = len(shapely.get_parts(shape)) > 1
-    told = _as_told(shape, random)
+    footprint = _as_published(shape, random)
     return {
         "type": "Feature", "stac_version": "1.1.0", "id": name, "links": [], "stac_extensions": [],
         "properties": {key: value for key, value in properties.items() if value is not None},
-        "geometry": shapely.geometry.mapping(told),
+        "geometry": shapely.geometry.mapping(footprint),
         "bbox": [-180.0, shape.bounds[1], 180.0, shape.bounds[3]] if across else list(shape.bounds),
         "assets": {
             f"B0{n}_10m": {"href": f"s3://eodata/{name}/B0{n}.jp2", "proj:code": f"EPSG:326{row['tile'][:2]}"}
@@ -170,7 +170,7 @@ def _item(row: dict[str, Any], random: np.random.Generator) -> Item:
     }  # fmt: skip
 
 
-def _as_told(shape: shapely.Geometry, random: np.random.Generator) -> shapely.Geometry:
+def _as_published(shape: shapely.Geometry, random: np.random.Generator) -> shapely.Geometry:
     """Most footprints as they are; some that span the globe, and some that cross themselves."""
     parts = shapely.get_parts(shape)
     if len(parts) > 1:

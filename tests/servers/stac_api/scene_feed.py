@@ -1,4 +1,4 @@
-"""A catalog that publishes scenes one after the other, in the form of CDSE's: for those who watch it."""
+"""A CDSE catalog that publishes scenes one after the other, for tests of sensors."""
 
 import datetime as dt
 from collections.abc import Iterable
