@@ -149,7 +149,8 @@ def test_bad_items_are_named(mosaic, make_tile_box) -> None:
         return str(caught.value)
 
     assert "item a: no asset 'datamask'; it has dem" in error(assets={"dem": item["assets"]["dem"]})
-    assert "is in EPSG:3413, not EPSG:3031" in error(properties={**item["properties"], "proj:code": "EPSG:3031"})
+    elsewhere = {**item["properties"], "proj:code": "EPSG:3031"}
+    assert "expected an ArcticDEM mosaic tile in EPSG:3413, not EPSG:3031" in error(properties=elsewhere)
     without = {k: v for k, v in item["properties"].items() if k not in ("proj:bbox", "proj:shape")}
     assert "item a: no proj:bbox" in error(properties=without)
     (mosaic.folder / "a.json").write_text("{nonsense")

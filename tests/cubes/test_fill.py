@@ -214,6 +214,7 @@ def test_processes_fill_the_same_cube_and_one_of_them_is_killed(cube: Cube) -> N
         np.testing.assert_array_equal(part.arcticdem_data_mask, expected % 2)
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_the_cube_readable(cube: Cube, tmp_path: Path) -> None:
     keys = keys_of(cube, 6, 8)
     moments = random.Random(11)

@@ -20,6 +20,8 @@ from darts_assets.stores.location import StoreLocation
 from tests.e2e.storm import sizes as sizes_below
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
+pytestmark = pytest.mark.slow
+
 Read = Callable[[GeoBox], ChunkData]
 SPEC = arcticdem_spec(10)
 KEYS = [SPEC.grid.key(200, 300 + col) for col in range(6)]

@@ -81,6 +81,7 @@ def test_what_is_filled_needs_no_network_even_online(cube: Cube, keys: list[str]
     assert json.loads(done.stdout)["errors"] == []
 
 
+@pytest.mark.slow
 def test_online_the_same_code_opens_a_socket(cube: Cube, keys: list[str]) -> None:
     done = run(FILLING, str(cube.location.path.parents[1]), OUTSIDE, "online", *keys)
     assert done.returncode == 99

@@ -20,6 +20,8 @@ from darts_assets.settings import Settings
 from darts_assets.stores.publish import Place
 from darts_assets.timings import COLUMNS
 
+pytestmark = pytest.mark.slow
+
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 SCENES = dg.DynamicPartitionsDefinition(name="scene")
 
