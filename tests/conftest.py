@@ -37,3 +37,15 @@ def shared() -> Path:
     if not (root / "data").is_dir():
         pytest.skip(f"no test data at {root} (set DARTS_ASSETS_TEST_DATA)")
     return root
+
+
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `DAGSTER_HOME` whose databases have their tables: a copy opens four times as fast as a new one."""
+    import dagster as dg
+
+    home = tmp_path_factory.mktemp("empty") / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    dg.DagsterInstance.from_config(str(home)).dispose()
+    return home

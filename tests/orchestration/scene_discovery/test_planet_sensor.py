@@ -1,6 +1,7 @@
 """The sensor of Planet's deliveries as Dagster evaluates it, tick by tick, while files arrive."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -68,10 +69,10 @@ class Watcher:
 
 
 @pytest.fixture
-def watcher(tmp_path: Path) -> Iterator[Watcher]:
-    (tmp_path / "dagster").mkdir()
+def watcher(tmp_path: Path, empty_home: Path) -> Iterator[Watcher]:
+    home = shutil.copytree(empty_home, tmp_path / "dagster")
     (tmp_path / "inbox").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+    with dg.DagsterInstance.from_config(str(home)) as instance:
         yield Watcher(tmp_path, instance)
 
 

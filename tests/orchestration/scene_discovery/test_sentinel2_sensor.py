@@ -4,6 +4,7 @@ import datetime as dt
 import functools
 import json
 import re
+import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -177,10 +178,10 @@ def feed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 @pytest.fixture
-def watcher(tmp_path: Path, feed: Any) -> Iterator[Watcher]:
-    (tmp_path / "dagster").mkdir()
+def watcher(tmp_path: Path, feed: Any, empty_home: Path) -> Iterator[Watcher]:
+    home = shutil.copytree(empty_home, tmp_path / "dagster")
     url = feed.url if isinstance(feed, MemoryFeed) else feed.api.url
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+    with dg.DagsterInstance.from_config(str(home)) as instance:
         made = Watcher(tmp_path / "areas.toml", instance, tmp_path / "store", url)
         made.watch(PEEL)
         yield made

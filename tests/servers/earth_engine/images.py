@@ -105,14 +105,14 @@ def mosaic(collection: tuple[Image, ...]) -> Image:
 
     def at(points: Points) -> Layers:
         layers = [image.at(points) for image in collection]
-        layers = {}
+        mosaicked = {}
         for name in first.bands:
             values, mask = np.zeros(points.x.shape, first.dtypes[name]), np.zeros(points.x.shape, bool)
             for layer in layers:
                 np.copyto(values, layer[name][0], where=layer[name][1])
                 mask |= layer[name][1]
-            layers[name] = values, mask
-        return layers
+            mosaicked[name] = values, mask
+        return mosaicked
 
     def inside(points: Points) -> np.ndarray:
         return np.logical_or.reduce([image.inside(points) for image in collection])
