@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 LOCATION = Path(__file__).with_name("watched_location.py")
-SECONDS = 120
+SECONDS = 240
 
 YAML = """
 telemetry: {enabled: false}

@@ -216,7 +216,7 @@ def test_what_was_filled_before_a_service_failed_is_recorded_once(
             one = site.resource("cubes").arcticdem_cube(10).spec.grid.chunks_under(middle, CRS(source.crs))
         keys = [*one, *(f"10m-r0400-c{col:04d}" for col in range(300, 306))]  # the others have no tile to wait for
         site.instance.add_dynamic_partitions("arcticdem_chunk", keys)
-        proxy.fail("_dem.tif", 503, times=6)
+        proxy.fail("_dem.tif", 503, times=12)
         result = site.materialize_chunks("arcticdem", keys[0], keys[-1])
     assert result.success
     assert {event.step_key for event in result.all_events if event.is_step_up_for_retry} == {"aux__arcticdem_chunk"}

@@ -156,8 +156,8 @@ def test_without_sun_angles_the_default_sun_shines_and_a_warning_says_so(
     tile = site.load("preprocessed_tile", SCENE)
     assert (tile.attrs["hillshade_azimuth"], tile.attrs["hillshade_elevation"]) == (225, 25)
     warnings = [log.user_message for log in site.instance.all_logs(result.run_id) if log.level == logging.WARNING]
-    assert any("no sun_azimuth: 225 degrees are used" in text for text in warnings)
-    assert any("no sun_elevation: 25 degrees are used" in text for text in warnings)
+    assert any("no sun_azimuth; hillshade uses the default of 225 degrees" in text for text in warnings)
+    assert any("no sun_elevation; hillshade uses the default of 25 degrees" in text for text in warnings)
 
 
 def test_a_file_that_is_damaged_later_fails_its_image_alone(planet: Callable[..., Site], tmp_path: Path) -> None:

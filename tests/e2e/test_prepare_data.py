@@ -160,7 +160,7 @@ def test_offline_a_scene_that_was_not_prepared_is_named_with_the_command_that_fe
     (scene,) = site.register(path)
     for offline in (site.using(offline=True), site.using(offline=True, raw_store=False)):
         why = reason(offline.run(scene, "raw_scene"))
-        assert f"scene {scene}: blue, green, red, nir" in why
+        assert f"scene {scene}: band(s) blue, green, red, nir" in why
         assert f'{{"scene_ids": ["{scene}"]}}' in why
         assert "dagster job execute -m darts_assets -j prepare_data -c /dev/stdin" in why
     unknown = "S2A_33UUP_20230615_0_L2A"
