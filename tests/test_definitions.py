@@ -134,7 +134,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert current.raw_store is False
     assert current.earth_engine_project == "permafrost"
     cubes = (build_defs(current).resources or {})["cubes"]
-    assert cubes.earth_engine_project == "permafrost"
+    assert cubes.access.earth_engine_project == "permafrost"
     assert (cubes.arcticdem, cubes.tcvis) == ("https://stac.pgc.umn.edu/api/v1/", None), "public, or with an account"
 
 

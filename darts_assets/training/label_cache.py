@@ -4,6 +4,7 @@ Joining outlines with footprints needs the whole archive, which is too slow to r
 """
 
 import hashlib
+import io
 import json
 import logging
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import obstore
+from obstore.store import LocalStore, S3Store
 
 from darts_assets.errors import StoreError
 from darts_assets.stores.location import StoreLocation
@@ -22,6 +25,7 @@ from darts_assets.training.labels import CRS, Iteration, LabelArchive, archive_f
 _log = logging.getLogger(__name__)
 
 _ROWS = 256  # rows per group
+_BYTES = 1 << 16  # buffer size of reads
 _FORMAT = 1
 
 
@@ -62,9 +66,10 @@ def _files(root: Path) -> list[list[Any]]:
 def _publish(place: Place, files: list[list[Any]], archive: LabelArchive) -> None:
     with place.new_version() as version:
         for name, table in (("labels", archive.labels), ("footprints", archive.footprints)):
+            content = io.BytesIO()
             ordered = table.sort_values("image_id", kind="stable", ignore_index=True)
-            location, file = version.location, f"{name}.parquet"
-            ordered.to_parquet(location.file(file), index=False, row_group_size=_ROWS, filesystem=location.filesystem())
+            ordered.to_parquet(content, index=False, row_group_size=_ROWS)
+            obstore.put(version.location.objects(), f"{name}.parquet", content.getvalue())
         facts = {"files": files, "iterations": [asdict(iteration) for iteration in archive.iterations]}
         place.publish(version, dict.fromkeys(("labels.parquet", "footprints.parquet"), version.id), facts)
 
@@ -87,6 +92,30 @@ def _read(place: Place, files: list[list[Any]], images: Sequence[str]) -> LabelA
 
 def _rows(place: Place, manifest: Manifest, name: str, images: Sequence[str]) -> gpd.GeoDataFrame:
     folder = place.location.child(manifest.contents[name])
-    filters = [("image_id", "in", list(images))]
-    rows = gpd.read_parquet(folder.file(name), filesystem=folder.filesystem(), filters=filters)
+    with _Object(folder.objects(), name) as content:
+        rows = gpd.read_parquet(content, filters=[("image_id", "in", list(images))])
     return rows.set_crs(CRS, allow_override=True)  # the file has the same CRS in another notation
+
+
+class _Object(io.RawIOBase):
+    """Seekable file over an object of a store; fetches only the parts that are read."""
+
+    def __init__(self, store: LocalStore | S3Store, key: str) -> None:
+        self._reader = obstore.open_reader(store, key, buffer_size=_BYTES)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._reader.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._reader.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        content = bytes(self._reader.read(len(buffer)))
+        buffer[: len(content)] = content
+        return len(content)

@@ -131,7 +131,7 @@ def test_a_collection_with_nothing_in_it_is_named(
     ("change", "words"),
     [
         (lambda array: array[:-1], r"\(1023, 1024\), expected \(1024, 1024\)"),
-        (lambda array: array["TCB_slope"], "is uint8 .* with a field for a band"),
+        (lambda array: array["TCB_slope"], "is uint8 .* with one field per band"),
         (lambda array: array[["TCB_slope", "TCW_slope"]], "the bands TCB_slope uint8, TCW_slope uint8, expected TCB_"),
         (lambda array: array.astype([(name, "int16") for name in PROVIDER_NAMES]), "TCB_slope int16, .* of uint8"),
     ],
@@ -149,5 +149,5 @@ def test_another_answer_than_expected_is_refused(
 def test_what_is_no_array_is_refused(server: EarthEngineServer, tcvis: EarthEngineTcvis) -> None:
     for body in (b"<html>Sign in</html>", b""):
         server.fail(Fault(body=body))
-        with pytest.raises(CubeError, match=f"{COLLECTION.format(2024)} is no NumPy file"):
+        with pytest.raises(CubeError, match=f"{COLLECTION.format(2024)} is not a NumPy file"):
             tcvis.read_chunk(2024, GRID.chunk_geobox(*FULL))

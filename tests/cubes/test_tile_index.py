@@ -84,7 +84,7 @@ def test_an_older_index_is_not_taken_silently(release_7: Path, caplog: pytest.Lo
         tiles.under(arcticdem_spec(10).grid.chunk_geobox(200, 420))
         tiles.under(arcticdem_spec(32).grid.chunk_geobox(60, 130))
     assert [record.getMessage() for record in caplog.records] == [
-        f"{release_7} is not an index of v4.1: areas mapped since are missing from it"
+        f"{release_7} is not an index of v4.1: it lacks areas that were mapped later"
     ]
 
 
@@ -206,7 +206,7 @@ def test_what_is_no_index_is_named(tmp_path: Path) -> None:
         assert "cannot be read as an index of tiles" in error(b"nonsense", name)
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("readme.txt", "nothing")
-    with pytest.raises(CubeError, match=r"other\.zip cannot be read as an index of tiles: it holds no file"):
+    with pytest.raises(CubeError, match=r"other\.zip cannot be read as an index of tiles: it contains no file"):
         ArcticDemTiles(str(tmp_path / "other.zip")).under(geobox)
     with pytest.raises(CubeError, match=r"nowhere\.gpkg cannot be read as an index of tiles"):
         ArcticDemTiles(str(tmp_path / "nowhere.gpkg")).under(geobox)

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pytest
 
 from darts_assets.bands import FEATURES
 from darts_assets.demo import DEMO_CHECKPOINT, World, build_world, score
 from darts_assets.demo.in_memory_chain import detect, scene_features
 from darts_assets.model import SegmentParameters, read_header
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_world_can_be_imported_without_torch() -> None:

@@ -28,6 +28,8 @@ from tests.servers.network.no_sockets import NO_SOCKETS
 from tests.servers.s3.moto_server import S3Server
 from tests.servers.s3.rclone_server import serving as serving_careless_s3
 
+pytestmark = pytest.mark.slow
+
 SECRET = "SECRETsecretSECRET"
 TOKEN = "TOKENtokenTOKEN"
 

@@ -41,6 +41,7 @@ def needs_torch(tags: dict[str, Any]) -> bool:
     return GPU in str(tags)
 
 
+@pytest.mark.slow
 def test_jobs_are_valid_strictly(cluster: Callable[[str], Any]) -> None:
     validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
     local, gpu = cluster("overlays/local"), cluster("overlays/gpu")

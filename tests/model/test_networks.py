@@ -33,6 +33,8 @@ from darts_assets.model.networks import (
     shortest,
 )
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 MakeModel = Callable[..., torch.nn.Module]
 Architecture = Callable[[int], dict[str, Any]]

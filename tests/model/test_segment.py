@@ -77,6 +77,7 @@ def test_equals_the_peer(
         assert theirs[theirs_name].values.std() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("height", "width", "changes"),
     [
@@ -179,7 +180,9 @@ def test_probabilities_that_are_no_numbers_are_refused(
     model = network(5)
     model.segmentation_head[0].bias.data.fill_(torch.nan)
     header = save_checkpoint(tmp_path / "nan.ckpt", model, architecture(5), FEATURES[:5], "darts-2025")
-    with pytest.raises(CheckpointError, match="no numbers, in rows 0 to 94 of the tile at precision fp32"):
+    with pytest.raises(
+        CheckpointError, match="NaN or infinite probabilities in rows 0 to 94 of the tile at precision fp32"
+    ):
         segment(noise(300, 130), [header], parameters()).collect()
 
 

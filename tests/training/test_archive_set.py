@@ -44,6 +44,7 @@ def countries(shared, archive) -> gpd.GeoDataFrame:
     return read_regions(path, archive.footprints, "NAME")
 
 
+@pytest.mark.slow
 def test_a_set_of_the_real_labels_has_what_geopandas_counts(shared, archive, countries, store) -> None:
     regions = regions_of(archive.footprints.set_index("image_id"), countries)
     parameters = PatchParameters(bands=BANDS, patch_size=960, overlap=0, min_visible=0)  # every image is one patch
@@ -119,7 +120,7 @@ def test_regions_of_another_crs_are_the_same(shared, archive, countries, tmp_pat
 def test_a_tile_that_lies_elsewhere_is_refused(archive, store) -> None:
     first, *_, last = archive.footprints["image_id"]
     builder = SetBuilder(archive, pd.Series(dtype=str), store, PatchParameters(bands=BANDS), "planet-pingo")
-    with pytest.raises(TrainingError, match=f"image {first}: its footprint does not meet the tile"):
+    with pytest.raises(TrainingError, match=f"image {first}: the footprint does not intersect the tile"):
         builder.add(first, imagery(archive.footprint(last)))
     with pytest.raises(TrainingError, match="no footprint of image 'other'"):
         builder.add("other", imagery(archive.footprint(last)))

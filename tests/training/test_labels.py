@@ -57,7 +57,7 @@ def test_outlines_of_the_broken_iteration_are_reported_and_left_out_with_their_i
     assert broken.repaired == 2
     first = next(iteration for iteration in archive.iterations if iteration.name == "iteration001")
     assert (first.footprints, sum(first.unjoined.values()), len(first.unjoined)) == (0, 2182, 142)
-    assert "it has no footprints" in str(first)
+    assert "there are no footprints" in str(first)
 
 
 def test_ids_are_completed_only_when_asked_for(real, as_geopandas_reads) -> None:

@@ -132,6 +132,7 @@ def lengths(store: TrainingSetStore) -> set[int]:
     return {len(x), len(y), len(table), config["patches"], 6 * table["sample_id"].nunique()}
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_arrays_and_tables_of_one_length_and_can_go_on(tmp_path) -> None:
     location = StoreLocation(str(tmp_path / "set"))
     store = TrainingSetStore(location)

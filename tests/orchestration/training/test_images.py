@@ -21,6 +21,8 @@ from tests.e2e.asset_runs import failure, run, run_steps, said, warnings
 from tests.sample_data import planet_deliveries as planet
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
+pytestmark = pytest.mark.slow
+
 SIDE = 64
 LABELLED = (planet.SCENE, planet.ORTHOTILE, planet.EARLIER)
 LOST = "20190101_101010_1111"

@@ -23,6 +23,8 @@ from darts_assets.tiles import TileStream, geobox_of, on_grid
 from tests.e2e.asset_runs import said
 from tests.servers.stac_api.server import StacApi
 
+pytestmark = pytest.mark.slow
+
 X, Y = 2.4, -1.7
 """Pixels by which the Planet image lies elsewhere."""
 

@@ -33,6 +33,8 @@ from tests.servers.network.http_proxy import Proxy, proxy_of
 from tests.servers.network.tcp_proxy import tcp_proxy_of
 from tests.servers.s3.eodata import Eodata, raster, scene_item
 
+pytestmark = pytest.mark.slow
+
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "SECRET", "AWS_DEFAULT_REGION": "us-east-1"}
 FACTORS = {"blue": 1, "green": 1, "red": 1, "nir": 1, "rededge071": 2, "nir09": 6, "s2_scl": 2}
 BANDS = tuple(FACTORS)
