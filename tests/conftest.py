@@ -9,7 +9,7 @@ import pytest
 pytest_plugins = ["tests.servers.stac_api.server"]
 
 TESTS = Path(__file__).parent
-SLOW_FOLDERS = tuple(TESTS / name for name in ("benchmarks", "e2e", "servers"))
+SLOW_FOLDERS = tuple(TESTS / name for name in ("benchmarks", "e2e", "k8s", "servers", "sources/earth_engine"))
 SLOW_FIXTURES = {"stac_api"}
 """Fixtures that start servers which take seconds."""
 

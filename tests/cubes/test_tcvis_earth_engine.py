@@ -19,6 +19,8 @@ from darts_assets.stores.location import StoreLocation
 from tests.servers.earth_engine.server import TOO_MANY, EarthEngineServer, Fault, serving
 from tests.servers.earth_engine.world import ANTIMERIDIAN, EMPTY, FULL, GRID, PARTLY, expected, world
 
+pytestmark = pytest.mark.slow
+
 COLLECTION = "users/ingmarnitze/TCTrend_SR_2000-{}_TCVIS"
 
 

@@ -15,6 +15,8 @@ from odc.geo.geobox import GeoBox
 from darts_assets.cubes import ArcticDemTiles, arcticdem_spec
 from darts_assets.errors import CubeError, RasterError
 
+pytestmark = pytest.mark.slow
+
 BUCKET = "s3://pgc-opendata-dems/arcticdem/mosaics/v4.1"
 
 

@@ -15,6 +15,8 @@ from darts_assets.model.networks import load_model, load_networks, save_checkpoi
 from darts_assets.model.segment import precision_of, segment
 from darts_assets.tiles import geobox_of
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 Noise = Callable[..., xr.Dataset]
 

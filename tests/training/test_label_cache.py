@@ -16,6 +16,8 @@ from darts_assets.training.label_cache import archive_of
 from darts_assets.training.labels import LabelArchive, read_archive
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 1200
 
 
