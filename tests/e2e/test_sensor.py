@@ -43,21 +43,21 @@ def test_every_scene_is_requested_once(home: Home, stac_api: StacApi) -> None:
     """Three batches, the second one twice, and a daemon that is killed while it requests the first and the second."""
     feed = SceneFeed(stac_api)
     start = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
-    scenes = [scene(n, start + dt.timedelta(minutes=n), ("08WMB", "08WNB")[n % 2]) for n in range(200)]
-    first, second, third = scenes[:70], scenes[70:140], scenes[140:]
+    scenes = [scene(n, start + dt.timedelta(minutes=n), ("08WMB", "08WNB")[n % 2]) for n in range(90)]
+    first, second, third = scenes[:30], scenes[30:60], scenes[60:]
     home.turn_on("new_sentinel2_scenes")
 
     feed.publish(first)
     with home.daemon():
-        home.wait(lambda: home.instance.get_runs_count() >= 20)
-    assert home.instance.get_runs_count() < 70, "it was killed in the middle"
+        home.wait(lambda: home.instance.get_runs_count() >= 8)
+    assert home.instance.get_runs_count() < 30, "it was killed in the middle"
     feed.publish(second)
     with home.daemon():
-        home.wait(lambda: home.instance.get_runs_count() >= 90)
-    assert home.instance.get_runs_count() < 140
+        home.wait(lambda: home.instance.get_runs_count() >= 38)
+    assert home.instance.get_runs_count() < 60
     feed.publish([*third, *second])
     with home.daemon():
-        home.wait(lambda: home.instance.get_runs_count() >= 200)
+        home.wait(lambda: home.instance.get_runs_count() >= 90)
         seen = home.ticks("SKIPPED")
         home.wait(lambda: home.ticks("SKIPPED") > seen + 1)  # it has looked again, and again
 
