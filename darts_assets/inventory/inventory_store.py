@@ -36,13 +36,13 @@ def read_inventory(place: Place, year: int, parameters: InventoryParameters) -> 
     return Inventory(year, parameters, tables["scenes"], tables["detections"], tables[f"rts_{year}"])
 
 
-def read_sites(place: Place, year: int) -> gpd.GeoDataFrame:
-    """The sites of a year.
+def read_year(place: Place, manifest: Manifest, year: int) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
+    """The sites and the scenes of a year, both of one version.
 
     Raises:
-        NotReadableError: if nothing has been published.
+        NotReadableError: if the version has been replaced in the meantime.
     """
-    return read_table(place, place.require(), f"rts_{year}")
+    return read_table(place, manifest, f"rts_{year}"), read_table(place, manifest, "scenes")
 
 
 def write_followed(place: Place, followed: Followed, metadata: Mapping[str, Any]) -> Manifest:

@@ -7,7 +7,19 @@ from pydantic import Field
 from darts_assets.parameters import Parameters
 
 
-class InventoryParameters(Parameters):
+class CoverageParameters(Parameters):
+    """When a scene observes an outline."""
+
+    min_coverage: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="A scene observes a site if its valid area covers this fraction of the site's outline, or if it "
+        "has a detection of it.",
+    )
+
+
+class InventoryParameters(CoverageParameters):
     """How detections become sites.
 
     The default of `min_overlap` separates neighbours that overlap by a pixel of misregistration from parts of one
@@ -29,13 +41,6 @@ class InventoryParameters(Parameters):
         description="Metres. If the border of a scene's valid area cuts one of two detections, they belong to one site "
         "if they are at most this far apart.",
     )
-    min_coverage: float = Field(
-        0.5,
-        gt=0,
-        le=1,
-        description="A scene observes a site if its valid area covers this fraction of the site's outline, or if it "
-        "has a detection of it.",
-    )
     outline: Literal["majority", "union"] = Field(
         "majority",
         description="Outline of a site: where at least half of the scenes that observe the spot have a detection "
@@ -43,7 +48,7 @@ class InventoryParameters(Parameters):
     )
 
 
-class FollowParameters(Parameters):
+class FollowParameters(CoverageParameters):
     """How sites are followed from year to year."""
 
     min_overlap: float = Field(

@@ -71,7 +71,7 @@ def describe(
     for group, look in zip(groups, looks, strict=True):
         seen = {scene: _joined(shapes[group[ids[group] == scene]]) for scene in dict.fromkeys(ids[group])}
         outline = _outline(seen, look, parameters)
-        observing = _observing(outline, seen, look, parameters)
+        observing = set(seen) | _observing(outline, look, parameters.min_coverage)
         by_time = sorted(observing, key=lambda scene: (times[scene], scene))
         seeing = [scene for scene in by_time if scene in seen]
         outlines.append(outline)
@@ -129,14 +129,20 @@ def _outline(seen: Mapping[str, BaseGeometry], looks: Looks, parameters: Invento
     return majority(list(seen.values()), [looks.get(scene, shape) for scene, shape in seen.items()])
 
 
-def _observing(
-    outline: BaseGeometry, seen: Mapping[str, BaseGeometry], looks: Looks, parameters: InventoryParameters
-) -> set[str]:
-    """Scenes with a detection of the site or with at least `min_coverage` of its outline in their valid area."""
-    least = parameters.min_coverage * outline.area
-    return set(seen) | {
-        scene for scene, part in looks.items() if part is None or shapely.intersection(part, outline).area >= least
-    }
+def observers(
+    outlines: Geometries,
+    hulls: Mapping[str, BaseGeometry],
+    extent_of: Callable[[str], gpd.GeoDataFrame],
+    min_coverage: float,
+) -> list[set[str]]:
+    """The scenes whose valid area covers at least `min_coverage` of each outline; other arguments as `looks_at`."""
+    looks = looks_at(outlines, hulls, extent_of)
+    return [_observing(outline, look, min_coverage) for outline, look in zip(outlines, looks, strict=True)]
+
+
+def _observing(outline: BaseGeometry, looks: Looks, min_coverage: float) -> set[str]:
+    least = min_coverage * outline.area
+    return {scene for scene, part in looks.items() if part is None or shapely.intersection(part, outline).area >= least}
 
 
 def looks_at(

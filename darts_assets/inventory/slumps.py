@@ -1,7 +1,7 @@
 """Sites followed over the years: a slump is named by its site in the first year."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import geopandas as gpd
@@ -13,7 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from darts_assets.inventory.equal_area import EQUAL_AREA
 from darts_assets.inventory.links import overlapping, shared_area
 from darts_assets.inventory.site_parameters import FollowParameters
-from darts_assets.inventory.sites import no_sites
+from darts_assets.inventory.sites import no_sites, observers
 from darts_assets.inventory.table_schemas import FOLLOWED_COLUMNS, SITE_COLUMNS, SLUMP_COLUMNS
 
 
@@ -32,29 +32,47 @@ class Followed:
 
 @dataclass
 class _Known:
-    """Last outlines of slumps that may continue, and the slumps that others merged into."""
+    """Slumps of earlier years.
+
+    Attributes:
+        outlines: last outlines of slumps that may continue.
+        merged_into: the slumps that others merged into.
+        in_vain: number of scenes that observe a slump, for each year without a detection of it.
+    """
 
     outlines: dict[str, BaseGeometry] = field(default_factory=dict)
     merged_into: dict[str, str] = field(default_factory=dict)
+    in_vain: dict[str, list[int]] = field(default_factory=dict)
 
 
-def follow(sites: Mapping[int, gpd.GeoDataFrame], parameters: FollowParameters) -> Followed:
+def follow(
+    sites: Mapping[int, gpd.GeoDataFrame],
+    scenes: Mapping[int, gpd.GeoDataFrame],
+    extent_of: Callable[[str], gpd.GeoDataFrame],
+    parameters: FollowParameters,
+) -> Followed:
     """Assign the sites of all years to slumps.
 
     Year by year, sites are compared with the last outline of every slump, of any earlier year. Of the pairs with
     sufficient overlap, the one with the largest shared area continues the slump. If a slump splits, its other parts
-    become new slumps; if slumps merge, the others end.
+    become new slumps; if slumps merge, the others end. In a year without a site of a slump, the scenes that observe its
+    last outline count as observing it.
 
     Args:
         sites: year -> sites, as in `Inventory.sites`.
-        parameters: `min_overlap`.
+        scenes: year -> scenes, as in `Inventory.scenes`.
+        extent_of: returns the valid area of a scene.
+        parameters: `min_overlap` and `min_coverage`.
     """
     known = _Known()
-    years = [_followed(sites[year], known, parameters) for year in sorted(sites)]
+    years = []
+    for year in sorted(sites):
+        years.append(_followed(sites[year], known, parameters))
+        _look_in_vain(known, set(years[-1]["slump_id"]), scenes[year], extent_of, parameters)
     columns = [*FOLLOWED_COLUMNS, *SITE_COLUMNS, "geometry"]
     every = gpd.GeoDataFrame(pd.concat([*years, _no_years()], ignore_index=True)[columns], crs=EQUAL_AREA)
     every = every.astype({**FOLLOWED_COLUMNS, **SITE_COLUMNS})
-    return Followed(every, _slumps(every, known.merged_into))
+    return Followed(every, _slumps(every, known))
 
 
 def _followed(sites: gpd.GeoDataFrame, known: _Known, parameters: FollowParameters) -> gpd.GeoDataFrame:
@@ -89,6 +107,21 @@ def _followed(sites: gpd.GeoDataFrame, known: _Known, parameters: FollowParamete
     )
 
 
+def _look_in_vain(
+    known: _Known,
+    seen: set[str],
+    scenes: gpd.GeoDataFrame,
+    extent_of: Callable[[str], gpd.GeoDataFrame],
+    parameters: FollowParameters,
+) -> None:
+    """Count the scenes of a year that observe slumps without a site in that year; updates `known`."""
+    names = [name for name in known.outlines if name not in seen]
+    outlines = np.array([known.outlines[name] for name in names], dtype=object)
+    hulls = dict(zip(scenes["scene_id"], scenes.geometry, strict=True))
+    for name, looking in zip(names, observers(outlines, hulls, extent_of, parameters.min_coverage), strict=True):
+        known.in_vain.setdefault(name, []).append(len(looking))
+
+
 def _event(before: list[str], parts: Mapping[str, int]) -> str:
     split = any(parts[earlier] > 1 for earlier in before)
     if len(before) > 1:
@@ -96,23 +129,25 @@ def _event(before: list[str], parts: Mapping[str, int]) -> str:
     return "split" if split else "continued" if before else "new"
 
 
-def _slumps(sites: gpd.GeoDataFrame, merged_into: Mapping[str, str]) -> gpd.GeoDataFrame:
+def _slumps(sites: gpd.GeoDataFrame, known: _Known) -> gpd.GeoDataFrame:
     ordered = pd.DataFrame(sites).sort_values(["slump_id", "year"])
     first, last = (ordered.drop_duplicates("slump_id", keep=which).set_index("slump_id") for which in ("first", "last"))
     groups = ordered.groupby("slump_id")
+    in_vain = [known.in_vain.get(name, []) for name in first.index]
     table = pd.DataFrame(
         {
             "first_year": first["year"],
             "last_year": last["year"],
             "years_seen": groups.size(),
+            "years_observable": groups.size() + [sum(scenes > 0 for scenes in years) for years in in_vain],
             "first_date": groups["first_date"].min(),
             "last_date": groups["last_date"].max(),
             "seen": groups["seen"].sum(),
-            "observable": groups["observable"].sum(),
+            "observable": groups["observable"].sum() + [sum(years) for years in in_vain],
             "first_area_ha": first["area_ha"],
             "last_area_ha": last["area_ha"],
             "split_from": first["predecessors"],
-            "merged_into": [merged_into.get(name, "") for name in first.index],
+            "merged_into": [known.merged_into.get(name, "") for name in first.index],
         }
     )
     shapes = last["geometry"].to_numpy()

@@ -104,12 +104,23 @@ def test_slumps_keep_their_ids_through_the_years(site: Site, world: World) -> No
     for year in (2020, 2022, 2023):
         publish(site, world, Planted(180, [square(0, 0, 100 + year - 2020)], year=year))
         metadata_of(site, RTS, year)
-    metadata_of(site, RTS, 2021)  # no scenes
-    metadata = metadata_of(site, SLUMPS)
+    empty, gone = (publish(site, world, Planted(day, [], year=2021)) for day in (180, 190))
+    metadata_of(site, RTS, 2021)
+    # Processed again since, and no longer in the store.
+    publish(site, world, Planted(180, [], year=2021, version="2"))
+    site.place("vectors", "sentinel2", "polygons", gone).clear()
+    result = run(site, SLUMPS)
+    (warning,) = warnings(site.instance, result)
+    assert gone in warning
+    assert empty not in warning
+    (event,) = result.get_asset_materialization_events()
+    metadata = {name: value.value for name, value in event.materialization.metadata.items()}
+    assert metadata["scenes_without_polygons"] == 1
     assert metadata["years"] == [2020, 2021, 2022, 2023]
     assert metadata["dagster/row_count"] == 1
     (slump,) = table(site, "slumps", name="rts_slumps.parquet").itertuples()
     assert (slump.first_year, slump.last_year, slump.years_seen) == (2020, 2023, 3)
+    assert (slump.seen, slump.observable, slump.years_observable) == (3, 4, 4)
     every = table(site, "slumps", name="rts_sites.parquet")
     assert list(every["event"]) == ["new", "continued", "continued"]
     assert set(every["slump_id"]) == {slump.slump_id}

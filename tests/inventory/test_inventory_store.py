@@ -6,12 +6,12 @@ from pathlib import Path
 import geopandas as gpd
 import pytest
 
-from darts_assets.inventory.inventory_store import read_inventory, read_sites, write_followed, write_inventory, years_of
+from darts_assets.inventory.inventory_store import read_inventory, read_year, write_followed, write_inventory, years_of
 from darts_assets.inventory.site_parameters import FollowParameters, InventoryParameters
 from darts_assets.inventory.slumps import follow
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
-from tests.inventory.planted import Planted, assert_same, brought_to, built, square
+from tests.inventory.planted import Planted, Tables, assert_same, brought_to, built, square
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 SCENES = [Planted(180, [square(0, 0), square(300, 0)]), Planted(190, [square(10, 0)]), Planted(200, [], None)]
@@ -39,7 +39,8 @@ def test_what_was_written_is_read_and_goes_on(root: StoreLocation) -> None:
         write_inventory(place, brought_to(before, SCENES[:count]), {"count": count})
         assert_same(read_inventory(place, 2023, InventoryParameters()), built(SCENES[:count]))
     assert years_of(years) == [2023]
-    followed = follow({2023: read_sites(place, 2023)}, FollowParameters())
+    sites, scenes = read_year(place, place.require(), 2023)
+    followed = follow({2023: sites}, {2023: scenes}, Tables(SCENES).extent, FollowParameters())
     manifest = write_followed(Place(root.child("inventory", "slumps")), followed, {})
     assert sorted(manifest.contents) == ["rts_sites.gpkg", "rts_sites.parquet", "rts_slumps.gpkg", "rts_slumps.parquet"]
 

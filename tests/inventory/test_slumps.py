@@ -6,7 +6,7 @@ import pandas as pd
 from darts_assets.inventory.site_parameters import FollowParameters, InventoryParameters
 from darts_assets.inventory.slumps import Followed, follow
 from darts_assets.inventory.yearly_inventory import empty_inventory
-from tests.inventory.planted import Planted, brought_to, square
+from tests.inventory.planted import Planted, Tables, brought_to, square
 
 
 def sites(year: int, *shapes: object) -> gpd.GeoDataFrame:
@@ -14,7 +14,25 @@ def sites(year: int, *shapes: object) -> gpd.GeoDataFrame:
 
 
 def followed(**years: gpd.GeoDataFrame) -> Followed:
-    return follow({int(name[1:]): table for name, table in years.items()}, FollowParameters())
+    return of_sites({int(name[1:]): table for name, table in years.items()})
+
+
+def of_sites(years: dict[int, gpd.GeoDataFrame]) -> Followed:
+    """Slumps of the sites of years whose scenes observe nothing else."""
+    nothing = empty_inventory(0, InventoryParameters()).scenes
+    return follow(years, dict.fromkeys(years, nothing), Tables([]).extent, FollowParameters())
+
+
+def of_scenes(scenes: list[Planted], **parameters: float) -> Followed:
+    """Slumps of scenes of several years."""
+    tables = Tables(scenes)
+    inventories = {
+        year: brought_to(empty_inventory(year, InventoryParameters()), [each for each in scenes if each.year == year])
+        for year in range(min(each.year for each in scenes), max(each.year for each in scenes) + 1)
+    }
+    sites = {year: inventory.sites for year, inventory in inventories.items()}
+    looks = {year: inventory.scenes for year, inventory in inventories.items()}
+    return follow(sites, looks, tables.extent, FollowParameters(**parameters))
 
 
 def by_year(result: Followed) -> dict[int, list[tuple[str, str]]]:
@@ -78,16 +96,56 @@ def test_the_order_of_years_and_of_rows_does_not_matter() -> None:
         year: sites(year, *(square(300 * n + 10 * (year - 2020), 0, 100) for n in range(5)))
         for year in (2020, 2021, 2022)
     }
-    forwards = follow(years, FollowParameters())
+    forwards = of_sites(years)
     turned = {year: years[year].iloc[::-1] for year in reversed(years)}
-    backwards = follow(turned, FollowParameters())
+    backwards = of_sites(turned)
     for name in ("sites", "slumps"):
         pd.testing.assert_frame_equal(getattr(forwards, name), getattr(backwards, name))
     assert len(forwards.slumps) == 5
 
 
 def test_no_years_at_all() -> None:
-    nothing = follow({}, FollowParameters())
+    nothing = of_sites({})
     assert (len(nothing.sites), len(nothing.slumps)) == (0, 0)
     assert set(nothing.slumps.columns) > {"slump_id", "geometry"}
     assert nothing.slumps.dtypes["first_year"] == "int64"
+
+
+def test_years_that_look_without_a_detection_are_observable() -> None:
+    looks_and_hits = {2020: (3, 2), 2021: (6, 0), 2022: (5, 0), 2023: (4, 1), 2024: (2, 0)}
+    scenes = [
+        Planted(180 + number, [square(0, 0)] if number < hits else [], year=year)
+        for year, (looks, hits) in looks_and_hits.items()
+        for number in range(looks)
+    ]
+    (slump,) = of_scenes(scenes[:18]).slumps.itertuples()
+    assert (slump.seen, slump.observable, slump.years_seen, slump.years_observable) == (3, 18, 2, 4)
+    # After its last year a slump can still be observed, before its first year it need not have existed.
+    before = [Planted(180, [], year=2018), Planted(180, [square(3000, 0)], year=2019)]
+    slumps = of_scenes([*before, *scenes]).slumps
+    assert list(zip(slumps["seen"], slumps["observable"], slumps["years_observable"], strict=True)) == [
+        (1, 21, 6), (3, 20, 5)
+    ]  # fmt: skip
+
+
+def test_a_scene_in_a_year_without_detection_observes_if_it_covers_enough() -> None:
+    def observable(extent: object, **parameters: float) -> int:
+        scenes = [Planted(180, [square(0, 0)], year=2020), Planted(180, [], extent, year=2021)]
+        (slump,) = of_scenes(scenes, **parameters).slumps.itertuples()
+        assert slump.years_observable == slump.observable
+        return slump.observable
+
+    assert observable(None) == 1
+    assert observable(square(-930, -900, 1000)) == 2  # 70 %
+    assert observable(square(-970, -900, 1000)) == 1  # 30 %
+    assert observable(square(-970, -900, 1000), min_coverage=0.2) == 2
+
+
+def test_a_slump_that_merged_is_observed_until_then() -> None:
+    small, large, both = square(140, 140, 60), square(0, 0, 120), square(0, 0, 200)
+    scenes = [
+        Planted(180, [large, small], year=2020), Planted(180, [], year=2021), Planted(180, [both], year=2022),
+        Planted(180, [], year=2023),
+    ]  # fmt: skip
+    slumps = of_scenes(scenes).slumps.sort_values("first_area_ha")
+    assert list(zip(slumps["seen"], slumps["observable"], strict=True)) == [(1, 2), (2, 4)]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from darts_assets.inventory.yearly_inventory import Inventory
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 GROUP = "inventory"
 RTS = dg.AssetKey([GROUP, "rts"])
@@ -141,28 +141,37 @@ def _rts(
 @dg.asset(
     **_inventory_asset(SLUMPS, SLUMP_COLUMNS),
     deps=[dg.AssetDep(RTS, partition_mapping=dg.AllPartitionMapping())],
-    description="Thaw slumps over the years: overlapping sites of different years share one slump id.",
+    description="Thaw slumps over the years: overlapping sites of different years share one slump id. "
+    "Years without a detection count in `observable`.",
 )
 @measured
 def _slumps(context: dg.AssetExecutionContext, config: SlumpsConfig, store: Store) -> dg.MaterializeResult[None]:
-    from darts_assets.inventory.inventory_store import read_sites, write_followed, years_of
+    from darts_assets.inventory.inventory_store import read_year, write_followed, years_of
     from darts_assets.inventory.slumps import follow
+    from darts_assets.orchestration.inventory.published_polygons import StoredPolygons, records_of
 
     with domain_call(context.log):
         places = {year: store.place(GROUP, "rts", str(year)) for year in years_of(store.root.child(GROUP, "rts"))}
-        manifests = {year: place.manifest() for year, place in places.items()}
-        provenances = {year: manifest.metadata["provenance"] for year, manifest in manifests.items() if manifest}
-        followed = follow({year: read_sites(places[year], year) for year in provenances}, config)
+        manifests = {year: manifest for year, place in places.items() if (manifest := place.manifest())}
+        provenances = {year: manifest.metadata["provenance"] for year, manifest in manifests.items()}
+        tables = {year: read_year(places[year], manifest, year) for year, manifest in manifests.items()}
+        sites, scenes = ({year: tables[year][which] for year in tables} for which in (0, 1))
+        polygons = StoredPolygons(store, [record for table in scenes.values() for record in records_of(table)])
+        followed = follow(sites, scenes, polygons.current_extent, config)
         inputs = {f"rts_{year}": made["data_version"] for year, made in provenances.items()}
         facts = provenance(CODE_VERSION, config.model_dump(), **inputs)
         place = store.place(GROUP, "slumps")
         manifest = write_followed(place, followed, {"provenance": facts})
+    if polygons.missing:
+        context.log.warning(f"scenes without polygons observe nothing: {', '.join(polygons.missing[:_MAX_ROWS])}")
     context.log.info(f"{len(followed.slumps)} slumps in {len(provenances)} years")
     metadata = {
         "path": dg.MetadataValue.path(place.location.url),
         "files": [f"{version}/{name}" for name, version in manifest.contents.items()],
         "dagster/row_count": len(followed.slumps),
         "years": sorted(provenances),
+        "seen_of_observable": _counted(followed.slumps, seen="int", observable="int"),
+        "scenes_without_polygons": len(polygons.missing),
         "events": _counted(followed.sites, year="int", event="string"),
     }
     return materialize_result(metadata, facts)

@@ -14,6 +14,7 @@ from darts_assets.inventory.table_schemas import SceneRecord
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.scene_store import SceneRegistry
+from darts_assets.stores.publish import Place
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -76,30 +77,55 @@ def published_polygons(store: Store, registry: SceneRegistry, families: Iterable
     return PublishedPolygons(sorted(records, key=lambda record: record.scene_id), unusable)
 
 
+def records_of(scenes: "gpd.GeoDataFrame") -> list[SceneRecord]:
+    """The scenes of an inventory."""
+    columns = [scenes[name] for name in ("scene_id", "family", "datetime", "data_version")]
+    return [SceneRecord(*values) for values in zip(*columns, strict=True)]
+
+
 class StoredPolygons:
-    """Reads the polygons of scenes in the data versions of their records."""
+    """Reads the polygons of scenes.
+
+    Attributes:
+        missing: scenes without an extent in the store, of those asked of `current_extent`.
+    """
 
     def __init__(self, store: Store, scenes: Sequence[SceneRecord]) -> None:
         self._store = store
         self._scenes = {scene.scene_id: scene for scene in scenes}
+        self.missing: list[str] = []
 
     def segments(self, scene_id: str) -> "gpd.GeoDataFrame":
-        """The detections of a scene."""
+        """The detections of a scene in the data version of its record."""
         return self._table(scene_id, "segments")
 
     def extent(self, scene_id: str) -> "gpd.GeoDataFrame":
-        """The valid area of a scene."""
+        """The valid area of a scene, likewise."""
         return self._table(scene_id, "extent")
+
+    def current_extent(self, scene_id: str) -> "gpd.GeoDataFrame":
+        """The valid area of a scene in the current data version; empty if the scene no longer has polygons."""
+        import geopandas as gpd
+
+        from darts_assets.stores.vectors import read_table
+
+        place = self._place(scene_id)
+        if manifest := place.manifest():
+            return read_table(place, manifest, "extent")
+        self.missing.append(scene_id)
+        return gpd.GeoDataFrame(geometry=[], crs="EPSG:6931")
 
     def _table(self, scene_id: str, name: str) -> "gpd.GeoDataFrame":
         from darts_assets.stores.vectors import read_table
 
-        scene = self._scenes[scene_id]
-        place = self._store.place("vectors", scene.family, "polygons", scene_id)
+        place = self._place(scene_id)
         manifest = place.manifest()
-        if manifest is None or manifest.metadata["provenance"]["data_version"] != scene.data_version:
+        if manifest is None or manifest.metadata["provenance"]["data_version"] != self._scenes[scene_id].data_version:
             raise StoreError(f"polygons of {scene_id} were replaced during reading; run the inventory again")
         return read_table(place, manifest, name)
+
+    def _place(self, scene_id: str) -> Place:
+        return self._store.place("vectors", self._scenes[scene_id].family, "polygons", scene_id)
 
 
 def _pointers(objects: Any, folder: str) -> dict[str, str]:
