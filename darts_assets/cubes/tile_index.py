@@ -11,11 +11,9 @@ An index has no links to files. Their base is PGC's public bucket, or follows a 
     -> BASE/10m/60_42/60_42_10m_v4.1_dem.tif, BASE/2m/60_42/60_42_2_2_2m_v4.1_datamask.tif, ...
 """
 
-import io
 import logging
 import re
 import threading
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,8 +22,9 @@ import shapely
 from odc.geo.geom import BoundingBox
 from shapely.geometry.base import BaseGeometry
 
-from darts_assets.cubes.mosaic_catalog import CRS, INDEX_SUFFIXES, MosaicTile
+from darts_assets.cubes.mosaic_catalog import CRS, MosaicTile
 from darts_assets.errors import CubeError
+from darts_assets.geo.vector_files import vector_layers
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -103,9 +102,8 @@ class TileIndex:
         if "://" in self.file:
             raise CubeError(f"{self.file}: an index of tiles must be a local file; download it first")
         try:
-            layers = list(_layers(Path(self.file).expanduser()))
-        # The errors of pyogrio, pyarrow and zipfile have no common base.
-        except Exception as error:
+            layers = [table for _, table in vector_layers(Path(self.file).expanduser())]
+        except (OSError, ValueError) as error:
             raise CubeError(f"{self.file} cannot be read as an index of tiles: {error}") from error
         return [row for layer in layers for row in self._rows_in(layer)]
 
@@ -126,28 +124,6 @@ class TileIndex:
             if not _NAME.fullmatch(str(tile)):
                 raise CubeError(f"{self.file}: {tile!r} is not an ArcticDEM tile such as 60_42 or 60_42_2_2")
             yield _Row(tile, float(resolution), footprint)
-
-
-def _layers(path: Path) -> Iterator["gpd.GeoDataFrame"]:
-    import geopandas as gpd
-    import pyogrio
-
-    suffix = path.suffix.lower()
-    if suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            members = [name for name in archive.namelist() if name.lower().endswith(INDEX_SUFFIXES)]
-            if not members:
-                raise FileNotFoundError(f"it contains no file with one of {', '.join(INDEX_SUFFIXES)}")
-            for member in members:
-                if member.lower().endswith(".parquet"):
-                    yield gpd.read_parquet(io.BytesIO(archive.read(member)))
-                else:
-                    yield gpd.read_file(f"/vsizip/{path.resolve()}/{member}", engine="pyogrio")
-    elif suffix == ".parquet":
-        yield gpd.read_parquet(path)
-    else:
-        for layer, _ in pyogrio.list_layers(path):
-            yield gpd.read_file(path, layer=layer, engine="pyogrio")
 
 
 def _super_tile(tile: str) -> str:

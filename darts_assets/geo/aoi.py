@@ -1,10 +1,11 @@
 """Areas of interest from vector files."""
 
-import io
 import logging
-import warnings
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from darts_assets.errors import SettingsError
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _GLOBE = 360.0
-_PARQUET = (".parquet", ".geoparquet")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def read_aoi(href: str, s3: "S3Options") -> AreaOfInterest:
     antimeridian; both are logged as warnings.
 
     Args:
-        href: a path, `http(s)://...` or `s3://bucket/key` of any format that geopandas reads.
+        href: a path, `http(s)://...` or `s3://bucket/key` of a file in one of `vector_files.FORMATS`.
         s3: access to `s3://`.
 
     Raises:
@@ -83,27 +83,19 @@ def read_aoi(href: str, s3: "S3Options") -> AreaOfInterest:
 
 
 def _read(href: str, s3: "S3Options") -> "gpd.GeoDataFrame":
-    import geopandas as gpd
-
+    from darts_assets.geo.vector_files import read_vector
     from darts_assets.remote.byte_reader import is_remote, local_path, read_bytes, shown
 
-    read = gpd.read_parquet if href.lower().endswith(_PARQUET) else gpd.read_file
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)  # such as: the first of several layers is read
-            if is_remote(href):
-                table = read(io.BytesIO(read_bytes(href, s3)))
-            elif (path := local_path(href).expanduser()).exists():
-                table = read(path)
-            else:
-                raise FileNotFoundError(path)
-        for warning in caught:
-            logger.warning("aoi %s: %s", shown(href), warning.message)
-        return table
+        if not is_remote(href):
+            return read_vector(local_path(href).expanduser())
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, Path(urlsplit(href).path).name or "aoi")
+            copy.write_bytes(read_bytes(href, s3))
+            return read_vector(copy)
     except FileNotFoundError:
         raise SettingsError(f"aoi {shown(href)}: there is no such file") from None
-    # The errors of GDAL, pyarrow and geopandas have no common base.
-    except (RuntimeError, ValueError, OSError) as error:
+    except (OSError, ValueError) as error:
         raise SettingsError(f"aoi {shown(href)} cannot be read as a vector file: {error}") from error
 
 

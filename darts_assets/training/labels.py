@@ -13,9 +13,9 @@ from pathlib import Path
 import geopandas as gpd
 import pandas as pd
 import shapely
-from pyogrio.errors import DataSourceError
 
 from darts_assets.errors import TrainingError
+from darts_assets.geo.vector_files import read_vector
 from darts_assets.sources.stac.scene_ids import listed
 
 CRS = "EPSG:4326"
@@ -181,8 +181,8 @@ def _read(paths: Iterable[Path], columns: Sequence[str]) -> tuple[gpd.GeoDataFra
     tables, repaired = [gpd.GeoDataFrame({name: [] for name in columns}, geometry=[], crs=CRS)], 0
     for path in sorted(paths):
         try:
-            table = gpd.read_file(path)
-        except (DataSourceError, OSError, ValueError) as error:
+            table = read_vector(path)
+        except (OSError, ValueError) as error:
             raise TrainingError(f"{path}: cannot be read: {error}") from error
         if missing := [name for name in columns if name not in table]:
             raise TrainingError(

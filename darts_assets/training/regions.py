@@ -5,11 +5,9 @@ from pathlib import Path
 
 import geopandas as gpd
 import pandas as pd
-import pyogrio
-from pyogrio.errors import DataSourceError
-from pyproj import CRS
 
 from darts_assets.errors import TrainingError
+from darts_assets.geo.vector_files import read_vector
 
 _log = logging.getLogger(__name__)
 
@@ -35,10 +33,8 @@ def read_regions(path: str | Path, around: gpd.GeoDataFrame, name: str = "shapeN
     """
     _, south, _, north = around.to_crs("EPSG:4326").total_bounds
     try:
-        crs = pyogrio.read_info(path)["crs"]
-        band = (-180, south, 180, north) if crs and CRS(crs).is_geographic else None
-        regions = gpd.read_file(path, bbox=band)
-    except (DataSourceError, OSError, ValueError) as error:
+        regions = read_vector(Path(path), lonlat_box=(-180, south, 180, north))
+    except (OSError, ValueError) as error:
         raise TrainingError(f"{path}: regions cannot be read: {error}") from error
     if name not in regions:
         raise TrainingError(f"{path}: no column {name!r}; columns are {', '.join(map(str, regions.columns))}")

@@ -46,7 +46,7 @@ class PrepareAuxiliaryConfig(PreparationConfig):
 
     aoi: str = Field(
         "",
-        description="Vector file (path or URL) in any format and CRS: all chunks under its features.",
+        description="Vector file (path or URL) in any CRS: all chunks under its features.",
     )
     scenes: list[str] = Field([], description="Ids of registered scenes: the chunks that their `auxiliary` step needs.")
     chunks: list[str] = Field(

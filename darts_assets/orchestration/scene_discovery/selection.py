@@ -33,9 +33,7 @@ class SelectionConfig(dg.Config):
     ids_file: str = Field(
         default="", description="JSON file with scene ids, as written by write_ids: a path, or s3://."
     )
-    aoi: str = Field(
-        default="", description="Vector file (path or URL) in any format and CRS: scenes that intersect it."
-    )
+    aoi: str = Field(default="", description="Vector file (path or URL) in any CRS: scenes that intersect it.")
     start: str = Field(default="", description="First day, such as 2023-07-01; overrides months and years.")
     end: str = Field(default="", description="Last day (inclusive); overrides months and years.")
     months: list[int] = Field(default=[], description="Months, 1 to 12.")
