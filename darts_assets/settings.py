@@ -4,11 +4,12 @@ How scenes are processed is set in the Dagster config of the assets.
 """
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
@@ -96,6 +97,13 @@ class Settings(BaseSettings):
         default_factory=dict, description="Default config of `k8s_job_executor`, as JSON."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_blanks(cls, values: dict[str, object]) -> dict[str, object]:
+        """Blanks and line ends around values, as in secrets of Kubernetes, do not count; empty values are not set."""
+        tidy = {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
+        return {name: value for name, value in tidy.items() if value != "" or name == "auxiliary"}
+
     @field_validator("models", "planet", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
@@ -114,7 +122,8 @@ class Settings(BaseSettings):
     @property
     def root(self) -> StoreLocation:
         """The store's root, with an absolute path, so that all workers use the same."""
-        return StoreLocation(_absolute(self.store), self.store_endpoint, self.store_region)
+        location = StoreLocation(self.store, self.store_endpoint, self.store_region)
+        return replace(location, url=str(location.path)) if location.is_local else location
 
     @property
     def watch_file(self) -> str | None:

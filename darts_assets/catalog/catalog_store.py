@@ -147,8 +147,9 @@ class Tree:
         if self.location.is_local:
             for unfinished in (self.location.path / folder).glob(".writing-*"):
                 shutil.rmtree(unfinished, ignore_errors=True)
-            for staged in (self.location.path / folder).rglob("*#*"):  # of an interrupted PUT
-                staged.unlink(missing_ok=True)
+            for staged in (self.location.path / folder).rglob("*#*"):  # `NAME#1` of an interrupted PUT
+                if staged.name.rpartition("#")[2].isdecimal() and staged.is_file():
+                    staged.unlink(missing_ok=True)
 
 
 class SingleWriter:

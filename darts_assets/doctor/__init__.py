@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from darts_assets.doctor import configuration, credentials, machine, store, web
-from darts_assets.doctor.findings import Finding, Report, without_secrets
+from darts_assets.doctor.findings import Finding, Report
 from darts_assets.errors import DartsError
 from darts_assets.settings import Settings
 
@@ -49,7 +49,7 @@ def examine(current: Settings, resources: Mapping[str, Any], *, device: str, off
         "failed runs": lambda: configuration.check_notifier(current),
     }
     findings = [finding for name, check in checks.items() for finding in _limited(name, check)]
-    return Report(tuple(without_secrets(findings)))
+    return Report(tuple(findings))
 
 
 def _services(current: Settings, catalogs: Any, cubes: Any, models: Any) -> dict[str, str]:

@@ -1,19 +1,13 @@
 """Findings of checks, and the report of all findings."""
 
 import json
-import os
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Literal
+
+from darts_assets.redaction import shown
 
 Status = Literal["ok", "warn", "fail", "skipped"]
 
-_SECRETS = (
-    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "DARTS_NOTIFY_WEBHOOK", "PGPASSWORD",
-    "DAGSTER_PG_PASSWORD",
-)  # fmt: skip
-_USER_OF_URL = re.compile(r"(?<=://)[^/@\s]+@")
 _MARKS: dict[Status, tuple[str, str]] = {
     "ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "bold red"), "skipped": ("-", "dim"),
 }  # fmt: skip
@@ -26,7 +20,7 @@ class Finding:
     Attributes:
         name: subject of the check.
         status: `fail` if the setup cannot work, `warn` if it may not.
-        message: state or problem.
+        message: state or problem, without secrets.
         advice: how to solve the problem.
     """
 
@@ -34,6 +28,10 @@ class Finding:
     status: Status
     message: str
     advice: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("message", "advice"):
+            object.__setattr__(self, name, shown(getattr(self, name)))
 
 
 @dataclass(frozen=True)
@@ -72,16 +70,3 @@ class Report:
         console = Console(highlight=False)
         console.print(table)
         console.print(f"{failing} failed, {warnings} warnings, {len(self.findings)} checks")
-
-
-def without_secrets(findings: Sequence[Finding]) -> Iterator[Finding]:
-    """Replace secrets of the environment, and user names in URLs, by `***`."""
-    secrets = [value for name in _SECRETS if len(value := os.environ.get(name, "")) > 3]
-
-    def clean(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, "***")
-        return _USER_OF_URL.sub("***@", text)
-
-    for finding in findings:
-        yield replace(finding, message=clean(finding.message), advice=clean(finding.advice))

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import requests
 
 from darts_assets.errors import SourceUnavailableError
+from darts_assets.redaction import shown
 from darts_assets.remote.retry import TransientError, connection_failure, is_transient_status, retry_after, with_retries
 from darts_assets.remote.s3_auth import MAX_CONNECTIONS, S3Keys, S3Options, object_url, refusal
 
@@ -33,8 +34,6 @@ HEAD_BYTES = 65536
 
 _CHUNK = 1 << 16
 _SCHEMES = ("http", "https", "s3")
-_URL_WITH_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\",)]*")
-_USER = re.compile(r"((?:https?|s3)://)[^\s/@'\"]+@")
 _QUERY = re.compile(r"\?[^\s'\",)]*")
 
 _connections: dict[tuple[str, int], threading.BoundedSemaphore] = {}
@@ -49,11 +48,6 @@ def is_remote(href: str) -> bool:
 def local_path(href: str) -> Path:
     """The path of a local href (a path or `file://...`)."""
     return Path(unquote(urlsplit(href).path) if href.startswith("file://") else href)
-
-
-def shown(text: str) -> str:
-    """An href or a message without the queries of URLs (signatures) and without user names."""
-    return _USER.sub(r"\1", _URL_WITH_QUERY.sub(r"\1", text))
 
 
 class ByteReader:

@@ -17,10 +17,12 @@ from requests import PreparedRequest
 from requests.auth import AuthBase
 
 from darts_assets.errors import SettingsError
+from darts_assets.redaction import shown
 
 MAX_CONNECTIONS = 4
 """Simultaneous connections to one service; CDSE's limit per user."""
 
+_SERVICE = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _FROM_PROFILE = {"shared-credentials-file", "config-file", "custom-process", "assume-role", "sso", "login"}
 _DENIED = {"AccessDenied", "AllAccessDisabled", ""}
@@ -48,8 +50,8 @@ class S3Options:
     def __post_init__(self) -> None:
         if self.connections < 1:
             raise SettingsError(f"connections to a source must be at least 1, not {self.connections}")
-        if self.endpoint is not None and urlsplit(self.endpoint).scheme not in ("http", "https"):
-            raise SettingsError(f"{self.endpoint!r} is not the URL of an S3 service; https://... was expected")
+        if self.endpoint is not None:
+            object.__setattr__(self, "endpoint", service_url(self.endpoint))
 
     @property
     def service(self) -> str:
@@ -105,6 +107,28 @@ class S3Keys(AuthBase):
             return self._credentials.get_frozen_credentials()
         except BotoCoreError as error:
             raise SettingsError(f"{self.origin} cannot be renewed: {error}") from None
+
+
+def service_url(url: str) -> str:
+    """The URL of an S3 service with a lower-case scheme and without a trailing slash.
+
+    Raises:
+        SettingsError: if it is not `http(s)://HOST[:PORT][/PATH]`; clients would end with an error of their own.
+    """
+    scheme, _, rest = url.partition("://")
+    tidy = f"{scheme.lower()}://{rest.rstrip('/')}"
+    if not _SERVICE.fullmatch(tidy):
+        raise SettingsError(
+            f"{shown(url)!r} is not the URL of an S3 service; expected https://HOST or http://HOST:PORT, without "
+            "blanks, '?' and '#'"
+        )
+    return tidy
+
+
+def split_s3_url(url: str) -> tuple[str, str]:
+    """Bucket and key (or prefix) of `s3://bucket/key`, character by character: keys may contain `#`, `?` and `%`."""
+    bucket, _, key = url.partition("://")[2].partition("/")
+    return bucket, key
 
 
 def object_url(href: str, s3: S3Options, region: str) -> str:

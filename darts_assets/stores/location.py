@@ -1,23 +1,57 @@
 """A local path or an S3 prefix, and the clients that access it."""
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 import obstore
 from obstore.store import LocalStore, S3Store
 
 from darts_assets.errors import StoreError
+from darts_assets.redaction import shown
 from darts_assets.remote.retry import object_store_retries
+from darts_assets.remote.s3_auth import service_url, split_s3_url
 
 if TYPE_CHECKING:
     from s3fs import S3FileSystem
 
 _CLIENT = {"timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=10)}
+
+
+_BUCKET = re.compile(r"[A-Za-z0-9][\w.-]{0,62}", re.ASCII)
+_MISTYPED = re.compile(r"(s3a?|gs|gcs|az|https?|file):", re.IGNORECASE)  # one slash, or none
+_REFUSED = re.compile(r"[\x00-\x1f\x7f\\#?%*^`|<>\"{}\[\]/]")
+_LONGEST_NAME = 200  # bytes; disks allow 255 for a name, of which some are for suffixes
+
+
+def checked_name(name: str) -> str:
+    """A name of a folder or object in a store, unchanged.
+
+    Raises:
+        StoreError: if a disk or an object store refuses it or stores it under another name.
+    """
+    if problem := _problem(name):
+        raise StoreError(f"{name[:_LONGEST_NAME]!r} cannot be a name in a store: it {problem}")
+    return name
+
+
+def _problem(name: str) -> str:
+    """Why a text cannot be a name in a store; empty if it can."""
+    if name in ("", ".", ".."):
+        return f"contains {name!r} between slashes"
+    if match := _REFUSED.search(name):
+        return f"contains {match[0]!r}"
+    if name != name.strip():
+        return "begins or ends with a blank"
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        return "is not Unicode text"
+    return f"has {length} bytes, more than {_LONGEST_NAME}" if length > _LONGEST_NAME else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +71,21 @@ class StoreLocation:
     region: str | None = None
 
     def __post_init__(self) -> None:
-        scheme = urlsplit(self.url).scheme
-        if "://" in self.url and scheme != "s3":
-            raise StoreError(f"{self.url}: {scheme}:// is not supported; expected a local path or s3://bucket/prefix")
-        if scheme == "s3" and not urlsplit(self.url).netloc:
-            raise StoreError(f"{self.url}: the bucket is missing; expected s3://bucket/prefix")
+        scheme, separator, _ = self.url.partition("://")
+        if scheme.lower() == "s3" and separator:
+            bucket, prefix = split_s3_url(self.url)
+            if not _BUCKET.fullmatch(bucket):
+                raise StoreError(f"{shown(self.url)}: the bucket is missing or invalid; expected s3://bucket/prefix")
+            parts = prefix.rstrip("/").split("/") if prefix.strip("/") else []
+            if problem := next(filter(None, map(_problem, parts)), ""):
+                raise StoreError(f"{self.url}: the prefix {problem}; expected s3://bucket/prefix")
+            object.__setattr__(self, "url", "/".join(("s3:/", bucket, *parts)))
+        elif separator or _MISTYPED.match(self.url):
+            raise StoreError(f"{shown(self.url)} is not supported; expected a local path or s3://bucket/prefix")
+        elif not self.url.strip() or "\0" in self.url:
+            raise StoreError(f"{self.url!r} is not a location; expected a local path or s3://bucket/prefix")
+        if self.endpoint is not None:
+            object.__setattr__(self, "endpoint", service_url(self.endpoint) if self.endpoint else None)
 
     @property
     def is_local(self) -> bool:
@@ -62,21 +106,21 @@ class StoreLocation:
     @property
     def bucket(self) -> str:
         """The S3 bucket."""
-        return urlsplit(self.url).netloc
+        return split_s3_url(self.url)[0]
 
     @property
     def prefix(self) -> str:
         """The S3 prefix, without leading and trailing slashes."""
-        return urlsplit(self.url).path.strip("/")
+        return split_s3_url(self.url)[1]
 
     def child(self, *parts: str) -> "StoreLocation":
         """The location of `parts` below this one.
 
         Raises:
-            StoreError: if a part is empty, `.`, `..` or contains a slash.
+            StoreError: if a part cannot be a name in a store (`checked_name`).
         """
-        if any(part in ("", ".", "..") or "/" in part or "\\" in part for part in parts):
-            raise StoreError(f"{'/'.join(parts)!r} is not a valid name in a store")
+        for part in parts:
+            checked_name(part)
         return replace(self, url="/".join((self.url.rstrip("/"), *parts)))
 
     def objects(self) -> LocalStore | S3Store:

@@ -1,24 +1,10 @@
-"""Bytes of files: ranges, sizes, and hrefs that are safe to show."""
+"""Bytes of files: ranges and sizes."""
 
 import pytest
 
 from darts_assets.errors import SourceUnavailableError
-from darts_assets.remote.byte_reader import ByteReader, read_bytes, shown
+from darts_assets.remote.byte_reader import ByteReader, read_bytes
 from tests.servers.network.file_server import serve_folder
-
-
-@pytest.mark.parametrize(
-    ("text", "safe"),
-    [
-        ("https://h/a.tif?sig=S&x=1 failed", "https://h/a.tif failed"),
-        ("'/vsicurl/https://h/a.tif?sig=S' not", "'/vsicurl/https://h/a.tif' not"),
-        ("http://user:word@h/a.tif", "http://h/a.tif"),
-        ("s3://b/k.tif", "s3://b/k.tif"),
-        ("/local/what?.tif", "/local/what?.tif"),
-    ],
-)
-def test_hrefs_are_shown_without_secrets(text, safe):
-    assert shown(text) == safe
 
 
 @pytest.mark.parametrize("size", [100, 200_000])
@@ -40,5 +26,7 @@ def test_ranges(tmp_path, size):
 
 def test_a_service_that_is_down_is_unavailable(tmp_path, monkeypatch):
     monkeypatch.setattr("darts_assets.remote.retry.UNREACHABLE_SECONDS", 0.0)
-    with pytest.raises(SourceUnavailableError, match=r"^http://127\.0\.0\.1:9/a cannot be read: 127\.0.* refused"):
+    with pytest.raises(
+        SourceUnavailableError, match=r"^http://127\.0\.0\.1:9/a\?\*\*\* cannot be read: 127\.0.* refused"
+    ):
         ByteReader("http://127.0.0.1:9/a?sig=SECRET")

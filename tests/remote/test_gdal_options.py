@@ -26,5 +26,5 @@ def test_messages_of_causes_without_signatures() -> None:
     error = RasterioIOError("Read failed. See previous exception for details.")
     error.__cause__ = RasterioIOError("/vsicurl/https://h/a.tif?sig=S failed: HTTP 503")
     assert gdal_message(error) == (
-        "Read failed. See previous exception for details.; /vsicurl/https://h/a.tif failed: HTTP 503"
+        "Read failed. See previous exception for details.; /vsicurl/https://h/a.tif?*** failed: HTTP 503"
     )

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
@@ -16,7 +15,7 @@ from obstore.store import S3Store
 from darts_assets.errors import SettingsError, SourceUnavailableError
 from darts_assets.remote.byte_reader import CONNECT_SECONDS, READ_SECONDS, is_remote, local_path, shown
 from darts_assets.remote.retry import object_store_retries
-from darts_assets.remote.s3_auth import S3Keys, S3Options
+from darts_assets.remote.s3_auth import S3Keys, S3Options, split_s3_url
 
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _REFUSED = {
@@ -69,8 +68,7 @@ def list_files(root: str, s3: S3Options, problems: list[str]) -> Iterator[File]:
         SourceUnavailableError: if the service does not answer after bounded retries.
     """
     root = absolute(root)
-    scheme = urlsplit(root).scheme
-    if scheme == "s3":
+    if root.startswith("s3://"):
         yield from _on_s3(root, s3)
     elif is_remote(root):
         raise SettingsError(f"{shown(root)}: Planet images can be read from folders and from s3://bucket/prefix")
@@ -104,7 +102,9 @@ def _on_disk(root: str, problems: list[str]) -> Iterator[File]:
 
 
 def _on_s3(root: str, s3: S3Options) -> Iterator[File]:
-    bucket, prefix = urlsplit(root).netloc, urlsplit(root).path.strip("/")
+    bucket, prefix = split_s3_url(root)
+    if "" in prefix.split("/")[:-1]:
+        raise SettingsError(f"{root}: '//' in a prefix is not supported; expected s3://bucket/prefix")
     is_empty = True
     try:
         for batch in obstore.list(_bucket(bucket, s3), f"{prefix}/" if prefix else None):
