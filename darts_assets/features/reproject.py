@@ -9,6 +9,9 @@ the source.
 A block without NaN is warped without a nodata value, which gives the same bits in a third of the time. Blocks are
 warped one after the other, each with all cores: rasterio replaces Python's warning filters while it opens an array, and
 concurrent threads may fail to restore them.
+
+Windows of TCVIS across the antimeridian have longitudes beyond 180, to which no projection leads. They are described
+from a prime meridian in their middle, so that the longitudes of everything around it are continuous.
 """
 
 from collections.abc import Sequence
@@ -17,11 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from affine import Affine
 from dask.system import CPU_COUNT
 from odc.geo.geobox import GeoBox
 from odc.geo.overlap import compute_reproject_roi
 from odc.geo.roi import roi_is_empty
 from odc.geo.types import Shape2d
+from pyproj.crs import GeographicCRS
+from pyproj.crs.datum import CustomDatum, CustomPrimeMeridian
 from rasterio.enums import Resampling
 from rasterio.warp import reproject as warp
 
@@ -29,6 +35,8 @@ from darts_assets.tiles import geobox_of, row_windows
 
 BLOCK_COLUMNS = 2048
 """Width of a block; the result of a tile up to that width equals that of one warp."""
+
+_HALF_TURN = 180.0
 
 _PADDING = 4
 """Source pixels around a block: 2 for the cubic kernel, 2 for edges that are curved in the source's CRS."""
@@ -41,14 +49,15 @@ def reproject(source: xr.Dataset, names: Sequence[str], grid: GeoBox) -> dict[st
     """Resample bands of a lazy dataset to another grid (cubic), each in its own dtype.
 
     Args:
-        source: georeferenced dataset in any CRS, spatial dimensions of any name; only the part under `grid` is loaded.
+        source: georeferenced dataset in any CRS, spatial dimensions of any name; longitudes may exceed 180 degrees.
+            Only the part under `grid` is loaded.
         names: bands to resample.
         grid: destination grid.
 
     Returns:
         arrays of shape `grid.shape`; NaN (floating point) or 0 (integers) outside the source.
     """
-    origin = geobox_of(source)
+    origin = _continuous(geobox_of(source))
     row_dim, column_dim = source.odc.spatial_dims
     result = {name: _blank(source[name].dtype, grid.shape) for name in names}
     for columns in row_windows(grid.shape[1], BLOCK_COLUMNS):
@@ -64,6 +73,19 @@ def reproject(source: xr.Dataset, names: Sequence[str], grid: GeoBox) -> dict[st
             for name, warped in zip(group, _warp(values, origin[roi], block, covered), strict=True):
                 result[name][:, columns] = warped
     return result
+
+
+def _continuous(origin: GeoBox) -> GeoBox:
+    """The same grid; one with longitudes beyond 180 degrees in a CRS whose prime meridian is in its middle."""
+    box, crs = origin.boundingbox, origin.crs
+    if crs is None or not crs.geographic or (box.left >= -_HALF_TURN and box.right <= _HALF_TURN):
+        return origin
+    middle = round((box.left + box.right) / 2)
+    own = crs.proj
+    assert own.prime_meridian is not None  # as every geographic CRS
+    meridian = CustomPrimeMeridian(own.prime_meridian.longitude + middle)
+    turned = GeographicCRS(datum=CustomDatum(ellipsoid=own.ellipsoid, prime_meridian=meridian))
+    return GeoBox(origin.shape, Affine.translation(-middle, 0) @ origin.affine, turned)
 
 
 def _warp_groups(part: xr.Dataset, names: Sequence[str]) -> list[list[str]]:

@@ -1,6 +1,7 @@
 """One scene, end to end, through Dagster: what is written, recorded, repeated, left out and refused."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,15 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import shapely
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from pyproj import Transformer
+from rasterio.windows import Window
+from shapely.geometry import mapping
 
 from darts_assets.bands import FEATURES, TCVIS
+from darts_assets.cubes.tcvis import RESOLUTION
 from darts_assets.demo import World
 from darts_assets.errors import NotReadableError
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, SENTINEL2, STEPS
@@ -65,6 +73,51 @@ def test_a_scene_from_item_to_products(site: Site, world: World) -> None:
     assert thumbnail[0].startswith("![](data:image/webp;base64,")
     assert len(thumbnail[0]) < 200_000
     every_step_tells_its_costs_and_where_its_output_comes_from(site, result)
+
+
+def test_a_scene_across_the_antimeridian_has_trends_on_both_sides(
+    new_site: Callable[..., Site], copied_item: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = copied_item("S2B_MSIL2A_20230715T202849_N0509_R114_T01WCS_20230715T230000")
+    x, y = Transformer.from_crs(4326, 32601, always_xy=True).transform(180, 69)
+    left, top = round(x, -1) - 1500, round(y, -1) + 1500
+    scene_grid = GeoBox((300, 300), Affine(10, 0, left, 0, -10, top), "EPSG:32601")
+    item = json.loads(path.read_text())
+    for asset in item["assets"].values():
+        with rasterio.open(path.parent / asset["href"], "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
+            grid = scene_grid.zoom_to(file.shape)
+            file.crs, file.transform = "EPSG:32601", grid.affine
+        asset |= {"proj:code": "EPSG:32601", "proj:transform": list(grid.affine)[:6]}
+        asset |= {"proj:bbox": list(grid.boundingbox.bbox)} if "proj:bbox" in asset else {}
+    west, east = shapely.box(179.9, 68.9, 180, 69.1), shapely.box(-180, 68.9, -179.9, 69.1)
+    item |= {"geometry": mapping(shapely.MultiPolygon([west, east])), "bbox": [179.9, 68.9, -179.9, 69.1]}
+    item["properties"]["grid:code"] = "MGRS-01WCS"
+    path.write_text(json.dumps(item))
+
+    # Around the globe: 100 at 180 degrees, falling by 10 for each 0.01 degrees to the west and to the east.
+    first, height, width = round(20.9 / RESOLUTION), round(0.2 / RESOLUTION), math.ceil(360 / RESOLUTION)
+    with rasterio.open(
+        tmp_path / "trends.tif", "w", driver="GTiff", width=width, height=height, count=3, dtype="uint8", tiled=True,
+        crs="EPSG:4326", transform=Affine(RESOLUTION, 0, -180, 0, -RESOLUTION, 90 - first * RESOLUTION), sparse_ok=True,
+    ) as raster:  # fmt: skip
+        for start in (0, width - 512):
+            lon = (np.arange(start, start + 512) + 0.5) * RESOLUTION
+            values = np.rint(100 - 1000 * np.minimum(lon, 360 - lon)).clip(1)
+            band = np.broadcast_to(values.astype("uint8"), (3, height, 512))
+            raster.write(band, window=Window(start, 0, 512, height))
+
+    site = new_site(auxiliary=("tcvis",), tcvis=str(tmp_path / "trends.tif"))
+    (scene,) = site.register(path)
+    result = site.run(scene, "raw_scene", "auxiliary", "preprocessed_tile")
+    assert result.success, reason(result)
+    tile = site.load("preprocessed_tile", scene)
+    assert tile.odc.geobox == scene_grid
+    columns, rows = np.meshgrid(np.arange(300) + 0.5, np.arange(300) + 0.5)
+    lon, _ = Transformer.from_crs(32601, 4326, always_xy=True).transform(*scene_grid.pix2wld(columns, rows))
+    assert lon.min() < -179.9
+    assert lon.max() > 179.9
+    for band in TCVIS:
+        np.testing.assert_allclose(tile[band].values, 100 - 1000 * (180 - np.abs(lon)), atol=1.5)
 
 
 def every_step_tells_its_costs_and_where_its_output_comes_from(site: Site, result: dg.ExecuteInProcessResult) -> None:

@@ -1,10 +1,22 @@
 import dask.array as da
 import numpy as np
 import pytest
+from affine import Affine
+from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
+from darts_assets.cubes.tcvis import tcvis_spec
 from darts_assets.features.reproject import BLOCK_COLUMNS, reproject
-from darts_assets.tiles import row_windows
+from darts_assets.tiles import on_grid, row_windows
+
+ACROSS_180 = {
+    "01UBS": (199980, 5700000), "01UBT": (199980, 5800020), "01VCK": (300000, 7000020), "01VCL": (300000, 7100040),
+    "01WCM": (300000, 7200000), "01WCN": (300000, 7300020), "01WCP": (300000, 7400040), "01WCQ": (300000, 7500000),
+    "01WCR": (300000, 7600020), "01WCS": (300000, 7700040), "01WCT": (300000, 7800000), "01WCU": (300000, 7900020),
+    "01WCV": (300000, 8000040), "60UXB": (600000, 5700000), "60UXC": (600000, 5800020), "60VXQ": (600000, 7000020),
+    "60VXR": (600000, 7100040), "60WWD": (499980, 7900020), "60WWE": (499980, 8000040),
+}  # fmt: skip
+"""Left and top edge of the Sentinel-2 tiles on both sides of the antimeridian."""
 
 
 def in_windows(source, names, grid, rows: int) -> dict[str, np.ndarray]:
@@ -64,6 +76,42 @@ def test_dimensions_of_any_name(world):
     assert expected.dtype == np.uint8
     assert expected.min() > 0
     np.testing.assert_array_equal(reproject(geographic, ("tc_wetness",), grid)["tc_wetness"], expected)
+
+
+def trend(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+    """A smooth pattern without a step at the antimeridian, 28..228; periods of 0.2 degrees."""
+    return 128 + 50 * np.sin(np.radians(1800 * lon)) + 50 * np.cos(np.radians(1800 * lat))
+
+
+@pytest.mark.parametrize(
+    "tile", [tile if tile in ("01VCK", "60WWE") else pytest.param(tile, marks=pytest.mark.slow) for tile in ACROSS_180]
+)
+def test_tiles_across_the_antimeridian_lose_nothing(tile):
+    left, top = ACROSS_180[tile]
+    scene = GeoBox((10980, 10980), Affine(10, 0, left, 0, -10, top), f"EPSG:326{tile[:2]}")
+    cube = tcvis_spec(2024).grid
+    window = cube.geobox[cube.window(scene)]
+    assert window.boundingbox.left < 180 < window.boundingbox.right
+    a = window.affine
+    read = []
+
+    def block(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        read.append(columns.size)
+        return np.rint(trend(a.c + a.a * (columns + 0.5), a.f + a.e * (rows + 0.5))).astype(np.uint8)
+
+    height, width = window.shape
+    indices = da.broadcast_arrays(da.arange(width, chunks=1024)[None, :], da.arange(height, chunks=64)[:, None])
+    values = da.map_blocks(block, *indices, dtype=np.uint8, meta=np.empty((0, 0), np.uint8))
+    source = on_grid({"tc_greenness": values}, window)
+    to_degrees = Transformer.from_crs(scene.crs, 4326, always_xy=True)
+    for start in (0, 5000, 10980 - 8):
+        strip = scene[start : start + 8, :]
+        warped = reproject(source, ("tc_greenness",), strip)["tc_greenness"]
+        columns, rows = np.meshgrid(np.arange(10980) + 0.5, np.arange(8) + 0.5)
+        expected = trend(*to_degrees.transform(*strip.pix2wld(columns, rows)))
+        # Half a step each of the source's and the result's rounding, and an eighth of a pixel, which GDAL permits.
+        assert np.abs(warped - expected).max() < 1.6
+    assert sum(read) < 0.5 * height * width
 
 
 def test_a_source_elsewhere_gives_nothing(world):
