@@ -22,7 +22,7 @@ class SceneBand:
         index: 1-based band of the file.
         dtype: dtype of the digital numbers in the file.
         scale: reflectance of one digital number; 1 for classes.
-        offset: reflectance of digital number 0; 0 for classes.
+        offset: reflectance of digital number 0; 0 for classes, None if the item does not decide it.
         nodata: digital number of pixels without data.
         grid: grid declared by the item, if any.
         size: bytes declared by the item, if any.
@@ -35,7 +35,7 @@ class SceneBand:
     index: int = 1
     dtype: str = "uint16"
     scale: float = 1.0
-    offset: float = 0.0
+    offset: float | None = 0.0
     nodata: float | None = 0
     grid: "GeoBox | None" = None
     size: int | None = None
@@ -58,6 +58,8 @@ class Scene:
         snow_cover: percent, None if unknown.
         tile: MGRS tile such as `33UUP`, cell of Planet's grid for its orthotiles, None if unknown.
         processing_baseline: such as `05.10`, None if unknown.
+        offset_evidence: the offsets of the bands and what decides them, for people.
+        offset_contradiction: evidence for other offsets, which is not used; None if there is none.
         geometry: GeoJSON footprint in EPSG:4326, None if the item's is invalid.
         item: the registered item, so that a run can be repeated.
     """
@@ -73,6 +75,8 @@ class Scene:
     snow_cover: float | None = None
     tile: str | None = None
     processing_baseline: str | None = None
+    offset_evidence: str | None = None
+    offset_contradiction: str | None = None
     geometry: dict[str, Any] | None = None
     item: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -95,6 +99,7 @@ class Scene:
             "crs": f"EPSG:{self.epsg}",
             "tile": self.tile,
             "processing_baseline": self.processing_baseline,
+            "offset": self.offset_evidence,
             "cloud_cover": self.cloud_cover,
             "snow_cover": self.snow_cover,
             "sun_azimuth": self.sun_azimuth,

@@ -12,6 +12,7 @@ import pystac
 from odc.geo.geom import BoundingBox
 
 from darts_assets.errors import CubeError, SceneError, SettingsError, SourceUnavailableError
+from darts_assets.geo.declared_crs import declared_crs
 from darts_assets.remote.stac_client import StaticStacIO
 
 CRS = "EPSG:3413"
@@ -157,7 +158,7 @@ def tile_of(item: pystac.Item) -> MosaicTile:
     """
     dem, datamask = (_asset(item, name) for name in ("dem", "datamask"))
     fields: dict[str, Any] = {**item.properties, **dem.extra_fields}
-    code = fields.get("proj:code") or f"EPSG:{fields.get('proj:epsg')}"
+    code = declared_crs(fields)
     if code != CRS:
         raise CubeError(f"item {item.id}: expected an ArcticDEM mosaic tile in {CRS}, not {code}")
     transform, shape, bounds = (fields.get(name) for name in ("proj:transform", "proj:shape", "proj:bbox"))

@@ -45,7 +45,12 @@ CDSE_ENDPOINT = "https://eodata.dataspace.copernicus.eu"
 
 _CDSE: dict[str, Any] = {"endpoint": CDSE_ENDPOINT}
 _OWN_S3 = MappingProxyType(
-    {"cdse": _CDSE, "cdse_mosaic": _CDSE, "earth_search": {"anonymous": True, "region": "us-west-2"}}
+    {
+        "cdse": _CDSE,
+        "cdse_mosaic": _CDSE,
+        "earth_search": {"anonymous": True, "region": "us-west-2"},
+        "earth_search_jp2": {"region": "eu-central-1"},
+    }
 )
 """Provider -> options of its S3 service, unless the settings override the endpoint."""
 

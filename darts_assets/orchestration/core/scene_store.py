@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from darts_assets.scene import Scene
+    from darts_assets.sources.sentinel2.offset_evidence import OffsetChoice
 
 
 class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -41,7 +42,9 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
     def kept(self, scene: "Scene") -> dict[str, str]:
         """Stored bands and their versions; empty if they were fetched with another item of the same id."""
         manifest = self.place(scene).manifest()
-        return manifest.contents if manifest and manifest.metadata["item"] == scene.item else {}
+        # As text: services write NaN for unknown values, which is unequal to itself.
+        is_same = manifest is not None and json.dumps(manifest.metadata["item"]) == json.dumps(scene.item)
+        return manifest.contents if manifest is not None and is_same else {}
 
     def version(self, scene: "Scene") -> str:
         """The data version of the input of `optical`: of the stored scene, or of the registered item.
@@ -117,26 +120,33 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
             self._check_reachable(family, scene, VISIBLE_NIR)
         return family.load_source().grid(scene, self.access.options_for(scene.source))
 
-    def optical(self, family: SceneFamily, scene: "Scene", quality: Mapping[int, int]) -> "xr.Dataset":
+    def optical(
+        self, family: SceneFamily, scene: "Scene", quality: Mapping[int, int], offset: "OffsetChoice" = "auto"
+    ) -> "xr.Dataset":
         """Reflectance (blue, green, red, nir) and quality mask of a scene, lazily.
 
         Args:
             family: family of the scene.
             scene: the scene.
             quality: class -> quality; overrides entries of the source's table.
+            offset: of the digital numbers; see `with_offsets`.
 
         Raises:
             NotReadableError: if the scene is not in the store.
+            SceneError: if the offset is `auto` and the item does not decide it.
             SettingsError: if `quality` has an unknown class or an invalid quality.
         """
-        source = family.load_source()
-        names = [*VISIBLE_NIR, *quality_bands(scene)]
-        if not self.enabled:
-            self._check_reachable(family, scene, names)
-            return source.calibrate(source.open_raw(scene, names, self.access.options_for(scene.source)), quality)
+        from darts_assets.sources.sentinel2.calibrate import with_offsets
         from darts_assets.stores.tiles import read_tile
 
-        return source.calibrate(read_tile(self.place(scene), names, decode=False), quality)
+        source = family.load_source()
+        names = [*VISIBLE_NIR, *quality_bands(scene)]
+        if self.enabled:
+            raw = read_tile(self.place(scene), names, decode=False)
+        else:
+            self._check_reachable(family, scene, names)
+            raw = source.open_raw(scene, names, self.access.options_for(scene.source))
+        return source.calibrate(with_offsets(raw, scene, offset), quality)
 
     def _check_reachable(self, family: SceneFamily, scene: "Scene", bands: Sequence[str]) -> None:
         """Raises SceneError if bands are remote and the run is offline."""

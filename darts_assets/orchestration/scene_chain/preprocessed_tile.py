@@ -6,7 +6,7 @@ from typing import Any, Literal
 import dagster as dg
 from pydantic import Field
 
-from darts_assets.bands import FEATURES, auxiliary_layers
+from darts_assets.bands import FEATURES, VISIBLE_NIR, auxiliary_layers
 from darts_assets.features import PreprocessParameters
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
@@ -40,6 +40,11 @@ class PreprocessConfig(StepConfig, PreprocessParameters):
         description="Scene class -> quality (0 invalid, 1 low, 2 high); overrides entries of the default table. "
         '`{"10": 1}` counts thin cirrus as low.',
     )
+    offset: Literal["auto", "0", "-0.1"] = Field(
+        "auto",
+        description="Reflectance of digital number 0; `auto`: by processing baseline, dates and item; scenes for which "
+        "these do not decide need a value.",
+    )
 
 
 def build_preprocessed_tile(family: SceneFamily) -> dg.AssetsDefinition:
@@ -67,18 +72,23 @@ def build_preprocessed_tile(family: SceneFamily) -> dg.AssetsDefinition:
         with domain_call(context.log):
             scene = scenes.scene(family, context.partition_key)
             terrain = models.terrain if config.terrain == "auto" else config.terrain
-            parameters = PreprocessParameters(**config.model_dump(exclude={"terrain", "quality"}), terrain=terrain)
-            optical = raw.optical(family, scene, {int(scl): quality for scl, quality in config.quality.items()})
+            chosen = config.model_dump(include=set(PreprocessParameters.model_fields) - {"terrain"})
+            parameters = PreprocessParameters(**chosen, terrain=terrain)
+            quality = {int(scl): grade for scl, grade in config.quality.items()}
+            optical = raw.optical(family, scene, quality, config.offset)
             layers = cubes.windows(family, scene, geobox_of(optical), models.bands, parameters.tpi_outer_radius)
             stream = preprocess(optical, layers.get("arcticdem"), layers.get("tcvis"), parameters)
         context.log.info(f"{scene.id}: {terrain}, layers {', '.join(layers) or 'none'}")
+        offsets = {name: scene.bands[name].offset if config.offset == "auto" else config.offset for name in VISIBLE_NIR}
         used = {layer: window.attrs["cube"] for layer, window in layers.items()}
         snapshots = {layer: window.attrs["snapshot"] for layer, window in layers.items()}
         facts = provenance(
-            CODE_VERSION, {"terrain": terrain, **config.model_dump(exclude={"terrain"}), "layers": used},
+            CODE_VERSION,
+            {"terrain": terrain, **config.model_dump(exclude={"terrain"}), "offset": offsets, "layers": used},
             raw_scene=raw.version(scene),
-        )  # fmt: skip
-        return materialize_result({"terrain": terrain, "cube_snapshots": snapshots}, facts, stream)
+        )
+        about = {"terrain": terrain, "offset": offsets, "cube_snapshots": snapshots}
+        return materialize_result(about, facts, stream)
 
     return preprocessed_tile
 

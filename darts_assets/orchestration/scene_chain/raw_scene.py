@@ -161,9 +161,10 @@ def build_raw_scene_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
             from darts_assets.stores.tiles import read_geobox, read_shapes, read_statistics
 
             scene = scenes.scene(family, scene_id)
+            unmasked = [] if quality_bands(scene) else ["it has no scene classification: its clouds count as clear"]
             if not raw.enabled:
-                passed = Outcome((), "the raw store is off: the files at the source were checked, nothing is stored")
-                return {spec.name: passed for spec in specs}
+                text = "the raw store is off: the files at the source were checked, nothing is stored"
+                return {"bands_complete": Outcome((), text), "scene_coverage": Outcome(unmasked, text)}
             place = raw.place(scene)
             needed = RawSceneConfig().select_bands(scene, models.bands)
             shapes, statistics = read_shapes(place), read_statistics(place)
@@ -176,7 +177,7 @@ def build_raw_scene_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
                     {"digital_numbers": {band: [values.low, values.high] for band, values in statistics.items()}},
                 ),
                 "scene_coverage": Outcome(
-                    coverage_faults(coverage, config.least_coverage, config.coverage_spread),
+                    [*unmasked, *coverage_faults(coverage, config.least_coverage, config.coverage_spread)],
                     f"{100 * coverage['red']:.1f} % of the scene has data",
                     {"coverage": coverage},
                 ),

@@ -13,7 +13,7 @@ from pystac.utils import datetime_to_str
 from darts_assets.bands import SCL
 from darts_assets.earth_engine import EarthEngineError
 from darts_assets.geo.antimeridian import footprint, lonlat_area
-from darts_assets.sources.sentinel2.calibrate import SENTINEL2_SCALE, baseline_offset, processing_baseline
+from darts_assets.sources.sentinel2.offset_evidence import SENTINEL2_SCALE, baseline_offset, processing_baseline
 
 HARMONIZED = "COPERNICUS/S2_SR_HARMONIZED"
 """Digital numbers without ESA's offset of 1000, in all years."""

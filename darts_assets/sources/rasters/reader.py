@@ -196,10 +196,6 @@ def band_attributes(band: SceneBand) -> dict[str, Any]:
     """What an array of a band's digital numbers says of the band, as CF has it."""
     if (mask := band.name.partition("-")[0]) in MASKS:
         return {"long_name": codec(mask).long_name}
-    return {
-        "long_name": codec(band.name).long_name,
-        "units": codec(band.name).units,
-        "scale_factor": band.scale,
-        "add_offset": band.offset,
-        "_FillValue": band.nodata,
-    }
+    coefficients = {"scale_factor": band.scale, "add_offset": band.offset, "_FillValue": band.nodata}
+    known = {key: value for key, value in coefficients.items() if value is not None}
+    return {"long_name": codec(band.name).long_name, "units": codec(band.name).units, **known}

@@ -1,18 +1,10 @@
-"""Digital numbers to reflectance and quality: coefficients from the STAC item, and their application.
-
-Reflectance is `DN * scale + offset`. ESA adds 1000 to Sentinel-2's digital numbers since processing baseline 04.00
-(25 January 2022), so that reflectance may be negative: the offset is -0.1 from then on, and 0 before
-(https://sentiwiki.copernicus.eu/web/s2-products).
-"""
+"""Digital numbers to reflectance and quality. `offset_evidence` decides scale and offset."""
 
 import functools
 import logging
-import math
 import operator
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -20,10 +12,11 @@ import xarray as xr
 from darts_assets.bands import MASKS, OPTICAL, SCL
 from darts_assets.bands import band as codec
 from darts_assets.errors import SceneError, SettingsError
+from darts_assets.scene import Scene
+from darts_assets.sources.sentinel2.offset_evidence import OffsetChoice
 
 logger = logging.getLogger(__name__)
 
-SENTINEL2_SCALE = 1e-4
 QUALITY = "quality_data_mask"
 
 S2_QUALITY: Mapping[int, int] = MappingProxyType(
@@ -34,76 +27,6 @@ S2_QUALITY: Mapping[int, int] = MappingProxyType(
 Invalid: no data, saturated. Low: cloud shadow, cloud of medium or high probability, snow. Thin cirrus (10), water (6)
 and dark areas (2) count as high, which is debatable; users can change the table.
 """
-
-_BASELINE_IN_PRODUCT_NAME = re.compile(r"_N(\d{2})(\d{2})_")
-
-
-def processing_baseline(item: Mapping[str, Any]) -> str | None:
-    """Processing baseline of a Sentinel-2 item, such as `05.10`; None if the item does not contain it."""
-    properties = item["properties"]
-    for key in ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version"):
-        version = str(properties.get(key, ""))
-        if re.fullmatch(r"\d{2}\.\d{2}", version):
-            return version
-    for name in (item["id"], properties.get("s2:product_uri", ""), properties.get("sentinel:product_id", "")):
-        if match := _BASELINE_IN_PRODUCT_NAME.search(name):
-            return f"{match[1]}.{match[2]}"
-    return None
-
-
-def baseline_offset(baseline: str) -> float:
-    """Reflectance of digital number 0 in products of a processing baseline."""
-    return -0.1 if baseline >= "04.00" else 0.0
-
-
-def scale_and_offset(
-    asset: Mapping[str, Any], index: int, properties: Mapping[str, Any], default_offset: float | None
-) -> tuple[float, float]:
-    """Scale and offset of one band of a STAC asset; the item's own values have precedence over the defaults.
-
-    Args:
-        asset: a STAC asset.
-        index: 1-based band of its file.
-        properties: properties of its item.
-        default_offset: offset where the item has none; None if the processing baseline is unknown.
-
-    Raises:
-        SceneError: if neither the item nor the baseline determines them, or a value of the item is invalid.
-    """
-    scale, offset = declared(asset, index, "scale"), declared(asset, index, "offset")
-    if scale is None:
-        if default_offset is None:
-            raise SceneError("reflectance needs raster:scale and raster:offset, or a processing baseline")
-        scale = SENTINEL2_SCALE
-    if not scale > 0:
-        raise SceneError(f"its scale is {scale}, a positive number was expected")
-    # Earth Search subtracts the 1000 when it makes its COGs and sets this property, but keeps the offset of the
-    # original files, -0.1: the property is right (Element84/earth-search issue 9).
-    if any(properties.get(f"{prefix}:boa_offset_applied") is True for prefix in ("earthsearch", "sentinel")):
-        return scale, 0.0
-    return scale, (default_offset or 0.0) if offset is None else offset
-
-
-def declared(asset: Mapping[str, Any], index: int, field: str) -> float | None:
-    """`scale`, `offset` or `nodata` of one band of an asset, None if the item does not declare it.
-
-    Fields of the asset have precedence over `raster:bands`, and those over `bands`.
-
-    Raises:
-        SceneError: if the value is not a finite number.
-    """
-    holders: list[Mapping[str, Any]] = [asset]
-    for key in ("raster:bands", "bands"):
-        bands = asset.get(key) or ()
-        if len(bands) >= index:
-            holders.append(bands[index - 1])
-    for holder in holders:
-        value = holder.get(f"raster:{field}", holder.get(field))
-        if value is not None:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise SceneError(f"its {field} is {value!r}, a number was expected")
-            return float(value)
-    return None
 
 
 def calibrate(raw: xr.Dataset, quality: Mapping[int, int] = S2_QUALITY) -> xr.Dataset:
@@ -135,6 +58,35 @@ def calibrate(raw: xr.Dataset, quality: Mapping[int, int] = S2_QUALITY) -> xr.Da
         raw.attrs.get("scene_id", "(unnamed)"),
     )
     return calibrated(raw, has_data, has_data.astype(np.uint8) * np.uint8(2)).assign_attrs(scl="absent")
+
+
+def with_offsets(raw: xr.Dataset, scene: Scene, choice: OffsetChoice = "auto") -> xr.Dataset:
+    """Digital numbers with the offset of each optical band as `add_offset`, whatever it was when they were stored.
+
+    Args:
+        raw: digital numbers of the scene, as `calibrate` takes them.
+        scene: the scene; `auto` uses the offsets of its bands.
+        choice: `auto`, or the offset of all optical bands.
+
+    Raises:
+        SceneError: if the choice is `auto` and the evidence does not decide the offset of a band.
+    """
+    offsets = {name: scene.bands[name].offset if choice == "auto" else float(choice) for name in _optical(raw)}
+    if undecided := [name for name, offset in offsets.items() if offset is None]:
+        raise SceneError(
+            f"scene {scene.id}: the offset of its digital numbers ({', '.join(undecided)}) cannot be decided: "
+            f"{scene.offset_evidence}. Set the config `offset` of preprocessed_tile to 0 (digital numbers are "
+            "reflectance x 10,000) or -0.1 (1000 was added to them)"
+        )
+    if choice != "auto":
+        logger.warning("scene %s: offset %s, by config; the item: %s", scene.id, choice, scene.offset_evidence)
+    elif scene.offset_contradiction:
+        decision, unused = scene.offset_evidence, scene.offset_contradiction
+        logger.warning("scene %s: offset %s; contradicted by %s, not used", scene.id, decision, unused)
+    else:
+        logger.info("scene %s: offset %s", scene.id, scene.offset_evidence)
+    changed = {name: raw[name].assign_attrs(add_offset=offset) for name, offset in offsets.items()}
+    return raw.assign(changed)
 
 
 def quality_table(defaults: Mapping[int, int], changes: Mapping[int, int]) -> dict[int, int]:

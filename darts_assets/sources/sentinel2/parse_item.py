@@ -1,11 +1,13 @@
 """STAC items of scenes as `Scene` records: asset layouts of the providers, and the fields of an item.
 
 A provider is recognized by the asset keys of the four bands that every scene has. Quarterly mosaics share theirs with
-other providers, but only they have an asset with the number of observations. Items of other providers work if their
-bands carry STAC's common names; several bands may then share one file. Parsing reads nothing but the item.
+other providers, but only they have an asset with the number of observations. Items of Earth Search have ESA's JPEG 2000
+files as `blue-jp2`, ... beside its own GeoTIFFs, or alone. Items of other providers work if their bands carry STAC's
+common names; several bands may then share one file. Parsing reads nothing but the item.
 """
 
 import datetime as dt
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,12 +21,20 @@ from shapely.geometry import shape
 
 from darts_assets.bands import OBSERVATIONS, OPTICAL, SCL, VISIBLE_NIR
 from darts_assets.errors import SceneError
+from darts_assets.geo.declared_crs import declared_crs
 from darts_assets.scene import Scene, SceneBand
-from darts_assets.sources.sentinel2.calibrate import baseline_offset, declared, processing_baseline, scale_and_offset
+from darts_assets.sources.sentinel2.offset_evidence import (
+    SENTINEL2_SCALE,
+    Offset,
+    decide_offset,
+    declared,
+    processing_baseline,
+)
 
 COMMON_NAMES = "common_names"
 MOSAIC = "cdse_mosaic"
-PROVIDERS = ("cdse", "earth_search", "sentinel2_bands", MOSAIC)
+ORIGINALS = "earth_search_jp2"
+PROVIDERS = ("cdse", "earth_search", "sentinel2_bands", MOSAIC, ORIGINALS)
 
 _ASSET_KEYS: dict[str, tuple[str, str, str, str]] = {
     # band          cdse       earth_search  sentinel2_bands  cdse_mosaic
@@ -50,6 +60,8 @@ _ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _TILE = re.compile(r"(?:MGRS-)?(\d{1,2})([C-HJ-NP-X][A-Z]{2})")
 _TILE_IN_NAME = re.compile(r"_T?(\d{2})([C-HJ-NP-X][A-Z]{2})_")
 _UTM = re.compile(r"EPSG:(32[67](?:0[1-9]|[1-5]\d|60))")
+_LEVEL_1 = re.compile(r"(?:MSI|^|[_-])L(?:EVEL-?)?1[A-C]?(?=[_.-]|$)|S2MSI1", re.IGNORECASE)
+_SCL_KEY = re.compile(r"(?:.*[-_.])?scl(?:[-_.].*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +85,17 @@ def parse_item(item: Mapping[str, Any]) -> Scene:
     properties, assets = item.get("properties"), item.get("assets")
     if not isinstance(properties, Mapping) or not isinstance(assets, Mapping):
         raise SceneError(f"scene {scene_id} is not a STAC item: objects 'properties' and 'assets' were expected")
+    _check_level(scene_id, item)
     source, locations = locate_bands(scene_id, assets)
     # A mosaic combines scenes of several baselines.
     baseline = None if source == MOSAIC else processing_baseline({"id": scene_id, "properties": properties})
     epsg = _one_crs(scene_id, properties, {loc.asset: assets[loc.asset] for loc in locations.values()})
-    bands = {}
+    bands, offsets = {}, {}
     for name, location in locations.items():
         try:
-            bands[name] = _band(source, name, location, assets[location.asset], properties, baseline, epsg)
+            if name in OPTICAL:
+                offsets[name] = _offset(source, location, item)
+            bands[name] = _band(source, name, location, item, offsets.get(name), epsg)
         except SceneError as error:
             raise SceneError(f"scene {scene_id}, band {name} (asset {location.asset}): {error}") from error
     zenith = _number(properties, "s2:mean_solar_zenith")
@@ -96,6 +111,8 @@ def parse_item(item: Mapping[str, Any]) -> Scene:
         snow_cover=_number(properties, "eo:snow_cover", "s2:snow_ice_percentage"),
         tile=_tile(scene_id, properties),
         processing_baseline=baseline,
+        offset_evidence=_by_band({name: offset.decision for name, offset in offsets.items()}),
+        offset_contradiction=_by_band({name: offset.contradicted for name, offset in offsets.items()}),
         geometry=_footprint(item.get("geometry")),
         item=dict(item),
     )
@@ -103,6 +120,8 @@ def parse_item(item: Mapping[str, Any]) -> Scene:
 
 def asset_keys(provider: str) -> dict[str, str]:
     """Canonical band name -> asset key of one of `PROVIDERS`, for the bands that it has."""
+    if provider == ORIGINALS:
+        return {band: f"{key}-jp2" for band, key in asset_keys("earth_search").items()}
     column = PROVIDERS.index(provider)
     return {band: keys[column] for band, keys in _ASSET_KEYS.items() if keys[column]}
 
@@ -119,6 +138,8 @@ def locate_bands(scene_id: str, assets: Mapping[str, Mapping[str, Any]]) -> tupl
     """
     possible = [p for p in PROVIDERS if (p == MOSAIC) == (OBSERVATIONS in assets)]
     fitting = [p for p in possible if any(asset_keys(p)[band] in assets for band in VISIBLE_NIR)]
+    if len(fitting) > 1 and ORIGINALS in fitting:
+        fitting.remove(ORIGINALS)  # the others are the provider's own files
     if len(fitting) > 1:
         raise SceneError(f"scene {scene_id} fits several layouts ({', '.join(fitting)}); its assets: {_listed(assets)}")
     if fitting:
@@ -148,7 +169,7 @@ def _by_common_name(scene_id: str, assets: Mapping[str, Mapping[str, Any]]) -> d
     for key, asset in assets.items():
         if _PICTURES & set(asset.get("roles") or ()):
             continue
-        named = [(SCL, Location(key))] if key.upper() == "SCL" else _named_bands(key, asset)
+        named = [(SCL, Location(key))] if _SCL_KEY.fullmatch(key) else _named_bands(key, asset)
         for band, location in named:
             if band in locations:
                 raise SceneError(
@@ -181,7 +202,7 @@ def _checked_id(scene_id: object) -> str:
 def _one_crs(scene_id: str, properties: Mapping[str, Any], assets: Mapping[str, Mapping[str, Any]]) -> int:
     codes: dict[str, list[str]] = {}
     for key, asset in assets.items():
-        codes.setdefault(_crs_code(asset) or _crs_code(properties) or "none", []).append(key)
+        codes.setdefault(declared_crs(asset) or declared_crs(properties) or "none", []).append(key)
     if len(codes) > 1:
         listed = "; ".join(f"{code}: {', '.join(keys)}" for code, keys in codes.items())
         raise SceneError(f"scene {scene_id}: its assets have several CRSs ({listed}); one UTM zone was expected")
@@ -192,21 +213,42 @@ def _one_crs(scene_id: str, properties: Mapping[str, Any], assets: Mapping[str, 
     return int(utm[1])
 
 
-def _crs_code(holder: Mapping[str, Any]) -> str | None:
-    if holder.get("proj:code"):
-        return str(holder["proj:code"]).upper()
-    return f"EPSG:{holder['proj:epsg']}" if holder.get("proj:epsg") else None
+def _check_level(scene_id: str, item: Mapping[str, Any]) -> None:
+    """Raise SceneError if anything in an item marks it as Level-1C, whose values are at the top of the atmosphere."""
+    properties = item["properties"]
+    fields = {key: properties.get(key) for key in ("s2:product_uri", "s2:product_type", "product:type")}
+    fields |= {"processing:level": properties.get("processing:level"), "collection": item.get("collection")}
+    for name, value in {"id": scene_id, **fields}.items():
+        if _LEVEL_1.search(str(value)):
+            raise SceneError(
+                f"scene {scene_id} is Level-1C ({name} {value}): reflectance at the surface, Level-2A, was expected"
+            )
+
+
+def _offset(source: str, location: Location, item: Mapping[str, Any]) -> Offset:
+    asset = item["assets"][location.asset]
+    given = declared(asset, location.index, "offset")
+    if source == MOSAIC:
+        # Reflectance is DN / 10000; the offsets of the scenes were applied, so that numbers may be negative:
+        # https://documentation.dataspace.copernicus.eu/Data/SentinelMissions/Sentinel2.html
+        return Offset(given or 0.0, "the layout of quarterly mosaics")
+    path, media_type = str(asset.get("href")).partition("?")[0].lower(), str(asset.get("type")).lower()
+    is_original = source == ORIGINALS or path.endswith(".jp2") or "jp2" in media_type
+    return decide_offset(item, given, is_original=is_original, is_sentinel2=source != COMMON_NAMES)
+
+
+def _by_band(texts: Mapping[str, str]) -> str | None:
+    """The text of all bands, or each text with its bands; None if all are empty."""
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values())) or None
+    distinct = filter(None, dict.fromkeys(texts.values()))
+    return "; ".join(f"{', '.join(name for name in texts if texts[name] == text)}: {text}" for text in distinct)
 
 
 def _band(
-    source: str,
-    name: str,
-    location: Location,
-    asset: Mapping[str, Any],
-    properties: Mapping[str, Any],
-    baseline: str | None,
-    epsg: int,
+    source: str, name: str, location: Location, item: Mapping[str, Any], offset: Offset | None, epsg: int
 ) -> SceneBand:
+    asset, properties = item["assets"][location.asset], item["properties"]
     href = asset.get("href")
     if not isinstance(href, str):
         raise SceneError("it has no href")
@@ -214,14 +256,14 @@ def _band(
     dtype, nodata = ("int16", -32768) if of_mosaic else ("uint8" if name == SCL else "uint16", 0)
     if (given := declared(asset, location.index, "nodata")) not in (None, nodata):
         raise SceneError(f"its nodata value is {given:g}; {nodata} was expected")
-    scale, offset = 1.0, 0.0
-    if of_mosaic:
-        # Reflectance is DN / 10000; the offsets of the scenes were applied, so that numbers may be negative:
-        # https://documentation.dataspace.copernicus.eu/Data/SentinelMissions/Sentinel2.html
-        scale, offset = scale_and_offset(asset, location.index, {}, 0.0)
-    elif name in OPTICAL:
-        default_offset = None if baseline is None else baseline_offset(baseline)
-        scale, offset = scale_and_offset(asset, location.index, properties, default_offset)
+    scale = 1.0
+    if offset is not None:
+        stated = declared(asset, location.index, "scale")
+        if stated is None and source == COMMON_NAMES and processing_baseline(item) is None:
+            raise SceneError("reflectance needs raster:scale and raster:offset, or a processing baseline")
+        scale = SENTINEL2_SCALE if stated is None else stated
+        if not scale > 0:
+            raise SceneError(f"its scale is {scale:g}, a positive number was expected")
     size, checksum = asset.get("file:size"), asset.get("file:checksum")
     return SceneBand(
         name=name,
@@ -230,7 +272,7 @@ def _band(
         index=location.index,
         dtype=dtype,
         scale=scale,
-        offset=offset,
+        offset=0.0 if offset is None else offset.value,
         nodata=nodata,
         grid=_declared_grid(asset, properties, epsg),
         size=None if size is None else int(size),
@@ -260,9 +302,11 @@ def _sensing_time(scene_id: str, properties: Mapping[str, Any]) -> dt.datetime:
 
 
 def _number(properties: Mapping[str, Any], *keys: str, default: float | None = None) -> float | None:
+    """The first finite number; NaN, which services write for unknown values, is none."""
     for key in keys:
-        if isinstance(properties.get(key), int | float):
-            return float(properties[key])
+        value = properties.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
     return default
 
 

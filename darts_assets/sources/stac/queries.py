@@ -12,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from darts_assets.errors import SceneError, SettingsError
 from darts_assets.geo.antimeridian import footprint
-from darts_assets.sources.sentinel2.calibrate import processing_baseline
+from darts_assets.sources.sentinel2.offset_evidence import processing_baseline
 from darts_assets.sources.stac.acquisitions import sensing_time
 from darts_assets.sources.stac.scene_ids import by_provider, listed, quarter_of_id, tile_of_id
 from darts_assets.sources.stac.scene_selection import Interval, Selection

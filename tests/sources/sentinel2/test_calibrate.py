@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
 
-from darts_assets.sources import S2_QUALITY, calibrate
+from darts_assets.errors import SceneError
+from darts_assets.sources import S2_QUALITY, calibrate, parse_item
+from darts_assets.sources.sentinel2.calibrate import with_offsets
 from darts_assets.tiles import geobox_of, on_grid
 
 
@@ -53,6 +57,43 @@ def test_quality_is_a_table(raw):
     assert calibrated["quality_data_mask"].values[[10, 4], 0].tolist() == [1, 0]
     with pytest.raises(ValueError, match="quality must be 0, 1 or 2"):
         calibrate(raw, {4: 3})
+
+
+@pytest.mark.parametrize(("choice", "expected"), [("auto", [-0.1, 0.0]), ("0", [0.0, 0.0]), ("-0.1", [-0.1, -0.1])])
+def test_offsets_are_those_of_the_scene_and_not_those_stored(raw, made, choice, expected):
+    scene = parse_item(made.item)
+    scene = replace(scene, bands={**scene.bands, "nir": replace(scene.bands["nir"], offset=0.0)})
+    raw["blue"].attrs["add_offset"] = 7.0
+    del raw["nir"].attrs["add_offset"]
+    calibrated = with_offsets(raw, scene, choice)
+    assert [calibrated[name].attrs["add_offset"] for name in ("blue", "nir")] == expected
+    assert calibrated["s2_scl"].attrs == raw["s2_scl"].attrs
+    assert raw["blue"].attrs["add_offset"] == 7
+
+
+def test_a_scene_whose_offset_is_undecided_is_refused(raw, made):
+    made.item["properties"]["earthsearch:boa_offset_applied"] = False
+    scene = parse_item(made.item)
+    with pytest.raises(
+        SceneError, match=rf"{scene.id}: .*\(blue, nir\) cannot be decided: .* config `offset` .* to 0 "
+    ):
+        with_offsets(raw, scene)
+    assert with_offsets(raw, scene, "0")["blue"].attrs["add_offset"] == 0
+
+
+def test_the_log_has_the_evidence_and_what_contradicts_it(raw, made, caplog):
+    caplog.set_level("INFO")
+    with_offsets(raw, parse_item(made.item))
+    made.item["id"] = made.item["id"].replace("N0509", "N0301")
+    with_offsets(raw, parse_item(made.item))
+    assert [(record.levelname, record.getMessage().partition(": ")[2]) for record in caplog.records] == [
+        ("INFO", "offset -0.1, by processing baseline 05.09 (id)"),
+        (
+            "WARNING",
+            "offset 0, by processing baseline 03.01 (id); contradicted by processing baseline 05.09 "
+            "(processing:version) (-0.1), the sensing time, 2023-06-15 (-0.1), the offset in the item (-0.1), not used",
+        ),
+    ]
 
 
 def test_without_scene_classification(raw, caplog):
