@@ -8,7 +8,12 @@ import dagster as dg
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
 from darts_assets.orchestration.auxiliary.chunk_materializations import CODE_VERSION, fill_and_record
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
-from darts_assets.orchestration.core.multi_partition import Failures, beta_policies, partitions_per_run
+from darts_assets.orchestration.core.multi_partition import (
+    Failures,
+    beta_policies,
+    partitions_of_run,
+    partitions_per_run,
+)
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, CHUNK_PARTITIONS, OWNER
 from darts_assets.orchestration.core.pod_resources import CHUNKS_PER_RUN, POOLS, op_tags
 
@@ -51,7 +56,9 @@ def _materialize(context: dg.AssetExecutionContext, cubes: AuxiliaryCubes, layer
     """Fill and record the partitions of the run; fails at the end if any of them failed."""
     by_cube: dict[str, list[str]] = {}
     failures = Failures(context)
-    for key in context.partition_keys:
+    keys, deleted = partitions_of_run(context, context.asset_key, CHUNK_PARTITIONS[layer])
+    failures.deleted(deleted)
+    for key in keys:
         with failures.of(key):
             by_cube.setdefault(cubes.cube_of_chunk(layer, key).spec.name, []).append(key)
     for name, keys in by_cube.items():

@@ -18,7 +18,7 @@ from dagster._core.definitions.data_version import (
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
-from dagster._core.storage.tags import RESUME_RETRY_TAG
+from dagster._core.storage.tags import BACKFILL_ID_TAG, RESUME_RETRY_TAG
 
 if TYPE_CHECKING:
     from dagster._core.definitions.sensor_definition import RawSensorEvaluationFunction
@@ -44,7 +44,9 @@ __all__ = [
     "fail_on_lost_pods",
     "input_version_tags",
     "latest_materialization",
+    "logged_events",
     "lost_its_pod",
+    "planned_partitions",
 ]
 
 
@@ -126,6 +128,37 @@ def latest_materialization(
     """The latest materialization of a partition, or of any partition (None)."""
     records = dg.AssetRecordsFilter(asset, asset_partitions=None if partition is None else [partition])
     return next(iter(instance.fetch_materializations(records, limit=1).records), None)
+
+
+def logged_events(context: dg.AssetExecutionContext) -> Iterator[dg.DagsterEvent]:
+    """The events that a step has logged since its last one, which Dagster would drop if the step failed next."""
+    return context.op_execution_context.consume_events()
+
+
+def planned_partitions(instance: dg.DagsterInstance, run: dg.DagsterRun, asset: dg.AssetKey) -> set[str]:
+    """The partitions of an asset for which a run was created; empty if Dagster has no record of them.
+
+    A run has the first and last of its partitions as tags. What lies between them changes when partitions are deleted
+    and registered; the events of the run's creation and the backfill do not. A repeated run takes the partitions of the
+    first one.
+    """
+    planned: set[str] = set()
+    for run_id in filter(None, (run.root_run_id, run.run_id)):
+        if not planned:
+            records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+            events = (record.event_log_entry.dagster_event for record in records.records)
+            planned = {key for event in events if event and event.asset_key == asset for key in _partitions(event)}
+    backfill = instance.get_backfill(run.tags[BACKFILL_ID_TAG]) if BACKFILL_ID_TAG in run.tags else None
+    if backfill is not None and backfill.asset_backfill_data is not None:
+        requested = backfill.asset_backfill_data.target_subset.partitions_subsets_by_asset_key.get(asset)
+        if requested is not None:
+            planned &= set(requested.get_partition_keys())
+    return planned
+
+
+def _partitions(planned: dg.DagsterEvent) -> Iterable[str]:
+    subset = planned.partitions_subset
+    return subset.get_partition_keys() if subset else filter(None, [planned.partition])
 
 
 def data_version_tags(data_version: str, code_version: str | None) -> dict[str, str]:

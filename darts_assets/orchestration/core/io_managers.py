@@ -3,8 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -42,25 +41,6 @@ def _manifest_facts(context: dg.OutputContext) -> dict[str, Any]:
     """The metadata that readers of the store need too: `provenance` and, if present, `summary`."""
     metadata = context.output_metadata
     return {name: dict(metadata[name].value) for name in ("provenance", "summary") if name in metadata}
-
-
-class TilesOfRun(Mapping[str, Any]):
-    """Lazy tiles of all partitions of a run, opened on access, so that a damaged tile affects only its partition."""
-
-    def __init__(self, read: "Callable[[str], xr.Dataset]", partitions: Sequence[str]) -> None:
-        self._read, self._partitions = read, partitions
-
-    def __getitem__(self, partition: str) -> "xr.Dataset":
-        """The tile; raises NotReadableError if it does not exist or is damaged."""
-        if partition not in self._partitions:
-            raise KeyError(partition)
-        return self._read(partition)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._partitions)
-
-    def __len__(self) -> int:
-        return len(self._partitions)
 
 
 def publish_tile(
@@ -108,12 +88,6 @@ class TileIOManager(_PlaceIOManager):
                 self.store, context.asset_key, context.asset_partition_key, obj, _manifest_facts(context), context.log
             )
         context.add_output_metadata({**published, **costs_of(context)})
-
-    def load_input(self, context: dg.InputContext) -> Any:
-        """The tile of the run's partition, or `TilesOfRun` if the step's input has that annotation."""
-        if context.dagster_type.typing_type is TilesOfRun:
-            return TilesOfRun(partial(self.read, tuple(context.asset_key.path)), context.asset_partition_keys)
-        return super().load_input(context)
 
     def read(self, asset: tuple[str, ...], partition: str) -> "xr.Dataset":
         """The tile, lazily, with `provenance` and `coverage` from its manifest as attributes."""

@@ -2,8 +2,9 @@
 
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import dagster as dg
 
@@ -12,7 +13,10 @@ from darts_assets.orchestration.core.dagster_compat import (
     data_version_tags,
     input_version_tags,
     latest_materialization,
+    logged_events,
+    planned_partitions,
 )
+from darts_assets.orchestration.core.dynamic_partitions import registered
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import as_metadata
 from darts_assets.orchestration.core.pod_resources import MAX_SOURCE_RETRIES
@@ -34,12 +38,28 @@ def beta_policies() -> Iterator[None]:
 
 
 def partitions_per_run(most: int) -> dg.BackfillPolicy | None:
-    """The backfill policy of an asset whose runs take up to `most` partitions, in order of registration.
+    """The backfill policy of an asset whose runs take up to `most` partitions, adjacent in order of registration.
 
     None for one: with a policy, Dagster tags a run with a range of partitions, which sensors cannot look up by key; and
     assets without a policy share one run per scene.
     """
     return dg.BackfillPolicy.multi_run(most) if most > 1 else None
+
+
+def has_one_partition(context: Context) -> bool:
+    """Whether a run was created for one partition."""
+    return context.partition_key_range.start == context.partition_key_range.end
+
+
+def partitions_of_run(
+    context: Context, asset: dg.AssetKey, partitions: dg.DynamicPartitionsDefinition
+) -> tuple[list[str], list[str]]:
+    """The partitions for which a run was created: those that exist, and those that were deleted since then."""
+    planned = set() if has_one_partition(context) else planned_partitions(context.instance, context.run, asset)
+    if not planned:
+        return list(context.partition_keys), []
+    existing = registered(context.instance, partitions, planned)
+    return sorted(existing), sorted(planned - existing)
 
 
 class Failures:
@@ -69,6 +89,11 @@ class Failures:
             self._context.log.error(f"{item}: unexpected error (please report it)\n{traceback.format_exc()}")
             self._record(item, f"{type(error).__name__}: {error}")
 
+    def deleted(self, partitions: Iterable[str]) -> None:
+        """Records partitions that were deleted after the run was created."""
+        for partition in partitions:
+            self._record(partition, "not processed: its partition was deleted after the run was launched")
+
     def retry_transient(self) -> None:
         """End the step for a retry if a failure was transient and retries are left."""
         if self._transient and self._context.retry_number < MAX_SOURCE_RETRIES:
@@ -96,12 +121,12 @@ class Failures:
 
 def materialize_each(
     context: dg.AssetExecutionContext, make: Callable[[str], Result]
-) -> Iterator[Result | dg.AssetMaterialization]:
+) -> Iterator[Result | dg.AssetMaterialization | dg.DagsterEvent]:
     """Make and record the partitions of the run, one after the other.
 
     A run of one partition yields an output, so that downstream steps continue. A run of several yields none, because
-    Dagster has one output for all of them. Partitions that an earlier attempt of the step or of the run has recorded
-    are skipped.
+    Dagster has one output for all of them. It takes exactly the partitions for which it was created. Partitions that an
+    earlier attempt of the step or of the run has recorded are skipped.
 
     Args:
         context: the step's context; its asset must set `output_required=False`.
@@ -109,15 +134,17 @@ def materialize_each(
 
     Raises:
         dg.RetryRequested: if a failure was transient and retries are left.
-        dg.Failure: otherwise, with the message of every failed partition.
+        dg.Failure: otherwise, with the message of every failed or deleted partition.
     """
-    partitions = context.partition_keys
-    if len(partitions) == 1:
+    if has_one_partition(context):
         with domain_call(context.log):
-            result = _measured(make, partitions[0])
+            result = _measured(make, context.partition_key_range.start)
         yield result
         return
     failures, attempts = Failures(context), _attempts(context)
+    definition = cast("dg.DynamicPartitionsDefinition", context.assets_def.partitions_def)
+    partitions, deleted = partitions_of_run(context, context.asset_key, definition)
+    failures.deleted(deleted)
     for number, partition in enumerate(partitions, 1):
         if recorded_by(context.instance, context.asset_key, partition) in attempts:
             context.log.info(f"{partition}: {number} of {len(partitions)}, recorded by an earlier attempt")
@@ -128,6 +155,7 @@ def materialize_each(
             parents = context.assets_def.asset_deps[context.asset_key]
             inputs = input_version_tags(context.instance, parents, partition)
             record = _materialization(context, partition, _measured(make, partition), inputs)
+        yield from logged_events(context)
         if record is not None:
             yield record
     failures.end()

@@ -9,7 +9,7 @@ import dagster as dg
 
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import as_metadata
-from darts_assets.orchestration.core.multi_partition import Failures
+from darts_assets.orchestration.core.multi_partition import Failures, partitions_of_run
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.pod_resources import op_tags
 
@@ -89,9 +89,12 @@ def _evaluate_each(
     outcomes_of: Callable[[str], Outcomes],
 ) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
     """Evaluate several scenes; the checks of an unreadable scene fail, and so does the step at its end."""
-    failures = Failures(context.op_execution_context)
+    failures, asset = Failures(context.op_execution_context), specs[0].asset_key
     in_range = context.has_partition_key_range
-    scenes = context.partition_keys if in_range else _materialized_scenes(context, family, specs[0].asset_key)
+    if in_range:
+        scenes, _ = partitions_of_run(context.op_execution_context, asset, family.partitions)
+    else:
+        scenes = _materialized_scenes(context, family, asset)
     failed: dict[str, list[str]] = {spec.name: [] for spec in specs}
     for scene in scenes:
         outcomes: Outcomes = {}

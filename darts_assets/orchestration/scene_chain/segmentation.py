@@ -13,9 +13,14 @@ from pydantic import Field
 from darts_assets.errors import DartsError
 from darts_assets.model.segmentation_parameters import SegmentParameters
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
-from darts_assets.orchestration.core.io_managers import TilesOfRun, publish_tile
+from darts_assets.orchestration.core.io_managers import TileIOManager, publish_tile
 from darts_assets.orchestration.core.metadata import materialize_result, provenance
-from darts_assets.orchestration.core.multi_partition import beta_policies, materialize_each, partitions_per_run
+from darts_assets.orchestration.core.multi_partition import (
+    beta_policies,
+    has_one_partition,
+    materialize_each,
+    partitions_per_run,
+)
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Models, Store
 from darts_assets.orchestration.scene_chain.check_evaluation import (
@@ -50,17 +55,18 @@ def build_segmentation(family: SceneFamily, scenes_per_run: int = 1) -> dg.Asset
         io_manager_key="tiles",
         backfill_policy=partitions_per_run(scenes_per_run),
         output_required=False,
-        ins={"tiles": dg.AssetIn(family.key("preprocessed_tile"), input_manager_key="tiles")},
+        deps=[family.key("preprocessed_tile")],  # an input of Dagster cannot be loaded if a scene was deleted meanwhile
         description="Probability of a thaw slump for each pixel: the mean over the models.",
     )
     def segmentation(
-        context: dg.AssetExecutionContext, config: SegmentationConfig, models: Models, store: Store, tiles: TilesOfRun
+        context: dg.AssetExecutionContext, config: SegmentationConfig, models: Models, store: Store
     ) -> Iterator[Any]:
         with domain_call(context.log):  # an error of models or device affects all scenes: fail at once
             from darts_assets.model.segment import precision_of, segment
 
             headers = models.headers
             precision = precision_of(headers, config)
+        tiles = TileIOManager(store=store)
         context.log.info(f"models: {', '.join(header.name for header in headers)}")
         # Device, batch size and compilation do not affect the meaning of the numbers; their precision does.
         parameters: dict[str, Any] = {
@@ -71,11 +77,11 @@ def build_segmentation(family: SceneFamily, scenes_per_run: int = 1) -> dg.Asset
         }
 
         def segment_scene(scene: str) -> dg.MaterializeResult[None]:
-            tile = tiles[scene]
+            tile = tiles.read(tuple(family.key("preprocessed_tile").path), scene)
             facts = provenance(CODE_VERSION, parameters, preprocessed_tile=tile.attrs["provenance"]["data_version"])
             stream = segment(tile, headers, config)
             published = publish_tile(store, context.asset_key, scene, stream, {"provenance": facts}, context.log)
-            if len(tiles) > 1:
+            if not has_one_partition(context):
                 require_valid(context, family, store, scene)
             metadata = {"models": parameters["models"], "config": config.model_dump(), **published}
             return materialize_result(metadata, facts)

@@ -1,12 +1,15 @@
 """Several partitions in one step: each is recorded when it is done, and what may pass is tried again by itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import dagster as dg
 import pytest
+from dagster._core.execution.backfill import PartitionBackfill
 
 from darts_assets.errors import RasterError, SourceUnavailableError
 from darts_assets.orchestration.core import error_handling
+from darts_assets.orchestration.core.dagster_compat import planned_partitions
 from darts_assets.orchestration.core.multi_partition import materialize_each, partitions_per_run
 
 PARTITIONS = dg.DynamicPartitionsDefinition(name="things")
@@ -15,13 +18,24 @@ KEYS = ["a", "b", "c", "d"]
 Make = Callable[[dg.AssetExecutionContext, str], None]
 
 
-def run(instance: dg.DagsterInstance, make: Make, keys: list[str] = KEYS) -> dg.ExecuteInProcessResult:
-    """A run of several partitions, and an asset downstream of it."""
+def run(
+    instance: dg.DagsterInstance,
+    make: Make,
+    keys: list[str] = KEYS,
+    between: Callable[[], None] = lambda: None,
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> dg.ExecuteInProcessResult:
+    """A run of several partitions, and an asset downstream of it; `between` is called after the run's creation."""
+
+    @dg.resource
+    def waiting() -> None:
+        between()
+
     upstream = dg.AssetSpec("source", partitions_def=PARTITIONS)
 
     @dg.asset(
         partitions_def=PARTITIONS, deps=[upstream], code_version="3", output_required=False,
-        backfill_policy=partitions_per_run(len(KEYS)),
+        backfill_policy=partitions_per_run(len(KEYS)), required_resource_keys={"waiting"},
     )  # fmt: skip
     def thing(context: dg.AssetExecutionContext):
         def made(key: str) -> dg.MaterializeResult:
@@ -38,7 +52,8 @@ def run(instance: dg.DagsterInstance, make: Make, keys: list[str] = KEYS) -> dg.
     ends = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
     return dg.materialize(
         [upstream, thing, after], selection=["thing", "after"], instance=instance, raise_on_error=False,
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}, tags={} if one else ends, **one,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}, resources={"waiting": waiting},
+        tags={**tags, **({} if one else ends)}, **one,
     )  # fmt: skip
 
 
@@ -123,3 +138,53 @@ def test_a_second_run_takes_all_of_them_again(instance: dg.DagsterInstance) -> N
 def test_one_alone_has_an_output_and_what_is_downstream_goes_on(instance: dg.DagsterInstance) -> None:
     assert run(instance, lambda context, key: None, ["c"]).success
     assert instance.get_materialized_partitions(dg.AssetKey("after")) == {"c"}
+
+
+@pytest.mark.parametrize(
+    ("deleted", "registered_again", "taken"),
+    [
+        ("c", "c", ["b", "c", "d"]),  # was left out, and the run succeeded
+        ("d", "d", ["b", "c", "d"]),  # `x` and `y` were processed too
+        ("b", "b", ["b", "c", "d"]),  # nothing was processed, and the run succeeded
+        ("b", "", ["c", "d"]),  # ended in a traceback
+    ],
+)
+def test_a_run_takes_the_partitions_that_it_was_created_for(
+    instance: dg.DagsterInstance, deleted: str, registered_again: str, taken: list[str]
+) -> None:
+    instance.add_dynamic_partitions("things", [*KEYS, "x", "y"])
+
+    def between() -> None:
+        for key in deleted:
+            instance.delete_dynamic_partition("things", key)
+        instance.add_dynamic_partitions("things", list(registered_again))
+
+    result = run(instance, lambda context, key: None, ["b", "c", "d"], between)
+    assert recorded(result) == taken
+    assert result.success == (taken == ["b", "c", "d"])
+    if not result.success:
+        gone = "not processed: its partition was deleted after the run was launched"
+        assert why(result) == "; ".join(f"{key}: {gone}" for key in sorted(set(deleted) - set(registered_again)))
+
+
+def test_a_repeated_run_takes_the_partitions_of_the_first(instance: dg.DagsterInstance) -> None:
+    first = run(instance, lambda context, key: None, ["b", "c", "d"])
+    instance.delete_dynamic_partition("things", "c")
+    instance.add_dynamic_partitions("things", ["c"])
+    second = run(instance, lambda context, key: None, ["b", "c", "d"])
+    assert recorded(second) == ["b", "d"]
+    again = second.dagster_run._replace(parent_run_id=first.run_id, root_run_id=first.run_id)
+    assert planned_partitions(instance, again, dg.AssetKey("thing")) == {"b", "c", "d"}
+
+
+def test_a_run_takes_only_what_its_backfill_includes(instance: dg.DagsterInstance) -> None:
+    """Partitions were deleted and registered again between the backfill's launch and the creation of its runs."""
+    instance.add_dynamic_partitions("things", KEYS)
+    asset = dg.AssetSpec("thing", partitions_def=PARTITIONS)
+    backfill = PartitionBackfill.from_asset_partitions(
+        "backfill", dg.Definitions(assets=[asset]).resolve_asset_graph(), ["a", "c"], [asset.key], 0.0, {}, instance,
+        False, None, None, None,
+    )  # fmt: skip
+    instance.add_backfill(backfill)
+    result = run(instance, lambda context, key: None, ["a", "b", "c"], tags={"dagster/backfill": "backfill"})
+    assert recorded(result) == ["a", "c"]
