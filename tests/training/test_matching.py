@@ -150,7 +150,7 @@ def test_a_footprint_across_the_antimeridian(tmp_path) -> None:
     asked: list[Selection] = []
 
     class Catalog:
-        def search(self, selection: Selection, progress: Any = None) -> Iterator[dict[str, Any]]:
+        def search(self, selection: Selection, progress: Any = None, unknown: Any = None) -> Iterator[dict[str, Any]]:
             asked.append(selection)
             box = shapely.MultiPolygon([shapely.box(179, 67, 180, 69), shapely.box(-180, 67, -179, 69)])
             return iter(

@@ -43,6 +43,7 @@ class DiscoveredScenes:
     Attributes:
         registered: the ids of the scenes, and of the new ones.
         problems: problems that did not end the search, one sentence each.
+        unknown_cover: property -> number of scenes left out because they lack this cover.
         searched: the catalogs or folders that were searched.
         by_tile: tile -> year -> number of scenes.
         new_by_tile: tile -> number of new scenes.
@@ -52,6 +53,7 @@ class DiscoveredScenes:
 
     registered: Registered = field(default_factory=Registered)
     problems: list[str] = field(default_factory=list)
+    unknown_cover: Counter[str] = field(default_factory=Counter)
     searched: list[str] = field(default_factory=list)
     by_tile: dict[str, Counter[int]] = field(default_factory=dict)
     new_by_tile: Counter[str] = field(default_factory=Counter)
@@ -74,7 +76,11 @@ class DiscoveredScenes:
         """One-line summary."""
         count = len(self.registered.scene_ids)
         matches = "scene matches" if count == 1 else "scenes match"
-        return f"{count} {matches} ({self.registered.known} already registered, {len(self.registered.new)} new)."
+        summary = f"{count} {matches} ({self.registered.known} already registered, {len(self.registered.new)} new)."
+        if not self.unknown_cover:
+            return summary
+        counts = ", ".join(f"{number} without {name}" for name, number in sorted(self.unknown_cover.items()))
+        return f"{summary} Left out because their cover is unknown: {counts} (a limit of 100 includes them)."
 
     def metadata(self) -> dict[str, dg.MetadataValue[Any]]:
         """Counts, a table by tile and year, and a map, for Dagster's UI."""
@@ -87,6 +93,8 @@ class DiscoveredScenes:
         }
         if self.problems:
             facts["problems"] = self.problems
+        if self.unknown_cover:
+            facts["unknown_cover"] = dict(self.unknown_cover)
         if unusable := self.registered.unusable:
             facts["unusable"] = {"count": len(unusable), **dict(itertools.islice(unusable.items(), _SHOWN))}
         if self.footprints:
@@ -142,7 +150,7 @@ def find_and_register(
 
     def search(searches: "dict[Provider, Selection]") -> Iterator[dict[str, Any]]:
         result.searched = list(searches)
-        return search_items(searches, catalogs, config.earth_engine_collection, result.problems)
+        return search_items(searches, catalogs, config.earth_engine_collection, result.problems, result.unknown_cover)
 
     if by_id:
         items = items_of_ids(

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,7 +42,9 @@ class SelectionConfig(dg.Config):
 
     def requested_ids(self, store: Store) -> list[str]:
         """The ids of `scene_ids` or `ids_file`, without duplicates; SettingsError if the file is unusable."""
-        return list(dict.fromkeys(self.scene_ids or read_ids(self.ids_file, store)))
+        from darts_assets.sources.stac.scene_ids import bare_id
+
+        return list(dict.fromkeys(map(bare_id, self.scene_ids or read_ids(self.ids_file, store))))
 
     def time_filter(self) -> dict[str, Any]:
         """Arguments of `SceneFilter` that select by time; SettingsError if a day is malformed."""
@@ -151,8 +154,11 @@ def search_items(
     catalogs: SceneCatalogs,
     earth_engine_collection: str,
     problems: list[str],
+    unknown: Counter[str],
 ) -> Iterator[dict[str, Any]]:
     """The STAC items that match, one catalog after the other; unknown ids and refused searches go to `problems`.
+
+    `unknown` counts the scenes left out because their cloud or snow cover is unknown.
 
     Raises:
         SourceUnavailableError: if a service does not answer after bounded retries.
@@ -163,7 +169,7 @@ def search_items(
     for provider, selection in searches.items():
         try:
             catalog = catalogs.open(provider, earth_engine_collection)
-            yield from catalog.search(selection, _progress(provider))
+            yield from catalog.search(selection, _progress(provider), unknown)
         except UnknownScenesError as error:
             problems.append(str(error))
         except SourceUnavailableError:

@@ -1,6 +1,7 @@
 """Search for Sentinel-2 scenes in Earth Engine, which evaluates the filters and returns pages of matches."""
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from darts_assets.earth_engine import EarthEngine, EarthEngineError, EarthEngineOptions
 from darts_assets.errors import SceneError, SettingsError
 from darts_assets.sources.earth_engine.items import HARMONIZED, ORIGINAL, described, item_of
-from darts_assets.sources.stac.acquisitions import newest
+from darts_assets.sources.stac.acquisitions import newest, within_covers
 from darts_assets.sources.stac.queries import request_area
 from darts_assets.sources.stac.scene_ids import UnknownScenesError, by_provider
 from darts_assets.sources.stac.scene_selection import Interval, Progress, Selection
@@ -46,14 +47,17 @@ class EarthEngineCatalog:
         self._collection = collection
         self._engine = EarthEngine(options)
 
-    def search(self, selection: Selection, progress: Progress | None = None) -> Iterator[dict[str, Any]]:
+    def search(
+        self, selection: Selection, progress: Progress | None = None, unknown: Counter[str] | None = None
+    ) -> Iterator[dict[str, Any]]:
         """The STAC items of a selection, page by page with a thousand items each.
 
-        A search by tiles or area yields only the newest processing baseline of each acquisition.
+        A search by tiles or area considers only the newest processing baseline of each acquisition.
 
         Args:
             selection: ids are those of images (`20230701T194909_20230701T195350_T11XNA`).
             progress: called after each request.
+            unknown: counts the scenes left out because their cover is unknown, by the property they lack.
 
         Raises:
             UnknownScenesError: after all items were yielded, with the ids that the collection lacks.
@@ -68,7 +72,9 @@ class EarthEngineCatalog:
             raise SettingsError("quarters select mosaics, and Earth Engine has scenes only: set months instead")
         if selection.scene_ids:
             return self._named(selection.scene_ids, progress)
-        return newest(self._matching(selection, progress))
+        latest = newest(self._matching(selection, progress))
+        covers = selection.filter.covers("eo:cloud_cover", "eo:snow_cover")
+        return within_covers(_inside(latest, selection.area), covers, unknown)
 
     def _named(self, scene_ids: Sequence[str], progress: Progress | None) -> Iterator[dict[str, Any]]:
         unknown = dict.fromkeys(scene_ids)
@@ -85,13 +91,8 @@ class EarthEngineCatalog:
             yield from self._pages(partial(_with_ids, ids[start : start + _PAGE]))
 
     def _matching(self, selection: Selection, progress: Progress | None) -> Iterator[dict[str, Any]]:
-        area = selection.area
-        requested = None if area is None else request_area(area)
-        if area is not None:
-            shapely.prepare(area)
-        for item in _received(self._pages(partial(_selected, selection, requested)), None, progress):
-            if area is None or _meets(item, area):
-                yield item
+        requested = None if selection.area is None else request_area(selection.area)
+        return _received(self._pages(partial(_selected, selection, requested)), None, progress)
 
     def _pages(self, filters: Filters) -> Iterator[Page]:
         token: str | None = ""
@@ -122,8 +123,13 @@ def _received(pages: Iterable[Page], total: int | None, progress: Progress | Non
         yield from page
 
 
-def _meets(item: dict[str, Any], area: BaseGeometry) -> bool:
-    return item["geometry"] is not None and area.intersects(shape(item["geometry"]))
+def _inside(items: Iterable[dict[str, Any]], area: BaseGeometry | None) -> Iterator[dict[str, Any]]:
+    """The items whose footprint intersects the area; requests cover slightly more."""
+    if area is not None:
+        shapely.prepare(area)
+    for item in items:
+        if area is None or (item["geometry"] is not None and area.intersects(shape(item["geometry"]))):
+            yield item
 
 
 def _selected(selection: Selection, area: BaseGeometry | None, ee: Any) -> Sequence[Any]:
@@ -134,11 +140,6 @@ def _selected(selection: Selection, area: BaseGeometry | None, ee: Any) -> Seque
     else:
         # Planar edges; the default of Earth Engine is great circles.
         filters = [ee.Filter.bounds(ee.Geometry(mapping(area), None, False))]
-    covers = {"CLOUDY_PIXEL_PERCENTAGE": limits.max_cloud_cover, "SNOW_ICE_PERCENTAGE": limits.max_snow_cover}
-    for name, limit in covers.items():
-        if limit < 100:
-            # Earth Engine evaluates `lte` as "not greater", which holds for unknown cover.
-            filters += [ee.Filter.notNull([name]), ee.Filter.lte(name, limit)]
     if intervals := limits.intervals(dt.datetime.now(dt.UTC).date()):
         # Earth Engine indexes times, but uses the index for one interval only.
         filters.append(_sensed(ee, (intervals[0][0], intervals[-1][1])))

@@ -23,7 +23,6 @@ Condition = tuple[str, str, Any]  # property, operator of CQL2, value
 _TILES = 5000  # in a request: some 70 kB
 _IDS = 1000  # in a request: some 70 kB
 _VERTICES = 1000  # of an area in a request: some 40 kB
-_NO_LIMIT = 100.0
 _TICK = dt.timedelta(milliseconds=1)
 _QUERY_OPERATORS = {"=": "eq", "<=": "lte", ">=": "gte", "in": "in"}
 _NEAR_ANTIMERIDIAN = 10.0  # degrees; largest width of a tile up to latitude 84
@@ -105,7 +104,8 @@ class Query:
     def _conditions(self, tiles: Sequence[str]) -> list[Condition]:
         limits, service = self.selection.filter, self.service
         conditions: list[Condition] = [(service.tile, "in", _tile_codes(tiles))] if tiles else []
-        conditions += [(name, "<=", limit) for name, limit in self._covers]
+        # Otherwise the newest processing of an acquisition is found first, which may have another cover.
+        conditions += [(name, "<=", limit) for name, limit in self.covers] if self.is_feed else []
         if service.baseline is not None and limits.baseline is not None:
             conditions.append((service.baseline, "=", limits.baseline))
         if limits.published_since is not None:
@@ -114,11 +114,9 @@ class Query:
         return conditions
 
     @property
-    def _covers(self) -> list[tuple[str, float]]:
-        """Properties and their upper limits."""
-        limits = self.selection.filter
-        covers = [(self.service.cloud_cover, limits.max_cloud_cover), (self.service.snow_cover, limits.max_snow_cover)]
-        return [(name, limit) for name, limit in covers if name is not None and limit < _NO_LIMIT]
+    def covers(self) -> list[tuple[str, float]]:
+        """Properties with a cover and their upper limits, for `within_covers`."""
+        return self.selection.filter.covers(self.service.cloud_cover, self.service.snow_cover)
 
     def mismatch(self, item: Mapping[str, Any]) -> str | None:
         """The first field of an item that does not match the request, None if all match."""
@@ -127,10 +125,6 @@ class Query:
             return None if item["id"] in self._ids else "its id"
         if self.selection.tiles and tile_of_id(item["id"]) not in self._tiles:
             return "its tile"
-        for name, limit in self._covers:
-            value = properties.get(name)
-            if not isinstance(value, int | float) or value > limit:
-                return f"{name} {value}"
         if limits.baseline is not None and processing_baseline(item) != limits.baseline:
             return f"processing baseline {processing_baseline(item)}"
         try:
@@ -145,7 +139,7 @@ class Query:
         return None
 
     def is_selected(self, item: Mapping[str, Any]) -> bool:
-        """Whether an item that matches the request is in the selection; requests cover slightly more."""
+        """Whether an item that matches the request is in the area and time; requests cover slightly more."""
         if self.intervals and not any(_is_in(self._time(item), interval) for interval in self.intervals):
             return False
         if self._area is None:

@@ -82,6 +82,11 @@ class Product:
     made: str
 
 
+def bare_id(text: str) -> str:
+    """A scene id without blanks around it and without the suffix `.SAFE` of a product's folder."""
+    return text.strip().removesuffix("/").removesuffix(".SAFE")
+
+
 def by_provider(scene_ids: Iterable[str]) -> dict[str, list[str]]:
     """Ids grouped by the provider of their form (`cdse`, `earth_search`, ...), in their order, without repetitions.
 
@@ -90,10 +95,10 @@ def by_provider(scene_ids: Iterable[str]) -> dict[str, list[str]]:
     """
     known: dict[str, list[str]] = {}
     wrong = []
-    for scene_id in dict.fromkeys(scene_ids):
-        provider = next((name for name, (form, _) in _FORMS.items() if form.fullmatch(str(scene_id))), None)
+    for scene_id in dict.fromkeys(bare_id(str(text)) for text in scene_ids):
+        provider = next((name for name, (form, _) in _FORMS.items() if form.fullmatch(scene_id)), None)
         if provider is None:
-            wrong.append(str(scene_id))
+            wrong.append(scene_id)
         else:
             known.setdefault(provider, []).append(scene_id)
     if wrong:

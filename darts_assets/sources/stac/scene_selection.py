@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from darts_assets.errors import SettingsError
-from darts_assets.sources.stac.scene_ids import by_provider, tile_ids
+from darts_assets.sources.stac.scene_ids import bare_id, by_provider, tile_ids
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from shapely.geometry.base import BaseGeometry
 
 logger = logging.getLogger(__name__)
@@ -73,6 +75,11 @@ class SceneFilter:
         if (self.start or self.end) and (self.months or self.years):
             logger.warning("start and end override months and years: %s and %s are ignored", self.months, self.years)
 
+    def covers(self, cloud_cover: str | None, snow_cover: str | None) -> list[tuple[str, float]]:
+        """The upper limits of cloud and snow cover, with the properties of items that they apply to."""
+        limits = ((cloud_cover, self.max_cloud_cover), (snow_cover, self.max_snow_cover))
+        return [(name, limit) for name, limit in limits if name is not None and limit < _ALL]
+
     def intervals(self, today: dt.date) -> tuple[Interval, ...]:
         """The selected times as few disjoint intervals, in order; empty for any time.
 
@@ -117,7 +124,7 @@ class Selection:
                 f"set exactly one of scene ids, tiles and area, not {len(given)}: {', '.join(given) or '-'}"
             )
         by_provider(self.scene_ids)  # all are validated before the first request
-        object.__setattr__(self, "scene_ids", tuple(dict.fromkeys(self.scene_ids)))
+        object.__setattr__(self, "scene_ids", tuple(dict.fromkeys(map(bare_id, self.scene_ids))))
         object.__setattr__(self, "tiles", tile_ids(self.tiles))
         if self.area is not None:
             _check_area(self.area)
@@ -126,8 +133,15 @@ class Selection:
 class SceneCatalog(Protocol):
     """A catalog that can be searched for scenes."""
 
-    def search(self, selection: Selection, progress: Progress | None = None) -> Iterator[dict[str, Any]]:
+    def search(
+        self, selection: Selection, progress: Progress | None = None, unknown: "Counter[str] | None" = None
+    ) -> Iterator[dict[str, Any]]:
         """The STAC items of a selection, as they are received.
+
+        Args:
+            selection: requested scenes.
+            progress: called after each response.
+            unknown: counts the scenes left out because their cover is unknown, by the property they lack.
 
         Raises:
             UnknownScenesError: after the last item, if the service does not have all ids.

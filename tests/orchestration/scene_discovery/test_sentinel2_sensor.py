@@ -69,7 +69,7 @@ class MemoryFeed:
         self.items |= new
         return list(new)
 
-    def search(self, selection: Selection, progress: Any = None) -> Iterator[dict[str, Any]]:
+    def search(self, selection: Selection, progress: Any = None, unknown: Any = None) -> Iterator[dict[str, Any]]:
         """The matching items in the order of their publication, as `StacCatalog.search` yields them."""
         self.searches.append(selection)
         for tile in selection.tiles:

@@ -2,8 +2,10 @@
 
 import datetime as dt
 import itertools
+import json
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +16,11 @@ from pyproj import CRS, Transformer
 
 from darts_assets.errors import SceneError, SettingsError
 from darts_assets.geo.antimeridian import footprint, lonlat_area
-from darts_assets.sources.stac.acquisitions import newest
-from darts_assets.sources.stac.queries import request_area
+from darts_assets.sources.stac.acquisitions import newest, within_covers
+from darts_assets.sources.stac.queries import Query, request_area
 from darts_assets.sources.stac.scene_ids import MalformedIdsError, by_provider, tile_ids
 from darts_assets.sources.stac.scene_selection import Interval, SceneFilter, Selection
+from darts_assets.sources.stac.services import CDSE, EARTH_SEARCH
 
 TODAY = dt.date(2017, 5, 4)
 
@@ -112,8 +115,8 @@ def test_the_provider_of_an_id() -> None:
 @pytest.mark.parametrize(
     "scene_id",
     [
-        "", "33UUP", "S2A_MSIL1C_20230615T123456_N0509_R012_T33UUP_20230615T145678", IDS["cdse"] + ".SAFE",
-        "S2A_MSIL2A_20230615T123456_N0509_R012_T61UUP_20230615T145678", "S2A_33IUP_20230615_0_L2A", IDS["cdse"] + "\n",
+        "", "33UUP", "S2A_MSIL1C_20230615T123456_N0509_R012_T33UUP_20230615T145678", IDS["cdse"] + ".zip",
+        "S2A_MSIL2A_20230615T123456_N0509_R012_T61UUP_20230615T145678", "S2A_33IUP_20230615_0_L2A",
         "Sentinel-2_mosaic_2024_Q5_33UUP_0_0", "../../etc/passwd", "20230701_194909_00_2424",
     ],
 )  # fmt: skip
@@ -125,6 +128,12 @@ def test_malformed_ids(scene_id: str) -> None:
     assert f"1 malformed scene id(s): {scene_id!r}. Expected the form of one of: S2A_MSIL2A_" in str(raised.value)
     with pytest.raises(MalformedIdsError):
         Selection(scene_ids=[IDS["cdse"], scene_id])
+
+
+def test_ids_with_blanks_and_the_suffix_of_a_folder() -> None:
+    pasted = [f" {IDS['cdse']}.SAFE/\n", f"{IDS['cdse']}.SAFE", f"\t{IDS['earth_engine']} "]
+    assert by_provider(pasted) == {"cdse": [IDS["cdse"]], "earth_engine": [IDS["earth_engine"]]}
+    assert Selection(scene_ids=pasted).scene_ids == (IDS["cdse"], IDS["earth_engine"])
 
 
 def test_tiles() -> None:
@@ -162,6 +171,50 @@ def test_the_newest_of_an_acquisition_in_any_order() -> None:
         for given in ([other, *shuffled], [*shuffled, other]):
             ids = [item["id"] for item in newest(given)]
             assert sorted(ids) == sorted(item["id"] for item in (best, rest, other))
+
+
+def part(made: str, west: float, east: float, baseline: str = "0500") -> dict[str, Any]:
+    """A product without datastrip, and its footprint."""
+    made_item = product(baseline, made)
+    del made_item["properties"]["eopf:datastrip_id"]
+    return {**made_item, "geometry": shapely.geometry.mapping(shapely.box(west, 70, east, 71))}
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        ([part("20240101T000000", 0, 1), part("20240101T000500", 0.95, 3)], (0, 1)),
+        ([part("20240101T000000", 0, 1), part("20240102T000000", 0, 1.1)], (1,)),
+        ([part("20240101T000000", 0, 3), part("20240102T000000", 0, 1)], (1,)),
+        ([part("20240101T000000", 0, 1), part("20240101T000500", 1, 3), part("20240102T000000", 0, 3)], (2,)),
+        ([part("20240101T000000", 0, 1), part("20240101T000500", 1, 3, "0509")], (1,)),
+        ([part("20240101T000000", 0, 1), {**part("20240102T000000", 1, 3), "geometry": None}], (1,)),
+    ],
+    ids=["two parts", "a later version", "of less ground", "of both parts", "a newer baseline", "no footprint"],
+)
+def test_parts_of_an_acquisition_without_datastrips(items: list[dict[str, Any]], expected: tuple[int, ...]) -> None:
+    for given in itertools.permutations(items):
+        assert sorted(item["id"] for item in newest(given)) == sorted(items[index]["id"] for index in expected)
+
+
+def test_covers_that_are_unknown_are_counted() -> None:
+    covers = [("cloud", 10.0), ("snow", 20.0)]
+    values = [(10, 20), (10.1, 0), (0, 20.1), (None, 5), (5, None), (float("nan"), 5), (11, None), ("5", 5), (0, 0)]
+    items = [{"id": str(n), "properties": {"cloud": c, "snow": s}} for n, (c, s) in enumerate(values)]
+    unknown: Counter[str] = Counter()
+    assert [item["id"] for item in within_covers(items, covers, unknown)] == ["0", "8"]
+    assert unknown == {"cloud": 3, "snow": 1}, "not the one with 11 % of clouds"
+    assert list(within_covers(items, [])) == items
+
+
+def test_the_service_filters_covers_only_of_a_feed() -> None:
+    """In a search, the newest processing of an acquisition may have more clouds than an older one."""
+    since = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+    for service in (CDSE, EARTH_SEARCH):
+        for published_since, asked in ((None, False), (since, True)):
+            selection = Selection(tiles=["33UUP"], filter=SceneFilter(published_since=published_since))
+            (body,) = Query(service, selection, TODAY).bodies()
+            assert ("cloud_cover" in json.dumps(body)) == asked
 
 
 def test_a_feed_keeps_its_order() -> None:
