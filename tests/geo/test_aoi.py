@@ -1,6 +1,7 @@
 """Areas of interest, as users have them."""
 
 import logging
+import zipfile
 from pathlib import Path
 
 import geopandas as gpd
@@ -109,13 +110,78 @@ def test_what_cannot_be_used_is_said_by_name(tmp_path: Path) -> None:
         read_aoi(str(tmp_path / "table.csv"), S3)
 
 
-def test_the_first_of_several_layers_is_taken_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name, shape in (("first", BOX), ("second", BOWTIE)):
-        gpd.GeoDataFrame(geometry=[shape], crs=4326).to_file(tmp_path / "a.gpkg", layer=name)
+def layered(path: Path, **layers: tuple[shapely.Geometry, int]) -> str:
+    for name, (shape, epsg) in layers.items():
+        gpd.GeoDataFrame(geometry=[shape], crs=4326).to_crs(epsg).to_file(path, layer=name)
+    return str(path)
+
+
+def test_all_layers_are_read_or_the_chosen_one(tmp_path: Path) -> None:
+    other = shapely.box(10, 70, 11, 71)
+    path = layered(tmp_path / "a.gpkg", first=(BOX, 4326), second=(other, 4326))
+    area = read_aoi(path, S3)
+    assert area.geometry.equals(BOX | other)
+    assert area.features == 2
+    assert read_aoi(path, S3, "second").geometry.equals(other)
+    with pytest.raises(
+        SettingsError, match=r"a\.gpkg has no layer 'third'; it has first, second: set aoi_layer to one"
+    ):
+        read_aoi(path, S3, "third")
+
+
+def test_layers_with_different_crss(tmp_path: Path) -> None:
+    path = layered(tmp_path / "a.gpkg", first=(BOX, 4326), polar=(BOX, 3413))
+    with pytest.raises(
+        SettingsError, match=r"different CRSs, first \(WGS 84\), polar \(.*Polar.*\): choose one .*aoi_lay"
+    ):
+        read_aoi(path, S3)
+    assert read_aoi(path, S3, "polar").crs.to_epsg() == 3413
+
+
+def test_files_of_a_zip_may_have_the_same_name(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for number, shape in enumerate((BOX, shapely.box(10, 70, 11, 71))):
+            archive.write(written(tmp_path / "area.geojson", [shape]), f"{number}/area.geojson")
+    assert len(shapely.get_parts(read_aoi(str(tmp_path / "a.zip"), S3).geometry)) == 2
+
+
+SWAPPED, METRES = shapely.box(68.47, -137.41, 68.49, -137.38), shapely.box(399960, 7_590_000, 403800, 7_600_020)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "crs", "message"),
+    [
+        ([SWAPPED], 4326, r"a\.gpkg: feature 1 has latitude -137\.\d+, outside -90\.\.90\. Are longitude and lat"),
+        ([BOX, None, SWAPPED], 4326, r"a\.gpkg: feature 3 has latitude -137"),
+        ([BOX, METRES], 4326, r"feature 2 has coordinates such as 403800, 7590000, apparently metres, but the CRS WGS"),
+        ([METRES], None, r"a\.gpkg has coordinates such as 403800, 7590000, apparently metres, and no CRS; store it"),
+        ([SWAPPED], None, r"a\.gpkg has no CRS; store it in the file"),
+        ([shapely.Point(400, 50)], 4326, r"feature 1 has coordinates such as 400, 50, apparently metres"),
+    ],
+)  # fmt: skip
+def test_coordinates_out_of_range(
+    tmp_path: Path, shapes: list[shapely.Geometry | None], crs: str | None, message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        read_aoi(written(tmp_path / "a.gpkg", shapes, crs), S3)
+
+
+def test_the_layer_with_coordinates_out_of_range(tmp_path: Path) -> None:
+    path = layered(tmp_path / "a.gpkg", first=(BOX, 4326), second=(SWAPPED, 4326))
+    with pytest.raises(SettingsError, match=r"a\.gpkg, layer second: feature 1 has latitude"):
+        read_aoi(path, S3)
+    assert read_aoi(path, S3, "first").geometry.equals(BOX)
+
+
+def test_no_part_of_nested_collections_is_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    across = shapely.Polygon([(179, 70), (-179, 70), (-179, 71), (179, 71)])
+    inner = shapely.GeometryCollection([shapely.MultiPolygon([BOX, across]), shapely.Point(10, 60)])
+    path = written(tmp_path / "a.geojson", [shapely.GeometryCollection([shapely.GeometryCollection([inner])]), None])
     with caplog.at_level(logging.WARNING, "darts_assets"):
-        assert read_aoi(str(tmp_path / "a.gpkg"), S3).geometry.equals(BOX)
-    assert "first" in caplog.text
-    assert "a.gpkg" in caplog.text
+        area = read_aoi(path, S3).geometry
+    expected = shapely.union_all([BOX, shapely.box(179, 70, 181, 71), shapely.Point(10, 60)])
+    assert area.equals(expected)
+    assert "a.geojson: 1 of 2 features have no geometry" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["a.gpkg", "a.geojson", "a.parquet"])

@@ -48,6 +48,7 @@ class PrepareAuxiliaryConfig(PreparationConfig):
         "",
         description="Vector file (path or URL) in any CRS: all chunks under its features.",
     )
+    aoi_layer: str = Field("", description="The only layer of aoi to read. Default: all layers.")
     scenes: list[str] = Field([], description="Ids of registered scenes: the chunks that their `auxiliary` step needs.")
     chunks: list[str] = Field(
         [],
@@ -69,7 +70,7 @@ class PrepareAuxiliaryConfig(PreparationConfig):
         if len(given) != 1:
             problem = f"{' and '.join(given)} are set" if given else "No chunks selected"
             raise SettingsError(f"{problem}: set exactly one of aoi, scenes and chunks")
-        area_only = ("arcticdem_resolution", "years", "vintages")
+        area_only = ("aoi_layer", "arcticdem_resolution", "years", "vintages")
         for name in {"aoi": (), "scenes": area_only, "chunks": ("layers", *area_only)}[given[0]]:
             if getattr(self, name):
                 raise SettingsError(f"{name} has no effect if chunks are selected by {given[0]}: remove it")
@@ -179,7 +180,7 @@ def _under_area(
     from darts_assets.cubes import vintage_for
     from darts_assets.cubes.tcvis import VINTAGES
 
-    area = read_aoi(config.aoi, scenes.access.options)
+    area = read_aoi(config.aoi, scenes.access.options, config.aoi_layer)
     logger.info("%s: %d features, %s", config.aoi, area.features, area.crs.name)
     resolution = config.arcticdem_resolution or cubes.resolution(SENTINEL2)
     vintages = config.vintages or [vintage_for(year) for year in config.years] or VINTAGES[-1:]

@@ -69,9 +69,10 @@ class PlanetChoice(SelectionConfig):
         if self.scene_ids and self.ids_file:
             raise SettingsError("scene_ids and ids_file both select images: set one of them")
         if self.by_id:
-            filters = ("aoi", "start", "end", "months", "years")
+            filters = ("aoi", "aoi_layer", "start", "end", "months", "years")
             if given := [name for name in filters if getattr(self, name)]:
                 raise SettingsError(f"{', '.join(given)}: filters do not apply to images selected by id; remove them")
+        self.check_layer()
         self._filter()
 
     @property
@@ -116,7 +117,7 @@ def find_images(
             search=lambda unregistered: _search(config, deliveries, result, ids=unregistered),
         )  # fmt: skip
     else:
-        result.area = read_area(config.aoi, deliveries.s3) if config.aoi else None
+        result.area = read_area(config.aoi, deliveries.s3, config.aoi_layer) if config.aoi else None
         is_partition = partial(instance.has_dynamic_partition, str(PLANET.partitions.name))
         items = _search(
             config, deliveries, result, intervals=config.intervals(), area=result.area,

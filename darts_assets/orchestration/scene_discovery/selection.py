@@ -35,6 +35,7 @@ class SelectionConfig(dg.Config):
         default="", description="JSON file with scene ids, as written by write_ids: a path, or s3://."
     )
     aoi: str = Field(default="", description="Vector file (path or URL) in any CRS: scenes that intersect it.")
+    aoi_layer: str = Field(default="", description="The only layer of aoi to read. Default: all layers.")
     start: str = Field(default="", description="First day, such as 2023-07-01; overrides months and years.")
     end: str = Field(default="", description="Last day (inclusive); overrides months and years.")
     months: list[int] = Field(default=[], description="Months, 1 to 12.")
@@ -45,6 +46,11 @@ class SelectionConfig(dg.Config):
         from darts_assets.sources.stac.scene_ids import bare_id
 
         return list(dict.fromkeys(map(bare_id, self.scene_ids or read_ids(self.ids_file, store))))
+
+    def check_layer(self) -> None:
+        """Raise SettingsError if `aoi_layer` is set without `aoi`."""
+        if self.aoi_layer and not self.aoi:
+            raise SettingsError("aoi_layer has no effect without aoi: remove it")
 
     def time_filter(self) -> dict[str, Any]:
         """Arguments of `SceneFilter` that select by time; SettingsError if a day is malformed."""
@@ -88,6 +94,7 @@ class SceneChoice(SelectionConfig):
         if len(given) != 1:
             problem = f"{' and '.join(given)} are set" if given else "No scenes selected"
             raise SettingsError(f"{problem}: set exactly one of {', '.join(self.ways)}")
+        self.check_layer()
         self.as_filter()
         return given[0]
 
@@ -145,7 +152,7 @@ def search_by_place(
     if config.tiles:
         selection = Selection(tiles=_tiles(config.tiles, problems), filter=config.as_filter())
     else:
-        selection = Selection(area=read_area(config.aoi, access.options), filter=config.as_filter())
+        selection = Selection(area=read_area(config.aoi, access.options, config.aoi_layer), filter=config.as_filter())
     return {config.provider(catalogs): selection}
 
 
@@ -180,15 +187,15 @@ def search_items(
             problems.append(str(error))
 
 
-def read_area(href: str, s3: "S3Options") -> "BaseGeometry":
-    """The features of a vector file as one geometry in EPSG:4326, split at the antimeridian.
+def read_area(href: str, s3: "S3Options", layer: str = "") -> "BaseGeometry":
+    """The features of a vector file, or of one of its layers, as one geometry in EPSG:4326, split at the antimeridian.
 
     Raises:
         SettingsError, SourceUnavailableError: see `read_aoi`.
     """
     from darts_assets.geo.antimeridian import lonlat_area
 
-    area = read_aoi(href, s3)
+    area = read_aoi(href, s3, layer)
     logger.info("%s: %d features, %s", href, area.features, area.crs.name)
     return lonlat_area(area.geometry, area.crs)
 

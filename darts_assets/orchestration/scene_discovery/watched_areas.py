@@ -28,6 +28,7 @@ class WatchedArea(BaseModel):
         name: unique name; the sensor's cursor stores the area's position under it.
         tiles: MGRS tiles; set either these or `aoi`.
         aoi: a vector file, relative to the file of areas.
+        aoi_layer: the only layer of `aoi` to read; all by default.
         source: catalog of the scenes.
         since: first day (UTC) of publication; by default a week before the first tick that reads the area.
     """
@@ -37,6 +38,7 @@ class WatchedArea(BaseModel):
     name: str = Field(min_length=1, max_length=60)
     tiles: tuple[str, ...] = ()
     aoi: str = ""
+    aoi_layer: str = ""
     source: Literal["cdse", "earth_search"] = "cdse"
     since: dt.date | None = None
     max_cloud_cover: float = 10.0
@@ -51,13 +53,15 @@ class WatchedArea(BaseModel):
     def _require_one_place(self) -> "WatchedArea":
         if bool(self.tiles) == bool(self.aoi):
             raise ValueError("set either tiles or aoi")
+        if self.aoi_layer and not self.aoi:
+            raise ValueError("aoi_layer has no effect without aoi")
         return self
 
     def filter(self) -> "SceneFilter":
         """The filter; SettingsError if a value is invalid."""
         from darts_assets.sources.stac.scene_selection import SceneFilter
 
-        return SceneFilter(**self.model_dump(exclude={"name", "tiles", "aoi", "source", "since"}))
+        return SceneFilter(**self.model_dump(exclude={"name", "tiles", "aoi", "aoi_layer", "source", "since"}))
 
     def selection(self, folder: str, s3: "S3Options") -> "Selection":
         """The area's scenes, of any publication time.
@@ -75,7 +79,8 @@ class WatchedArea(BaseModel):
         if self.tiles:
             return Selection(tiles=self.tiles, filter=self.filter())
         absolute = is_remote(self.aoi) or Path(self.aoi).is_absolute()
-        return Selection(area=read_area(self.aoi if absolute else f"{folder}/{self.aoi}", s3), filter=self.filter())
+        path = self.aoi if absolute else f"{folder}/{self.aoi}"
+        return Selection(area=read_area(path, s3, self.aoi_layer), filter=self.filter())
 
 
 @dataclass(frozen=True)
