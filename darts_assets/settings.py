@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Model checkpoints, comma-separated: a path, s3://bucket/key, or the name of a model in the store, "
-        "optionally as NAME=LOCATION. Default: the included demo model.",
+        "optionally as NAME=LOCATION. Required to segment scenes outside of a demo.",
     )
     auxiliary: Annotated[tuple[AuxiliaryLayer, ...], NoDecode] = Field(
         default=AUXILIARY_LAYERS, description="Auxiliary layers to use, comma-separated, or 'none'."

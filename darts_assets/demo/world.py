@@ -34,6 +34,7 @@ from darts_assets.demo.thaw_slumps import disturb
 from darts_assets.demo.world_blocks import LARGEST, blocks_of
 from darts_assets.demo.write_cog import write_cog
 from darts_assets.errors import SettingsError
+from darts_assets.stores.location import StoreLocation
 
 _log = logging.getLogger(__name__)
 
@@ -131,6 +132,11 @@ def build_world(folder: Path, seed: int = 7, scenes: int = 3, size: int = 1500, 
 def holds_other_world(folder: Path, seed: int = 7, scenes: int = 3, size: int = 1500, slumps: int = 14) -> bool:
     """Whether a folder contains a world of other parameters, which `build_world` would replace."""
     return _manifest(folder) not in (None, _Parameters(seed, scenes, size, slumps).manifest)
+
+
+def is_demo_store(store: StoreLocation) -> bool:
+    """Whether a store is that of a demo: `darts-assets demo` puts store and world into one folder."""
+    return store.is_local and _manifest(Path(store.url).parent / "world") is not None
 
 
 def _manifest(folder: Path) -> dict[str, int] | None:

@@ -39,7 +39,7 @@ def check_models(models: Models, layers: Sequence[AuxiliaryLayer]) -> Iterator[F
             yield Finding("model", "ok", message)
         else:
             advice = (
-                "This model works on the synthetic demo scenes only. Set DARTS_MODELS to a checkpoint for real scenes."
+                "This model segments only in the store of a demo. Set DARTS_MODELS to a checkpoint for real scenes."
             )
             yield Finding("model", "warn", f"{message} (demo model)", advice)
     if not valid:

@@ -24,6 +24,7 @@ import dagster as dg
 from rich.console import Console
 from rich.table import Table
 
+from darts_assets.demo import DEMO_CHECKPOINT
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 from tests.benchmarks.measuring import machine, seconds_of
 from tests.benchmarks.stage_site import Site
@@ -70,6 +71,7 @@ def environment(site: Site, folder: Path) -> dict[str, str]:
         "DARTS_STORE": str(folder / "store"),
         "DARTS_ARCTICDEM": str(site.world.arcticdem),
         "DARTS_TCVIS": site.world.tcvis,
+        "DARTS_MODELS": str(DEMO_CHECKPOINT),
     }
     subprocess.run(
         ["darts-assets", "register", str(site.world.items[0])],

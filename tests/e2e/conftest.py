@@ -11,7 +11,7 @@ import pytest
 
 from darts_assets.demo import World, build_world
 from darts_assets.settings import Settings
-from tests.e2e.harness import Site
+from tests.e2e.harness import DEMO_MODEL, Site
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def new_site(tmp_path: Path, world: World, empty_home: Path) -> Iterator[Callabl
         home = folder / "dagster"
         shutil.copytree(empty_home, home)
         instances.append(instance := dg.DagsterInstance.from_config(str(home)))
-        sources = {"arcticdem": str(world.arcticdem), "tcvis": world.tcvis}
+        sources = {"arcticdem": str(world.arcticdem), "tcvis": world.tcvis, "models": (DEMO_MODEL,)}
         return Site(folder, Settings(**{"store": str(folder / "store"), **sources, **settings}), instance)
 
     yield make

@@ -9,11 +9,15 @@ import dagster as dg
 
 from darts_assets.bands import AuxiliaryLayer
 from darts_assets.definitions import build_defs
+from darts_assets.demo import DEMO_CHECKPOINT
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, SENTINEL2, STEPS, SceneFamily
 from darts_assets.orchestration.scene_discovery.registration import register_items
 from darts_assets.settings import Settings
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+DEMO_MODEL = f"demo={DEMO_CHECKPOINT}"
+"""What `DARTS_MODELS` is set to where the demo model segments scenes outside of a demo."""
 
 SMALL_PATCHES = {"patch_size": 256, "overlap": 64}
 

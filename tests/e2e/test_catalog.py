@@ -16,7 +16,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from darts_assets.demo import World
 from darts_assets.settings import Settings
-from tests.e2e.harness import QUIET, Site, metadata_of, reason
+from tests.e2e.harness import DEMO_MODEL, QUIET, Site, metadata_of, reason
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator[Sit
     (folder / "dagster").mkdir()
     (folder / "dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     instance = dg.DagsterInstance.from_config(str(folder / "dagster"))
-    settings = Settings(store=str(folder / "store"), arcticdem=str(world.arcticdem), tcvis=world.tcvis)
+    sources = {"arcticdem": str(world.arcticdem), "tcvis": world.tcvis, "models": (DEMO_MODEL,)}
+    settings = Settings(store=str(folder / "store"), **sources)
     site = Site(folder, settings, instance)
     (scene,) = site.register(world.items[0])
     wanted = [

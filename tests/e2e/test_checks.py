@@ -25,7 +25,7 @@ from darts_assets.settings import Settings
 from darts_assets.stores.tiles import read_tile, write_tile
 from darts_assets.stores.vectors import read_vectors, write_vectors
 from darts_assets.tiles import TileStream, geobox_of
-from tests.e2e.harness import QUIET, Site, reason
+from tests.e2e.harness import DEMO_MODEL, QUIET, Site, reason
 
 BLOCKING = {"bands_complete", "probabilities_valid", "geometries_valid"}
 ALL = BLOCKING | {
@@ -48,7 +48,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator
     (folder / "dagster").mkdir()
     (folder / "dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     instance = dg.DagsterInstance.from_config(str(folder / "dagster"))
-    settings = Settings(store=str(folder / "store"), arcticdem=str(world.arcticdem), tcvis=world.tcvis)
+    sources = {"arcticdem": str(world.arcticdem), "tcvis": world.tcvis, "models": (DEMO_MODEL,)}
+    settings = Settings(store=str(folder / "store"), **sources)
     site = Site(folder, settings, instance)
     site.register(*world.items)
     results = {path.stem: site.run(path.stem) for path in world.items}

@@ -15,7 +15,7 @@ from darts_assets.orchestration.inventory.assets import RTS, SLUMPS, build_inven
 from darts_assets.settings import Settings
 from darts_assets.stores.vectors import write_vectors
 from tests.e2e.asset_runs import QUIET, failure, warnings
-from tests.e2e.harness import Site, reason
+from tests.e2e.harness import DEMO_MODEL, Site, reason
 from tests.inventory.planted import Planted, square
 
 
@@ -184,7 +184,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator[Sit
     folder = tmp_path_factory.mktemp("demo")
     (folder / "dagster").mkdir()
     (folder / "dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    settings = Settings(store=str(folder / "store"), arcticdem=str(world.arcticdem), tcvis=world.tcvis)
+    sources = {"arcticdem": str(world.arcticdem), "tcvis": world.tcvis, "models": (DEMO_MODEL,)}
+    settings = Settings(store=str(folder / "store"), **sources)
     site = Site(folder, settings, dg.DagsterInstance.from_config(str(folder / "dagster")))
     for scene in site.register(*world.items):
         result = site.run(scene, "raw_scene", "auxiliary", "preprocessed_tile", "segmentation", "polygons")

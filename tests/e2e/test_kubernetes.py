@@ -19,7 +19,7 @@ from darts_assets.demo import World
 from darts_assets.orchestration.core.partitions import STEPS
 from darts_assets.settings import Settings
 from tests.e2e.equal_stores import assert_equal_stores
-from tests.e2e.harness import Site
+from tests.e2e.harness import DEMO_MODEL, Site
 from tests.e2e.installation import Installation
 from tests.servers.kubernetes.pods import Fault, Pod
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
@@ -86,7 +86,7 @@ class Storm:
 def storm(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
     folder = tmp_path_factory.mktemp("cluster")
     items = _items(world, folder / "items", SCENES + 1)
-    sources = {"arcticdem": str(world.arcticdem), "tcvis": world.tcvis}
+    sources = {"arcticdem": str(world.arcticdem), "tcvis": world.tcvis, "models": DEMO_MODEL}
     server = S3Server(folder)
     server.client.create_bucket(Bucket="darts")
     with pytest.MonkeyPatch.context() as environment:

@@ -17,7 +17,7 @@ from darts_assets.demo import World
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 from darts_assets.settings import Settings
 from tests.e2e.equal_stores import assert_equal_stores
-from tests.e2e.harness import Site
+from tests.e2e.harness import DEMO_MODEL, Site
 from tests.e2e.installation import Installation
 from tests.servers.kubernetes.pods import Fault, Pod
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
@@ -60,7 +60,7 @@ def of(op: str) -> dict[str, str]:
 
 @contextmanager
 def mapped(overlay: str, world: World, folder: Path, faults: Sequence[Fault], **settings: str) -> Iterator[Mapped]:
-    sources = {"arcticdem": str(world.arcticdem), "tcvis": world.tcvis}
+    sources = {"arcticdem": str(world.arcticdem), "tcvis": world.tcvis, "models": DEMO_MODEL}
     settings |= {f"DARTS_{name.upper()}": value for name, value in sources.items()}
     installing = Installation.of(
         overlay, folder=folder / "site", secrets=CREDENTIALS, max_runs=2, start_timeout=120, patience=600,

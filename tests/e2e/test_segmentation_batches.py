@@ -16,7 +16,7 @@ from darts_assets.demo import World
 from darts_assets.orchestration.core.partitions import SENTINEL2
 from darts_assets.settings import Settings
 from tests.e2e.backfills import YAML, Backfills
-from tests.e2e.harness import SMALL_PATCHES, Site, metadata_of, reason
+from tests.e2e.harness import DEMO_MODEL, SMALL_PATCHES, Site, metadata_of, reason
 
 TILES, SEGMENTATION, POLYGONS = (SENTINEL2.key(step) for step in ("preprocessed_tile", "segmentation", "polygons"))
 CONFIG = {"ops": {"sentinel2__segmentation": {"config": SMALL_PATCHES}}}
@@ -28,7 +28,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, world: World) -> Site:
     folder = tmp_path_factory.mktemp("batches")
     (folder / "dagster").mkdir()
     (folder / "dagster/dagster.yaml").write_text(YAML)
-    settings = Settings(store=str(folder / "store"), arcticdem=str(world.arcticdem), tcvis=world.tcvis)
+    sources = {"arcticdem": str(world.arcticdem), "tcvis": world.tcvis, "models": (DEMO_MODEL,)}
+    settings = Settings(store=str(folder / "store"), **sources)
     site = Site(folder, settings, dg.DagsterInstance.from_config(str(folder / "dagster")))
     items = []
     for number in range(8):

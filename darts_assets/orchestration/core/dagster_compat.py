@@ -47,7 +47,16 @@ __all__ = [
     "logged_events",
     "lost_its_pod",
     "planned_partitions",
+    "selected_assets",
 ]
+
+
+def selected_assets(context: dg.AssetExecutionContext) -> set[dg.AssetKey]:
+    """The assets that the run materializes, and those of the backfill that launched it."""
+    backfill = context.run.tags.get(BACKFILL_ID_TAG)
+    of_backfill = context.instance.get_backfill(backfill) if backfill else None
+    selected = of_backfill.asset_selection if of_backfill else None
+    return {*context.job_def.asset_layer.executable_asset_keys, *(selected or ())}
 
 
 class PodsLostError(Exception):

@@ -200,6 +200,20 @@ class Models(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         return terrain_convention(self.descriptions)
 
+    def check_suitable(self) -> None:
+        """Check that the models are the user's, or the store is a demo's: the demo model suits no real scene.
+
+        Raises:
+            SettingsError: otherwise.
+        """
+        from darts_assets.demo import is_demo_store
+
+        if not self.checkpoints and not is_demo_store(self.store.root):
+            raise SettingsError(
+                "DARTS_MODELS is not set: the included demo model segments only scenes in the store of a demo "
+                "(darts-assets demo). Set DARTS_MODELS to the checkpoints of your models"
+            )
+
     def _named(self) -> list[tuple[str | None, str]]:
         """Name (None for the file's stem) and location of each checkpoint."""
         from darts_assets.demo import DEMO_CHECKPOINT

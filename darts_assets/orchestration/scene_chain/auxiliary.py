@@ -14,6 +14,7 @@ from darts_assets.orchestration.core.pod_resources import POOLS
 from darts_assets.orchestration.core.resources import Models
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.core.step_metrics import measured
+from darts_assets.orchestration.scene_chain.model_guard import check_models
 
 CODE_VERSION = "1"
 
@@ -49,6 +50,7 @@ def build_auxiliary(family: SceneFamily) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         used: dict[str, Any] = {}
         with domain_call(context.log):
+            check_models(context, family, models)
             scene = scenes.scene(family, context.partition_key)
             geobox = raw.geobox(family, scene)
             layers = cubes.layers_for(models.bands)

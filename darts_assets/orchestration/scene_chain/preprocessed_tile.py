@@ -22,6 +22,7 @@ from darts_assets.orchestration.scene_chain.check_evaluation import (
     evaluate,
     step_checks,
 )
+from darts_assets.orchestration.scene_chain.model_guard import check_models
 from darts_assets.tiles import TileStream, geobox_of
 
 CODE_VERSION = "1"
@@ -70,6 +71,7 @@ def build_preprocessed_tile(family: SceneFamily) -> dg.AssetsDefinition:
         from darts_assets.features.preprocess import preprocess
 
         with domain_call(context.log):
+            check_models(context, family, models)
             scene = scenes.scene(family, context.partition_key)
             terrain = models.terrain if config.terrain == "auto" else config.terrain
             chosen = config.model_dump(include=set(PreprocessParameters.model_fields) - {"terrain"})

@@ -21,6 +21,7 @@ from darts_assets.orchestration.scene_chain.check_evaluation import (
     evaluate,
     step_checks,
 )
+from darts_assets.orchestration.scene_chain.model_guard import check_models
 from darts_assets.scene import Scene
 
 CODE_VERSION = "1"
@@ -117,6 +118,7 @@ def build_raw_scene(family: SceneFamily) -> dg.AssetsDefinition:
         models: Models,
     ) -> dg.MaterializeResult[None]:
         with domain_call(context.log):
+            check_models(context, family, models)
             needed = models.bands  # an invalid checkpoint fails here, before data are fetched
             scene = scenes.scene(family, context.partition_key)
             kept = keep_raw_scene(family, scene, config, raw=raw, needed=needed, log=context.log.info)

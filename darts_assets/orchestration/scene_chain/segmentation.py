@@ -64,6 +64,7 @@ def build_segmentation(family: SceneFamily, scenes_per_run: int = 1) -> dg.Asset
         with domain_call(context.log):  # an error of models or device affects all scenes: fail at once
             from darts_assets.model.segment import precision_of, segment
 
+            models.check_suitable()
             headers = models.headers
             precision = precision_of(headers, config)
         tiles = TileIOManager(store=store)

@@ -1,6 +1,6 @@
 """The asset `segmentation`: what its config takes, and which of it makes another version of the data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -10,6 +10,7 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from darts_assets.bands import FEATURES
+from darts_assets.demo import DEMO_CHECKPOINT
 from darts_assets.orchestration.core.io_managers import TileIOManager
 from darts_assets.orchestration.core.partitions import SENTINEL2
 from darts_assets.orchestration.core.resources import Models, Store
@@ -35,7 +36,9 @@ def materialized(tmp_path: Path) -> Callable[..., tuple[dg.ExecuteInProcessResul
     upstream = dg.AssetSpec(SENTINEL2.key("preprocessed_tile"), partitions_def=SENTINEL2.partitions)
     key = SENTINEL2.key("segmentation")
 
-    def run(**config: object) -> tuple[dg.ExecuteInProcessResult, xr.Dataset | None]:
+    def run(
+        models: Sequence[str] = (str(DEMO_CHECKPOINT),), **config: object
+    ) -> tuple[dg.ExecuteInProcessResult, xr.Dataset | None]:
         with dg.DagsterInstance.ephemeral() as instance:
             instance.add_dynamic_partitions(SENTINEL2.partitions.name, [SCENE])
             result = dg.materialize(
@@ -43,7 +46,7 @@ def materialized(tmp_path: Path) -> Callable[..., tuple[dg.ExecuteInProcessResul
                 selection=[key],
                 instance=instance,
                 partition_key=SCENE,
-                resources={"models": Models(store=store), "store": store, "tiles": tiles},
+                resources={"models": Models(store=store, checkpoints=list(models)), "store": store, "tiles": tiles},
                 run_config={
                     "ops": {"sentinel2__segmentation": {"config": {**SMALL, **config}}},
                     "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
@@ -53,6 +56,14 @@ def materialized(tmp_path: Path) -> Callable[..., tuple[dg.ExecuteInProcessResul
         return result, tiles.read(tuple(key.path), SCENE) if result.success else None
 
     return run
+
+
+def test_the_demo_model_segments_only_in_a_demo(
+    materialized: Callable[..., tuple[dg.ExecuteInProcessResult, xr.Dataset | None]], tmp_path: Path
+) -> None:
+    result, _ = materialized(models=())
+    (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    assert str(failure.user_failure_data.description).startswith("SettingsError: DARTS_MODELS is not set")
 
 
 def version(result: dg.ExecuteInProcessResult) -> str:
