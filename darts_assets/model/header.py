@@ -14,10 +14,12 @@ import hashlib
 import importlib.util
 import io
 import pickle
+import re
+import reprlib
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -36,8 +38,13 @@ DEFAULT_TERRAIN: Terrain = "darts-2025"
 MODEL_BANDS = tuple(dict.fromkeys((*FEATURES, *OPTICAL, "dem")))
 """The bands that a model may take: features first; an ensemble's bands are listed in this order."""
 
-MAX_PICKLE_BYTES = 256 * 2**20
+MAX_PICKLE_BYTES = 8 * 2**20
 """Largest accepted pickle; it holds names and shapes, the weights are stored beside it."""
+
+_LARGEST_NUMBER = 4096  # of channels
+_LONGEST_LIST = 16
+_TEXT = re.compile(r"[\w.-]{1,80}")
+_ZIP = b"PK\x03\x04"
 
 _BEFORE_TORCH_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
@@ -206,6 +213,20 @@ def check_ensemble(models: Sequence[ModelDescription]) -> None:
     terrain_convention(models)
 
 
+def keyword_problem(architecture: Mapping[str, Any]) -> str:
+    """What is wrong with the keywords of `segmentation_models_pytorch.create_model`, in words; empty if nothing is.
+
+    Only keywords of the architectures are accepted. The library passes all others on to the library of the encoder,
+    some of whose keywords load files.
+    """
+    for name, value in architecture.items():
+        if name not in _KEYWORDS:
+            return f"the model has the unknown keyword {name!r:.60}; known are {', '.join(_KEYWORDS)}"
+        if not _KEYWORDS[name](value):
+            return f"the model has the {name} {reprlib.repr(value)}, which is not accepted"
+    return ""
+
+
 @cache
 def known_architectures() -> frozenset[str]:
     """Architectures of `segmentation_models_pytorch`, parsed from its source because importing it imports torch."""
@@ -243,7 +264,9 @@ def read_pickle(path: Path) -> Any:
         return _load(file, str(path))
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):
+    """Not the class in C, which allocates as much memory as a number in the pickle demands."""
+
     def find_class(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
         if full == "collections.OrderedDict":
@@ -263,13 +286,17 @@ class _Reader(pickle.Unpickler):
 
 def _load(file: IO[bytes], label: str) -> Any:
     try:
-        if file.read(len(_BEFORE_TORCH_1_6)) == _BEFORE_TORCH_1_6:
+        head = file.read(len(_BEFORE_TORCH_1_6))
+        if head == _BEFORE_TORCH_1_6:
             raise CheckpointError(
                 f"checkpoint {label} has the format of PyTorch before 1.6; load and save it again with a newer PyTorch"
             )
+        if not head.startswith(_ZIP):
+            raise zipfile.BadZipFile("torch.save writes a zip file")
         with zipfile.ZipFile(file) as archive:
+            _check_size(archive, file.seek(0, io.SEEK_END), label)
             content = _data_pickle(archive, label)
-    except (zipfile.BadZipFile, RuntimeError, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, RuntimeError, ValueError, zlib.error, EOFError, OverflowError) as error:
         raise CheckpointError(f"{label} is not a checkpoint, or is truncated: {error}") from error
     try:
         return _Reader(content).load()
@@ -277,6 +304,15 @@ def _load(file: IO[bytes], label: str) -> Any:
         raise CheckpointError(f"checkpoint {label} is rejected: {error}") from error
     except Exception as error:  # a malformed pickle can raise anything
         raise CheckpointError(f"checkpoint {label} is corrupt: {error!r}") from error
+
+
+def _check_size(archive: zipfile.ZipFile, size: int, label: str) -> None:
+    """torch.save does not compress: entries that are larger than the file would grow when they are loaded."""
+    if (total := sum(info.file_size for info in archive.infolist())) > size:
+        raise CheckpointError(
+            f"checkpoint {label} is rejected: its entries have {total} bytes, the file only {size}; write it with "
+            "torch.save, uncompressed"
+        )
 
 
 def _data_pickle(archive: zipfile.ZipFile, label: str) -> IO[bytes]:
@@ -328,8 +364,8 @@ def _architecture(config: Mapping[str, Any], bands: tuple[str, ...], label: str)
         raise CheckpointError(
             f"checkpoint {label} has the unknown architecture {model['arch']!r}; known are {', '.join(sorted(known))}"
         )
-    if not _is_plain(model):
-        raise CheckpointError(f"checkpoint {label} describes its architecture with more than numbers, texts and lists")
+    if problem := keyword_problem(model):
+        raise CheckpointError(f"checkpoint {label}: {problem}")
     # The defaults of `create_model`.
     channels, classes = model.get("in_channels", 3), model.get("classes", 1)
     if channels != len(bands):
@@ -363,9 +399,68 @@ def _checked_name(name: str, label: str) -> str:
     return name
 
 
-def _is_plain(value: Any) -> bool:
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and _TEXT.fullmatch(value) is not None
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST_NUMBER
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) <= _LONGEST_LIST and all(map(_is_count, value))
+
+
+def _is_norm(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
+        return len(value) <= _LONGEST_LIST and all(
+            _is_text(key) and (_is_text(item) or _is_switch(item) or _is_share(item)) for key, item in value.items()
+        )
+    return _is_switch(value) or _is_text(value)
+
+
+def _or_none(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or check(value)
+
+
+_KEYWORDS: Mapping[str, Callable[[Any], bool]] = {
+    "arch": _is_text,
+    "encoder_name": _is_text,
+    "encoder_weights": _or_none(_is_text),
+    "encoder_depth": _is_count,
+    "encoder_output_stride": _is_count,
+    "encoder_output_indices": _or_none(_are_counts),
+    "in_channels": _is_count,
+    "classes": _is_count,
+    "activation": _or_none(_is_text),
+    "aux_params": _or_none(lambda _: False),
+    "upsampling": _or_none(_is_count),
+    "decoder_channels": lambda value: _is_count(value) or _are_counts(value),
+    "decoder_use_batchnorm": _is_norm,
+    "decoder_use_norm": _is_norm,
+    "decoder_attention_type": _or_none(_is_text),
+    "decoder_interpolation": _is_text,
+    "decoder_dropout": _is_share,
+    "decoder_merge_policy": _is_text,
+    "decoder_pyramid_channels": _is_count,
+    "decoder_segmentation_channels": _is_count,
+    "decoder_pab_channels": _is_count,
+    "decoder_atrous_rates": _are_counts,
+    "decoder_aspp_separable": _is_switch,
+    "decoder_aspp_dropout": _is_share,
+    "decoder_readout": _is_text,
+    "decoder_intermediate_channels": _are_counts,
+    "decoder_fusion_channels": _is_count,
+    "psp_out_channels": _is_count,
+    "psp_use_batchnorm": _is_norm,
+    "psp_dropout": _is_share,
+}
+"""Accepted keywords of `create_model`, and checks of their values."""

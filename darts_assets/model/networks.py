@@ -117,9 +117,6 @@ def _create(header: CheckpointHeader) -> torch.nn.Module:
     arguments = {**header.architecture, "encoder_weights": None}
     if "activation" in arguments:
         arguments["activation"] = None
-    if ":" in str(arguments.get("encoder_name")):
-        # timm downloads names with a scheme (`hf-hub:...`).
-        raise CheckpointError(f"checkpoint {header.path}: unknown encoder {arguments['encoder_name']!r}")
     try:
         model: torch.nn.Module = smp.create_model(**arguments)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -1,6 +1,9 @@
+import inspect
 import os
+import pickle
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +17,7 @@ import torch
 from darts_assets.bands import FEATURES
 from darts_assets.errors import CheckpointError
 from darts_assets.model import CheckpointHeader, read_header, required_bands, terrain_convention
-from darts_assets.model.header import check_ensemble, known_architectures
+from darts_assets.model.header import MAX_PICKLE_BYTES, check_ensemble, keyword_problem, known_architectures
 
 MODEL = {"arch": "unet", "encoder_name": "resnet18", "in_channels": 3, "classes": 1}
 BANDS = ["red", "green", "ndvi"]
@@ -104,7 +107,13 @@ def test_leftovers_of_training_are_ignored(saved: Callable[[Any], Path]) -> None
         (lightning(bands=7), "does not list its input bands"),
         (lightning(model={**MODEL, "classes": 2}), "2 classes, expected 1"),
         (lightning(model={**MODEL, "activation": "softmax"}), "activation"),
-        (lightning(model={**MODEL, "x": torch.zeros(1)}), "more than numbers, texts and lists"),
+        (lightning(model={**MODEL, "checkpoint_path": "/a.ckpt"}), "unknown keyword 'checkpoint_path'; known are arch"),
+        (lightning(model={**MODEL, "pretrained_cfg": {"file": "/a.ckpt"}}), "unknown keyword 'pretrained_cfg'"),
+        (lightning(model={**MODEL, 3: 4}), "unknown keyword 3"),
+        (lightning(model={**MODEL, "encoder_name": "tu-local-dir:/models"}), "encoder_name 'tu-local-dir:/models'"),
+        (lightning(model={**MODEL, "decoder_channels": torch.zeros(1)}), "the decoder_channels .* is not accepted"),
+        (lightning(model={**MODEL, "decoder_channels": [10**9]}), "the decoder_channels .* is not accepted"),
+        (lightning(model={**MODEL, "decoder_use_norm": {"type": [[]]}}), "the decoder_use_norm .* is not accepted"),
         (lightning(model={"in_channels": 3}), "does not name its architecture"),
         (lightning(terrain="moon"), "'moon'; known are darts-2025, darts-2026, physical"),
         (lightning(normalization=[1]), "normalization"),
@@ -220,3 +229,49 @@ def test_what_is_no_ensemble(small: CheckpointHeader) -> None:
         check_ensemble([])
     with pytest.raises(CheckpointError, match="same name: small, small"):
         check_ensemble([small, small])
+
+
+def test_every_keyword_of_the_architectures_is_known() -> None:
+    import segmentation_models_pytorch as smp
+
+    defaults = {
+        name: parameter.default
+        for model in smp.MODEL_ARCHITECTURES_MAPPING.values()
+        for name, parameter in inspect.signature(model).parameters.items()
+        if name != "kwargs"
+    }
+    assert keyword_problem({**defaults, "encoder_name": "resnet18"}) == ""
+
+
+def zipped(path: Path, content: bytes, **entries: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/data.pkl", content, zipfile.ZIP_STORED)
+        for name, value in entries.items():
+            archive.writestr(f"x/data/{name}", value)
+    return path
+
+
+def test_sizes_that_a_file_claims(tmp_path: Path, saved: Callable[[Any], Path]) -> None:
+    with zipfile.ZipFile(saved(lightning())) as archive:
+        content = archive.read("model/data.pkl")
+    with pytest.raises(CheckpointError, match=r"its entries have \d+ bytes, the file only \d+"):
+        read_header(zipped(tmp_path / "grows.pt", content, a=bytes(10**6)))
+    with pytest.raises(CheckpointError, match=r"its data\.pkl has \d+ bytes"):
+        read_header(zipped(tmp_path / "long.pt", b"\x80\x02" + b"]0" * MAX_PICKLE_BYTES))
+    tracemalloc.start()
+    try:
+        for order in (b"r\xff\xff\xff\x7f", b"\x96" + (10**15).to_bytes(8, "little"), b"\x8e" + bytes(5) + b"\xff\0\0"):
+            with pytest.raises(CheckpointError, match=r"corrupt|not a DARTS checkpoint"):
+                read_header(zipped(tmp_path / "claims.pt", b"\x80\x05]" + order + b"."))
+        assert tracemalloc.get_traced_memory()[1] < 10**8
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_is_also_something_else(tmp_path: Path, saved: Callable[[Any], Path]) -> None:
+    marker = tmp_path / "marker"
+    path = saved(lightning())
+    path.write_bytes(pickle.dumps(Evil(os.system, f"touch {marker}"), protocol=2) + path.read_bytes())
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        read_header(path)
+    assert not marker.exists()

@@ -262,7 +262,10 @@ def test_what_the_training_module_holds_besides_is_left_out(
         ({"arch": "wnet"}, "unknown architecture 'wnet'; known are .*unet, unetplusplus"),
         ({"encoder_name": "resnet19"}, "Wrong encoder name `resnet19`, supported encoders:.*resnet18"),
         ({"encoder_name": "tu-resnet19"}, r"Unknown model \(resnet19\)"),
-        ({"encoder_name": "tu-hf-hub:somebody/something"}, "unknown encoder 'tu-hf-hub:somebody/something'"),
+        (
+            {"encoder_name": "tu-hf-hub:somebody/something"},
+            "the encoder_name 'tu-hf-hub:somebody/something', which is not",
+        ),
         ({"surprise": 1}, "surprise"),
         ({"encoder_depth": 9}, "depth"),
         ({"encoder_name": "resnet18"}, "weights do not fit the model"),

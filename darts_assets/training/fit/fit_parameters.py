@@ -4,6 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from darts_assets.model.header import keyword_problem
 from darts_assets.parameters import Parameters
 
 SplitBy = Literal["region", "sample", "random"]
@@ -69,6 +70,8 @@ class FitParameters(SplitParameters):
     def _check_architecture(cls, value: dict[str, Any]) -> dict[str, Any]:
         if reserved := _FROM_THE_SET & set(value):
             raise ValueError(f"architecture has {', '.join(sorted(reserved))}, which follow from the training set")
+        if problem := keyword_problem(value):
+            raise ValueError(f"architecture: {problem}")
         return value
 
     @property
