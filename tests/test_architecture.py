@@ -192,7 +192,7 @@ OTHER_SUBJECTS = {
 }
 """Test files that are not about one module -> their subject."""
 
-NOT_MIRRORED = {"benchmarks", "e2e", "k8s", "sample_data", "servers"}
+NOT_MIRRORED = {"benchmarks", "e2e", "fuzz", "k8s", "sample_data", "servers"}
 
 
 def test_tests_mirror_the_package() -> None:

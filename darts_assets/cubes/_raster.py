@@ -20,6 +20,7 @@ from rasterio.windows import Window
 from darts_assets.errors import RasterError
 from darts_assets.remote.byte_reader import is_remote
 from darts_assets.remote.gdal_options import CACHE_OPTIONS, PUBLIC_TILE_OPTIONS, gdal_message
+from darts_assets.remote.raster_files import open_raster
 from darts_assets.remote.retry import TransientError, is_unreachable, with_retries
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ class OpenRasters:
     def __call__(self, href: str) -> Iterator[Any]:
         """The open raster, to be used in this thread only."""
         rasters: OrderedDict[str, Any] = self._thread.__dict__.setdefault("rasters", OrderedDict())
-        source = rasters.pop(href) if href in rasters else rasterio.open(href)
+        source = rasters.pop(href) if href in rasters else open_raster(href)
         try:
             yield source
         except BaseException:
@@ -60,7 +61,7 @@ class OpenRasters:
             rasters.popitem(last=False)[1].close()
 
 
-def with_raster(href: str, use: Callable[[Any], T], opener: Opener = rasterio.open) -> T:
+def with_raster(href: str, use: Callable[[Any], T], opener: Opener = open_raster) -> T:
     """Open a raster and return `use(raster)`; failed reads of remote rasters are retried.
 
     Remote data are public: requests are not signed. `AWS_S3_ENDPOINT`, `AWS_HTTPS` and `AWS_VIRTUAL_HOSTING` configure
@@ -69,7 +70,7 @@ def with_raster(href: str, use: Callable[[Any], T], opener: Opener = rasterio.op
     Args:
         href: a path, `http(s)://...` or `s3://bucket/key`.
         use: called with the open rasterio dataset, once per attempt.
-        opener: `rasterio.open`, or rasters that stay open.
+        opener: `open_raster`, or rasters that stay open.
 
     Raises:
         RasterError: if the file is missing, corrupt or not a raster.

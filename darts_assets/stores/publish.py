@@ -40,6 +40,11 @@ class Manifest:
     contents: dict[str, str]
     metadata: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        contents = self.contents.items() if isinstance(self.contents, dict) else [(self.contents, None)]
+        if not all(isinstance(part, str) for pair in contents for part in pair) or not isinstance(self.metadata, dict):
+            raise TypeError("contents must map names to versions, metadata must be an object")
+
 
 @dataclass(frozen=True)
 class Version:
@@ -78,7 +83,7 @@ class Place:
             document = json.loads(raw)
             body = document["attributes"]["darts_assets"] if self._is_zarr else document
             return Manifest(body["contents"], body["metadata"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise NotReadableError(f"{self.location}: the pointer {self._pointer} is damaged: {error}") from error
 
     def require(self) -> Manifest:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from darts_assets.orchestration.core.deadline import Call, T
 from darts_assets.orchestration.core.dynamic_partitions import materialized, with_runs
@@ -53,8 +53,8 @@ def read_cursor(context: dg.SensorEvaluationContext, kind: type[C], consequence:
     """The cursor of the last tick; a new one, with a warning that ends with `consequence`, if it is unreadable."""
     try:
         return kind.model_validate_json(context.cursor or "{}")
-    except ValidationError:
-        context.log.warning(f"the cursor is not one of this sensor ({context.cursor}): {consequence}")
+    except ValueError:  # also of text that is not Unicode
+        context.log.warning(f"the cursor is not one of this sensor ({context.cursor!r:.1000}): {consequence}")
         return kind()
 
 

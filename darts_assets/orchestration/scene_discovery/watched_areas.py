@@ -5,10 +5,10 @@ import tomllib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from darts_assets.errors import DartsError, SettingsError
 from darts_assets.orchestration.scene_discovery.selection import read_area
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _ENTRIES = ("version", "overlap_days", "areas")
+
+
+Time = Annotated[
+    AwareDatetime,
+    Field(ge=dt.datetime(1970, 1, 1, tzinfo=dt.UTC), le=dt.datetime(9000, 1, 1, tzinfo=dt.UTC)),
+]
+"""Times of a cursor; days can be added to and subtracted from them."""
 
 
 class WatchedArea(BaseModel):
@@ -153,8 +160,8 @@ class Position(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     selection: str
-    since: dt.datetime
-    reached: dt.datetime | None = None
+    since: Time
+    reached: Time | None = None
 
     @property
     def start(self) -> dt.datetime:
@@ -186,7 +193,7 @@ class Positions(BaseModel):
 
     version: Literal[1] = 1
     areas: dict[str, Position] = Field(default_factory=dict)
-    asked: dict[str, dt.datetime] = Field(default_factory=dict)
+    asked: dict[str, Time] = Field(default_factory=dict)
 
     def only(self, names: Collection[str]) -> "Positions":
         """The cursor without other areas."""

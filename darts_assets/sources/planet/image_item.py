@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import rasterio
 from odc.geo.geobox import GeoBox
 
 from darts_assets.bands import UDM, VISIBLE_NIR
 from darts_assets.errors import RasterError, SceneError
 from darts_assets.geo.antimeridian import footprint
 from darts_assets.remote.byte_reader import S3Options, shown
-from darts_assets.remote.gdal_options import gdal_path
+from darts_assets.remote.raster_files import open_raster
 from darts_assets.scene import Scene, SceneBand
 from darts_assets.sources.planet.deliveries import Delivery
 from darts_assets.sources.planet.folders import File
@@ -199,7 +198,7 @@ def _checked(delivery: Delivery, file: File) -> File:
 
 def _read_header(delivery: Delivery, file: File, s3: S3Options) -> _Header:
     def read() -> _Header:
-        with rasterio.open(gdal_path(file.href), sharing=False) as dataset:
+        with open_raster(file.href) as dataset:
             epsg = dataset.crs.to_epsg() if dataset.crs else None
             crs = f"the CRS {dataset.crs.to_string()}" if dataset.crs else "no CRS"
             grid = GeoBox(dataset.shape, dataset.transform, dataset.crs or None)

@@ -9,7 +9,6 @@ from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 
-import rasterio
 from odc.geo.geobox import GeoBox
 from rasterio.crs import CRS
 from rasterio.io import DatasetReader
@@ -17,13 +16,17 @@ from rasterio.io import DatasetReader
 from darts_assets.bands import OPTICAL
 from darts_assets.errors import RasterError, SourceUnavailableError
 from darts_assets.remote.byte_reader import MAX_CONNECTIONS, ByteReader, S3Options, is_remote, local_path, shown
-from darts_assets.remote.gdal_options import gdal_path
+from darts_assets.remote.raster_files import open_raster
 from darts_assets.scene import Scene, SceneBand
 from darts_assets.sources.rasters.jpeg2000 import is_jpeg2000, missing_part
 from darts_assets.sources.rasters.odc_driver import GdalFiles
 from darts_assets.stores.statistics import BandStatistics
 
 logger = logging.getLogger(__name__)
+
+MAX_PIXELS = 2**29
+MAX_BLOCKS = 2**18
+"""Of a file; a Sentinel-2 band has 1.2e8 pixels in some 400 blocks, at most 10980 rows."""
 
 _NONE: Mapping[str, ByteReader] = MappingProxyType({})
 _HASH_FUNCTIONS = {
@@ -249,7 +252,8 @@ def _check_file(
         raise SourceUnavailableError(f"{where}: {error}") from None
 
     def headers() -> dict[str, Header]:
-        with rasterio.open(gdal_path(reader.href), sharing=False) as dataset:
+        with open_raster(reader.href) as dataset:
+            _check_size(dataset, where)
             if dataset.driver == "GTiff":
                 _check_blocks_within(dataset, reader.size, where)
             return {band.name: _check_band(scene, band, dataset) for band in bands}
@@ -279,6 +283,15 @@ def _check_band(scene: Scene, band: SceneBand, dataset: DatasetReader) -> Header
         raise RasterError(f"{where} has {actual}, its item EPSG:{scene.epsg}")
     grid = GeoBox(dataset.shape, dataset.transform, f"EPSG:{scene.epsg}")
     return Header(grid, dataset.block_shapes[band.index - 1][0])
+
+
+def _check_size(dataset: DatasetReader, where: str) -> None:
+    """Sizes are declared: a file of some bytes can have any number of pixels and blocks."""
+    if (pixels := dataset.height * dataset.width) > MAX_PIXELS:
+        raise RasterError(f"{where} declares {dataset.width} x {dataset.height} pixels; at most {MAX_PIXELS} are read")
+    blocks = sum(-(-dataset.height // rows) * -(-dataset.width // columns) for rows, columns in dataset.block_shapes)
+    if blocks > MAX_BLOCKS:
+        raise RasterError(f"{where} declares {blocks} blocks for {pixels} pixels; at most {MAX_BLOCKS} are read")
 
 
 def _check_blocks_within(dataset: DatasetReader, size: int, where: str) -> None:

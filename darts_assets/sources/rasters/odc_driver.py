@@ -11,18 +11,24 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import rasterio
+from odc.geo.geobox import GeoBox
+from odc.geo.overlap import compute_reproject_roi
 from odc.loader import RasterSource, RioDriver, RioReader
-from odc.loader._rio import rio_env
+from odc.loader._reader import pick_overview
+from odc.loader._rio import _do_read, rio_env
 from rasterio.errors import RasterioError
 from rasterio.session import DummySession, Session
 
 from darts_assets.errors import RasterError, SourceUnavailableError
 from darts_assets.remote.byte_reader import RemoteFile, S3Options, connection_slot, is_remote, shown
 from darts_assets.remote.gdal_options import SCENE_OPTIONS, gdal_message, s3_options
+from darts_assets.remote.raster_files import open_raster
 from darts_assets.remote.retry import TransientError, with_retries
 from darts_assets.remote.s3_auth import S3Keys
 
 T = TypeVar("T")
+
+_TOLERANCE = 0.9  # pixels; odc-stac ignores a smaller shift of the grid when it takes the nearest pixel
 
 
 class GdalFiles:
@@ -134,10 +140,22 @@ class _Reader(RioReader):
         super().__init__(src, ctx)
         self._gdal, self._href, self._where = gdal, href, where
 
-    def read(self, *args: Any, **kwargs: Any) -> Any:
+    def read(self, cfg: Any, dst_geobox: GeoBox, *, dst: Any = None, selection: Any = None) -> Any:
         """odc-stac's read, with retries."""
-        read = super().read
-        return self._gdal.read(self._href, self._where, lambda: read(*args, **kwargs))
+        return self._gdal.read(self._href, self._where, lambda: self._read(cfg, dst_geobox, dst))
+
+    def _read(self, cfg: Any, grid: GeoBox, dst: Any) -> Any:
+        """As odc-stac, whose own function opens a file with any of GDAL's drivers."""
+        band = self._src.band
+        with open_raster(self._href) as raster:
+            overlap = compute_reproject_roi(GeoBox.from_rio(raster), grid, ttol=_TOLERANCE)
+            level = None
+            if cfg.use_overviews and overlap.read_shrink > 1:
+                level = pick_overview(overlap.read_shrink, raster.overviews(band))
+            if level is None:
+                return _do_read(rasterio.band(raster, band), cfg, grid, overlap, dst=dst)
+        with open_raster(self._href, overview_level=level) as raster:
+            return _do_read(rasterio.band(raster, band), cfg, grid, overlap, dst=dst)
 
 
 class _KeySession(Session):  # type: ignore[misc]

@@ -9,8 +9,9 @@ common names; several bands may then share one file. Parsing reads nothing but t
 import datetime as dt
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import shapely
@@ -72,6 +73,21 @@ class Location:
     index: int = 1
 
 
+def _with_readable_errors(parse: Callable[[Mapping[str, Any]], Scene]) -> Callable[[Mapping[str, Any]], Scene]:
+    @wraps(parse)
+    def parse_or_refuse(item: Mapping[str, Any]) -> Scene:
+        try:
+            return parse(item)
+        except SceneError:
+            raise
+        # Fields of any type may be anywhere in a malformed item.
+        except Exception as error:
+            raise SceneError(f"scene {item.get('id')}: a field of its item is malformed: {error!r}") from error
+
+    return parse_or_refuse
+
+
+@_with_readable_errors
 def parse_item(item: Mapping[str, Any]) -> Scene:
     """The scene that a STAC item describes.
 

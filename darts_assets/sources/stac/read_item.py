@@ -27,7 +27,7 @@ def read_item(href: str, s3: S3Options | None = None) -> dict[str, Any]:
         raise SceneError(f"{name}: there is no such file; a STAC item (JSON) was expected") from None
     try:
         item = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SceneError(f"{name} is not a STAC item: it is not JSON ({error})") from error
     _check_is_item(item, name)
     base = href if is_remote(href) else str(local_path(href).absolute())
