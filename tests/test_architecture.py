@@ -153,6 +153,24 @@ def test_torch_is_imported_only_where_a_model_runs() -> None:
     ] == []
 
 
+OPENERS = {
+    "geo/vector_files.py": "the formats of vector files",
+    "remote/raster_files.py": "the formats of rasters",
+    "detection/cog.py": "writes products",
+    "detection/export.py": "reads the products that it wrote",
+    "demo/train.py": "reads the outlines of the demo's own world",
+    "demo_runner.py": "reads the outlines of the demo's own world",
+}
+"""Files that open rasters or vector files by GDAL -> why; the input of others goes through the first two."""
+
+
+def test_files_of_others_are_opened_by_two_functions() -> None:
+    opening = re.compile(
+        r"\brasterio\.open\(|\bDatasetReader\(|\.read_file\((?!href, stac_io)|pyogrio\.(read|list|open)"
+    )
+    assert {str(path.relative_to(PACKAGE)) for path in modules() if opening.search(path.read_text())} == OPENERS.keys()
+
+
 def test_definitions_load_without_torch_or_geography() -> None:
     script = (
         "import sys, warnings; warnings.simplefilter('ignore'); import darts_assets; darts_assets.defs;"

@@ -2,7 +2,7 @@
 
 By default each target is tried for about a second. For longer, one process per target and with limited memory:
 
-    DARTS_FUZZ_SECONDS=600 prlimit --as=4294967296 pytest -n 0 -s tests/fuzz -k item
+    DARTS_FUZZ_SECONDS=600 prlimit --as=2147483648 pytest -n 0 -s tests/fuzz -k item
 
 `DARTS_FUZZ_SEED` starts elsewhere (default 0).
 """

@@ -239,3 +239,19 @@ def test_unknown_kinds_are_logged(made, caplog) -> None:
     (record,) = caplog.records
     assert "is of an unknown kind and was not verified" in record.message
     assert "band blue" in record.message
+
+
+@pytest.mark.parametrize(
+    ("side", "block", "words"),
+    [
+        (1_000_000, 512, "declares 1000000 x 1000000 pixels"),
+        (20_000, 16, "declares 1562500 blocks for 400000000 pixels"),
+    ],
+)
+def test_declared_sizes_are_checked_before_anything_is_looped_over(made, side, block, words):
+    path = made.path("B03_10m")
+    profile = {"driver": "GTiff", "tiled": True, "blockxsize": block, "blockysize": block, "count": 1}
+    options = {"dtype": "uint16", "sparse_ok": True, "BIGTIFF": "YES", "crs": "EPSG:32608"}
+    with rasterio.open(path, "w", width=side, height=side, **profile, **options):
+        pass
+    assert_refused(made, "green", path, words)

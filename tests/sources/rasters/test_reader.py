@@ -9,6 +9,7 @@ from odc.geo.geobox import GeoBox
 
 from darts_assets.errors import RasterError, SceneError
 from darts_assets.sources import calibrate, fetch, open_raw, parse_item, read_item, scene_grid
+from darts_assets.sources.rasters.integrity import Header
 from darts_assets.tiles import geobox_of
 
 ALL = ("blue", "green", "red", "nir", "rededge071", "nir09", "s2_scl")
@@ -143,3 +144,37 @@ def test_real_clip_with_all_bands_in_one_file_and_no_scl(shared, caplog):
     used = numbers[[0, 1, 2, 6]]
     assert np.array_equal(calibrated["quality_data_mask"].values, np.where((used > 0).all(axis=0), 2, 0))
     np.testing.assert_allclose(calibrated["nir"].values, numbers[6] * 1e-4, atol=1e-6)
+
+
+VRT = """<VRTDataset rasterXSize="240" rasterYSize="240"><SRS>EPSG:32608</SRS>
+<GeoTransform>500000, 10, 0, 7500000, 0, -10</GeoTransform><VRTRasterBand dataType="UInt16" band="1"
+subClass="VRTRawRasterBand"><SourceFilename relativetoVRT="0">{other}</SourceFilename><PixelOffset>2</PixelOffset>
+<LineOffset>480</LineOffset></VRTRasterBand></VRTDataset>"""
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_band_that_refers_to_another_file_is_refused(made, web, tmp_path, monkeypatch, remote):
+    monkeypatch.setattr("darts_assets.remote.retry.BACKOFF", (0.0, 0.0))
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"AWS_SECRET_ACCESS_KEY=secret".ljust(240 * 480))
+    made.path("B02_10m").write_text(VRT.format(other=secret))
+    made.item["assets"]["B02_10m"] |= {"href": f"{web.url}/B02_10m.tif" if remote else "./B02_10m.tif"}
+    del made.item["assets"]["B02_10m"]["file:size"]
+    scene = parse_item(read_item(str(made.write_item())))
+    with pytest.raises(RasterError, match=r"band blue.*cannot be opened as a raster"):
+        open_raw(scene, ["blue"])
+    # A server may send another file after the check.
+    monkeypatch.setattr("darts_assets.sources.rasters.reader.check_files", lambda *_, **__: headers)
+    headers = {"blue": Header(scene.bands["blue"].grid, 240)}
+    with pytest.raises(RasterError, match=r"band blue.*cannot be read"):
+        open_raw(scene, ["blue"]).compute()
+
+
+def test_coarser_grids_use_overviews_as_odc_stac(made, scene, made_grid):
+    coarse = made_grid.zoom_out(4)
+    with rasterio.open(made.path("B02_10m"), "r+") as file:
+        file.build_overviews([2, 4], rasterio.enums.Resampling.nearest)
+        overview = file.read(1, out_shape=tuple(coarse.shape))
+    del made.item["assets"]["B02_10m"]["file:size"]
+    scene = parse_item(read_item(str(made.write_item())))
+    assert np.array_equal(open_raw(scene, ["blue"], grid=coarse)["blue"].values, overview)
