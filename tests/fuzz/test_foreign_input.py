@@ -2,9 +2,9 @@
 
 By default each target is tried for about a second. For longer, one process per target and with limited memory:
 
-    DARTS_FUZZ_SECONDS=600 prlimit --as=2147483648 pytest -n 0 -s tests/fuzz -k item
+    DARTS_ASSETS_TEST_FUZZ_SECONDS=600 prlimit --as=2147483648 pytest -n 0 -s tests/fuzz -k item
 
-`DARTS_FUZZ_SEED` starts elsewhere (default 0).
+`DARTS_ASSETS_TEST_FUZZ_SEED` starts elsewhere (default 0).
 """
 
 import datetime as dt
@@ -43,8 +43,8 @@ from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
 from tests.fuzz.mutations import DEEP, damaged, documents, texts
 
-SECONDS = float(os.environ.get("DARTS_FUZZ_SECONDS", "1"))
-SEED = int(os.environ.get("DARTS_FUZZ_SEED", "0"))
+SECONDS = float(os.environ.get("DARTS_ASSETS_TEST_FUZZ_SECONDS", "1"))
+SEED = int(os.environ.get("DARTS_ASSETS_TEST_FUZZ_SEED", "0"))
 MOST_KIBIBYTES = 2 * 2**20
 
 
