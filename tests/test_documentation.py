@@ -28,7 +28,7 @@ DOCUMENTS = sorted(
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 INLINE = re.compile(r"`([^`\n]+)`")
-NOT_SETTINGS = {"DARTS_ASSETS_TEST_DATA", "DARTS_ASSETS_TEST_CLUSTER_SCENES"}
+NOT_SETTINGS = {f"DARTS_ASSETS_TEST_{name}" for name in ("DATA", "CLUSTER_SCENES", "FUZZ_SECONDS", "FUZZ_SEED")}
 """Environment variables of the tests."""
 
 of_each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
