@@ -276,11 +276,11 @@ def coverage_map(shape: tuple[int, int], chunks: Mapping[str, npt.NDArray[np.int
 
 
 def thumbnail(features: "xr.Dataset", vectors: Mapping[str, "gpd.GeoDataFrame"], size: int = 512) -> "Image":
-    """A scene in true colours with the outlines of detections and of the valid area.
+    """A scene in true colours with the outlines of detections and of the clear part of the valid area.
 
     Args:
         features: lazy tile with `red`, `green`, `blue` reflectance; 0 to 0.2 is shown as black to white. It is read
-            decimated.
+            decimated. Without `quality_data_mask`, the whole valid area is outlined.
         vectors: `segments` and `extent`, in the tile's CRS.
         size: longest side in pixels; a smaller tile keeps its size.
     """
@@ -295,19 +295,48 @@ def thumbnail(features: "xr.Dataset", vectors: Mapping[str, "gpd.GeoDataFrame"],
     step = max(1, min(height // shape[0], width // shape[1]))
     every = slice(step // 2, None, step)
     # One call for all bands, so that their chunks are read and decoded in parallel.
-    sampled = features[["red", "green", "blue"]].isel(y=every, x=every).compute()
-    bands = [_brightness(values.to_numpy()) for values in sampled.data_vars.values()]
+    names = [name for name in ("red", "green", "blue", "quality_data_mask") if name in features]
+    sampled = features[names].isel(y=every, x=every).compute()
+    bands = [_brightness(sampled[name].to_numpy()) for name in names[:3]]
     picture = np.stack([cv2.resize(pixels, shape[::-1], interpolation=cv2.INTER_AREA) for pixels in bands], axis=-1)
-    for name, color in (("extent", EXTENT_COLOR), ("segments", DETECTION_COLOR)):
+
+    def lines(name: str) -> list[npt.NDArray[np.int32]]:
         rings = shapely.get_rings(shapely.get_parts(vectors[name].geometry.to_numpy()))
         points, of_point = shapely.get_coordinates(rings, return_index=True)
         columns, rows = geobox.wld2pix(points[:, 0], points[:, 1])
         # OpenCV's origin is the centre of the first pixel, that of grids its corner.
         x, y = columns * shape[1] / width - 0.5, rows * shape[0] / height - 0.5
         fixed = np.rint(np.stack([x, y], axis=-1) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-        lines = np.split(fixed, np.flatnonzero(np.diff(of_point)) + 1) if len(fixed) else []
-        cv2.polylines(picture, lines, isClosed=True, color=color, lineType=cv2.LINE_AA, shift=_SUBPIXEL_BITS)
+        return np.split(fixed, np.flatnonzero(np.diff(of_point)) + 1) if len(fixed) else []
+
+    outlines = lines("extent")
+    if len(names) > 3:
+        clear = (sampled["quality_data_mask"].to_numpy() == 2).astype(np.uint8)
+        outlines = _clear_outlines(outlines, cv2.resize(clear, shape[::-1], interpolation=cv2.INTER_NEAREST))
+    for paths, color in ((outlines, EXTENT_COLOR), (lines("segments"), DETECTION_COLOR)):
+        cv2.polylines(picture, paths, isClosed=True, color=color, lineType=cv2.LINE_AA, shift=_SUBPIXEL_BITS)
     return Image.fromarray(picture)
+
+
+def _clear_outlines(extent: list[npt.NDArray[np.int32]], clear: Pixels) -> list[npt.NDArray[np.int32]]:
+    """Outlines of the clear part of an area.
+
+    Args:
+        extent: rings of the area, (points, 2) each, columns and rows in units of `1 / (1 << _SUBPIXEL_BITS)`.
+        clear: (height, width), 1 for clear pixels; specks of less than 5 x 5 are ignored.
+
+    Returns:
+        Rings as in `extent`, which is returned itself if it is clear.
+    """
+    import cv2
+
+    inside = np.zeros_like(clear)
+    cv2.fillPoly(inside, extent, 1, shift=_SUBPIXEL_BITS)  # even-odd: holes stay empty
+    both = cv2.min(cv2.medianBlur(clear, 5), inside)
+    if (both == inside).all():
+        return extent
+    contours, _ = cv2.findContours(both, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    return [contour.reshape(-1, 2).astype(np.int32) << _SUBPIXEL_BITS for contour in contours]
 
 
 def captioned(picture: "Image", metres: float, objects: int) -> "Image":
@@ -325,7 +354,7 @@ def captioned(picture: "Image", metres: float, objects: int) -> "Image":
     axes.set_axis_off()
     text: dict[str, Any] = {"va": "center_baseline", "fontsize": _TEXT + 1, "color": _INK}
     x = 8.0
-    for color, label in ((DETECTION_COLOR, f"thaw slumps: {objects}"), (EXTENT_COLOR, "valid area")):
+    for color, label in ((DETECTION_COLOR, f"thaw slumps: {objects}"), (EXTENT_COLOR, "clear area")):
         axes.plot([x, x + 10], [12, 12], color=np.divide(color, 255), linewidth=2.5)
         x = axes.text(x + 15, 12, label, **text).get_window_extent().x1 + 14
     lengths = (digit * 10**power for power in range(7) for digit in (1, 2, 5))

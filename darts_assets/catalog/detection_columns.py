@@ -9,6 +9,10 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "datetime": ("timestamp[us, tz=UTC]", "Sensing time of the scene, UTC"),
     "Region_ID": ("int64", "Number of the object within its scene"),
     "touches_edge": ("bool", "Whether the edge of the valid area cuts the object"),
+    "clear_fraction": (
+        "double",
+        "Fraction of its pixels without cloud, shadow or snow; null if an earlier version wrote the polygons",
+    ),
     "min": ("double", "Lowest probability of its pixels"),
     "max": ("double", "Highest probability of its pixels"),
     "mean": ("double", "Mean probability of its pixels"),

@@ -80,6 +80,8 @@ def rows_of(source: Source, raw: bytes) -> gpd.GeoDataFrame:
     table = pq.read_table(BytesIO(raw)).replace_schema_metadata()
     outlines = shapely.from_wkb(table["geometry"].to_numpy())
     columns = table.drop_columns("geometry").to_pandas()
+    if "clear_fraction" not in columns:
+        columns["clear_fraction"] = np.nan
     columns = columns.assign(
         id=[f"{source.scene}/{number}" for number in columns["Region_ID"]],
         area_m2=shapely.area(outlines),

@@ -228,9 +228,9 @@ def describe(folder: Path, geobox: GeoBox, vectors: Mapping[str, gpd.GeoDataFram
 
     Returns:
         JSON types: `grid` with `crs` (`EPSG:...`), `shape` (rows, columns) and affine `transform` (6 numbers, row by
-        row); `footprint` (GeoJSON); `summary` with `objects`, `area_ha` of the objects and `extent_km2` of the valid
-        area; `files` with `bytes`, and `bands` of rasters, `rows` of tables, `columns` of GeoParquet, `layer` of
-        GeoPackage.
+        row); `footprint` (GeoJSON); `summary` with `objects`, `area_ha` of the objects, `extent_km2` of the valid area
+        and `clear_km2` of its clear part (absent for tables of earlier versions); `files` with `bytes`, and `bands` of
+        rasters, `rows` of tables, `columns` of GeoParquet, `layer` of GeoPackage.
     """
     objects, extent = vectors["segments"], vectors["extent"]
     return {
@@ -244,9 +244,17 @@ def describe(folder: Path, geobox: GeoBox, vectors: Mapping[str, gpd.GeoDataFram
             "objects": len(objects),
             "area_ha": round(float(objects.area.sum()) / 1e4, 3),
             "extent_km2": round(float(extent.area.sum()) / 1e6, 3),
+            **clear_summary(extent),
         },
         "files": {path.name: _file(path) for path in sorted(folder.iterdir()) if path.is_file()},
     }
+
+
+def clear_summary(extent: gpd.GeoDataFrame) -> dict[str, float]:
+    """`clear_km2` of a valid area; nothing for a table of a version without `clear_fraction`."""
+    if "clear_fraction" not in extent:
+        return {}
+    return {"clear_km2": round(float((extent["area_m2"] * extent["clear_fraction"]).sum()) / 1e6, 3)}
 
 
 def footprint(extent: gpd.GeoDataFrame, geobox: GeoBox) -> dict[str, Any]:

@@ -21,6 +21,10 @@ BLOCK_PIXELS = 1 << 22
 TOLERANCE = 1e-3
 """Largest distance, in pixels, of a polygon corner from its grid vertex."""
 
+CLEAR_BLOCK = 256
+"""Side in pixels of the blocks that divide the clear area. Speckled clouds have a million corners: from blocks, the
+inventory projects only those near a site."""
+
 _MAX_LISTED = 3
 _MAX_OVERHANG = 0.5  # pixels that a geometry may extend beyond the grid, for rounded coordinates
 
@@ -28,15 +32,16 @@ _MAX_OVERHANG = 0.5  # pixels that a geometry may extend beyond the grid, for ro
 def detection_tables(
     probabilities: xr.Dataset, quality_data_mask: xr.DataArray, parameters: PostprocessParameters
 ) -> dict[str, gpd.GeoDataFrame]:
-    """Postprocess a tile: `segments`, `extent` and, for each model of an ensemble, `segments-NAME`.
+    """Postprocess a tile: `segments`, `extent`, `clear` and, for each model of an ensemble, `segments-NAME`.
 
-    Arguments and errors as `postprocess`; tables as `segments` and `extent_polygons`.
+    Arguments and errors as `postprocess`; tables as `segments`, `extent_polygons` and `clear_polygons`.
     """
     detections = postprocess(probabilities, quality_data_mask, parameters)
     models = [str(name).partition("-")[2] for name in probabilities.data_vars if "-" in str(name)]
     return {
         "segments": segments(detections),
         "extent": extent_polygons(detections),
+        "clear": clear_polygons(detections),
         **{f"segments-{model}": segments(detections, model) for model in models},
     }
 
@@ -51,9 +56,9 @@ def segments(detections: xr.Dataset, model: str | None = None) -> gpd.GeoDataFra
     Returns:
         A table in the tile's CRS, one row per object in row-major order of the objects' first pixels: `Region_ID`
         (int64, 1..n), `touches_edge` (bool: a pixel has an 8-neighbour outside the valid area or outside the tile),
-        `min max mean median std` of the object's probabilities (float64 fractions, population standard deviation),
-        `npixel` (int64) and a valid Polygon or, where parts meet only at a corner, MultiPolygon. Without objects the
-        table is empty, with the same columns and dtypes.
+        `clear_fraction` (float64: fraction of its pixels that are clear), `min max mean median std` of the object's
+        probabilities (float64 fractions, population standard deviation), `npixel` (int64) and a valid Polygon or, where
+        parts meet only at a corner, MultiPolygon. Without objects the table is empty, with the same columns and dtypes.
     """
     suffix = f"-{model}" if model else ""
     geobox = geobox_of(detections)
@@ -63,6 +68,7 @@ def segments(detections: xr.Dataset, model: str | None = None) -> gpd.GeoDataFra
     columns = {
         "Region_ID": np.arange(1, objects.count + 1, dtype=np.int64),
         "touches_edge": touches_edge[1:],
+        "clear_fraction": objects.fraction_in(detections["clear"].values),
         **object_statistics(objects, detections[f"probabilities{suffix}"].values),
         "npixel": objects.sizes[1:],
     }
@@ -74,17 +80,37 @@ def extent_polygons(detections: xr.Dataset) -> gpd.GeoDataFrame:
 
     Returns:
         A table in the tile's CRS (projected, in metres), one row per 8-connected area, the largest first: `npixel`
-        (int64), `area_m2` (float64) and a valid Polygon or MultiPolygon. Empty, with the same columns, if no pixel is
-        valid.
+        (int64), `area_m2` (float64), `clear_fraction` (float64: fraction of its pixels that are clear) and a valid
+        Polygon or MultiPolygon. Empty, with the same columns, if no pixel is valid.
     """
     geobox = geobox_of(detections)
-    extent: Mask = detections["extent"].values
-    geometry = outlines(label(extent)[0], extent, geobox)
-    npixel = np.rint(shapely.area(geometry) / pixel_area(geobox)).astype(np.int64)
-    table = gpd.GeoDataFrame(
-        {"npixel": npixel, "area_m2": npixel * pixel_area(geobox)}, geometry=geometry, crs=geobox.crs
-    )
+    areas = find_objects(detections["extent"].values)
+    columns = {
+        "npixel": areas.sizes[1:],
+        "area_m2": areas.sizes[1:] * pixel_area(geobox),
+        "clear_fraction": areas.fraction_in(detections["clear"].values),
+    }
+    table = gpd.GeoDataFrame(columns, geometry=outlines(areas.labels, areas.mask, geobox), crs=geobox.crs)
     return table.sort_values("npixel", ascending=False, kind="stable", ignore_index=True)
+
+
+def clear_polygons(detections: xr.Dataset) -> gpd.GeoDataFrame:
+    """The clear part of the valid area of a postprocessed tile as polygons.
+
+    Returns:
+        A table in the tile's CRS, one valid Polygon or MultiPolygon for each block of `CLEAR_BLOCK` x `CLEAR_BLOCK`
+        pixels with clear ones, row by row.
+    """
+    geobox = geobox_of(detections)
+    clear: Mask = detections["clear"].values
+    shapes = []
+    for rows in row_windows(geobox.shape[0], CLEAR_BLOCK):
+        for columns in row_windows(geobox.shape[1], CLEAR_BLOCK):
+            mask = np.ascontiguousarray(clear[rows, columns])
+            if mask.any():
+                parts = shapely.get_parts(outlines(label(mask)[0], mask, geobox[rows, columns]))
+                shapes.append(parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts.tolist()))
+    return gpd.GeoDataFrame(geometry=shapes, crs=geobox.crs)
 
 
 def object_statistics(objects: Objects, probabilities: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float64]]:

@@ -14,8 +14,8 @@ class CoverageParameters(Parameters):
         0.5,
         gt=0,
         le=1,
-        description="A scene observes a site if its valid area covers this fraction of the site's outline, or if it "
-        "has a detection of it.",
+        description="A scene observes a site if this fraction of the site's outline is valid and clear, or if it has a "
+        "detection of it. A detection with a smaller clear fraction does not count.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The table of sites: outlines, observing scenes and statistics, computed from detections and valid areas."""
+"""The table of sites: outlines, observing scenes and statistics, computed from detections and observed areas."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -32,14 +32,17 @@ _COMPLETE = 0.999
 """Share of an area above which it counts as covered: coinciding edges of two scenes differ by up to a centimetre."""
 
 Looks = dict[str, BaseGeometry | None]
-"""Scene -> part of the convex hull of a site that its valid area covers, None for all of it."""
+"""Scene -> part of the convex hull of a site that its observed area covers, None for all of it."""
+
+_MARGIN = 1.0
+"""Metres by which bounding boxes may be too small after projection: coordinates are rounded, edges slightly curved."""
 
 
 def describe(
     detections: pd.DataFrame,
     sites: Indices,
     scenes: gpd.GeoDataFrame,
-    extent_of: Callable[[str], gpd.GeoDataFrame],
+    observed_of: Callable[[str], gpd.GeoDataFrame],
     parameters: InventoryParameters,
     year: int,
 ) -> pd.DataFrame:
@@ -49,7 +52,7 @@ def describe(
         detections: in the order of the inventory, `geometry` in `EQUAL_AREA`.
         sites: site number of each detection, 0 to n - 1.
         scenes: all scenes of the year: `scene_id`, `datetime`, `family` and convex hulls.
-        extent_of: returns the valid area of a scene.
+        observed_of: returns the observed area of a scene.
         parameters: `outline` and `min_coverage`.
         year: year of the scenes.
 
@@ -61,7 +64,7 @@ def describe(
     groups = [order[start:stop] for start, stop in pairwise([*starts.tolist(), len(order)])]
     shapes, ids = detections["geometry"].to_numpy(), detections["scene_id"].to_numpy(dtype=object)
     names = scenes["scene_id"].to_numpy(dtype=object)
-    looks = looks_at(reaches(shapes, sites), dict(zip(names, scenes.geometry, strict=True)), extent_of)
+    looks = looks_at(reaches(shapes, sites), dict(zip(names, scenes.geometry, strict=True)), observed_of)
     times = dict(zip(names, scenes["datetime"], strict=True))
     families = dict(zip(names, scenes["family"], strict=True))
     means, areas = detections["mean"].to_numpy(), detections["area_m2"].to_numpy()
@@ -132,11 +135,11 @@ def _outline(seen: Mapping[str, BaseGeometry], looks: Looks, parameters: Invento
 def observers(
     outlines: Geometries,
     hulls: Mapping[str, BaseGeometry],
-    extent_of: Callable[[str], gpd.GeoDataFrame],
+    observed_of: Callable[[str], gpd.GeoDataFrame],
     min_coverage: float,
 ) -> list[set[str]]:
-    """The scenes whose valid area covers at least `min_coverage` of each outline; other arguments as `looks_at`."""
-    looks = looks_at(outlines, hulls, extent_of)
+    """The scenes whose observed area covers at least `min_coverage` of each outline; other arguments as `looks_at`."""
+    looks = looks_at(outlines, hulls, observed_of)
     return [_observing(outline, look, min_coverage) for outline, look in zip(outlines, looks, strict=True)]
 
 
@@ -146,14 +149,14 @@ def _observing(outline: BaseGeometry, looks: Looks, min_coverage: float) -> set[
 
 
 def looks_at(
-    reaches: Geometries, hulls: Mapping[str, BaseGeometry], extent_of: Callable[[str], gpd.GeoDataFrame]
+    reaches: Geometries, hulls: Mapping[str, BaseGeometry], observed_of: Callable[[str], gpd.GeoDataFrame]
 ) -> list[Looks]:
-    """The scenes whose valid areas cover each site at least in part; one valid area is in memory at a time.
+    """The scenes whose observed areas cover each site at least in part; one such area is in memory at a time.
 
     Args:
         reaches: convex hulls of the sites (n,), in `EQUAL_AREA`.
-        hulls: scene -> convex hull of its valid area, in `EQUAL_AREA`; may be empty.
-        extent_of: returns the valid area of a scene as disjoint polygons; called if its hull intersects a site.
+        hulls: scene -> convex hull of its observed area, in `EQUAL_AREA`; may be empty.
+        observed_of: returns the observed area of a scene as disjoint polygons; called if its hull intersects a site.
 
     Returns:
         The scenes of each site, by id.
@@ -164,21 +167,33 @@ def looks_at(
         near = np.sort(tree.query(hulls[scene], predicate="intersects"))
         if not len(near):
             continue
-        extent = shapely.MultiPolygon(shapely.get_parts(to_equal_area(extent_of(scene))).tolist())
-        shapely.prepare(extent)
-        seen = near[shapely.intersects(extent, reaches[near])]
-        for site, whole in zip(seen, shapely.covers(extent, reaches[seen]), strict=True):
-            part = None if whole else _part(extent, reaches[site])
+        polygons = _near(observed_of(scene), reaches[near])
+        shapely.prepare(polygons)
+        pairs = shapely.STRtree(polygons).query(reaches[near], predicate="intersects")
+        for number in np.unique(pairs[0]):
+            site = near[number]
+            part = _part(polygons[np.sort(pairs[1][pairs[0] == number])], reaches[site])
             if part is None or not part.is_empty:
                 looks[site][scene] = part
     return looks
 
 
-def _part(extent: BaseGeometry, reach: BaseGeometry) -> BaseGeometry | None:
-    """The part of `reach` within the extent, None for all of it."""
-    # Clipping is linear in the points of the extent (100,000 for a cloudy scene); its result may be invalid.
-    around = shapely.clip_by_rect(extent, *(np.array(reach.bounds) + np.array([-1, -1, 1, 1])))
-    part = polygonal(shapely.intersection(around if around.is_valid else extent, reach))
+def _near(table: gpd.GeoDataFrame, reaches: Geometries) -> Geometries:
+    """The polygons of a table whose bounding boxes are near any of the sites, in `EQUAL_AREA`."""
+    boxes = to_equal_area(gpd.GeoDataFrame(geometry=shapely.box(*table.bounds.to_numpy().T), crs=table.crs))
+    near = shapely.STRtree(boxes).query(reaches, predicate="dwithin", distance=_MARGIN)[1]
+    return to_equal_area(table.iloc[np.unique(near)])
+
+
+def _part(polygons: Geometries, reach: BaseGeometry) -> BaseGeometry | None:
+    """The part of `reach` within disjoint polygons, None for all of it."""
+    if len(polygons) == 1 and polygons[0].covers(reach):
+        return None
+    # Clipping is linear in the points of a polygon (100,000 in a cloudy scene); its result may be invalid.
+    box = np.array(reach.bounds) + np.array([-1, -1, 1, 1])
+    around = [shapely.clip_by_rect(polygon, *box) for polygon in polygons]
+    valid = [clip if clip.is_valid else polygon for clip, polygon in zip(around, polygons, strict=True)]
+    part = polygonal(shapely.union_all([polygonal(shapely.intersection(each, reach)) for each in valid]))
     return None if part.area >= _COMPLETE * reach.area else part
 
 
@@ -192,8 +207,8 @@ def majority(seen: Sequence[BaseGeometry], looked: Sequence[BaseGeometry | None]
 
     Args:
         seen: detections of the site per scene, in `EQUAL_AREA`.
-        looked: in the same order, the part of the site within the scene's valid area, None for all of it. A scene
-            has no vote outside its valid area.
+        looked: in the same order, the part of the site within the scene's observed area, None for all of it. A scene
+            has no vote outside that area.
 
     Returns:
         A valid Polygon or MultiPolygon in normal form.

@@ -48,7 +48,7 @@ class _Known:
 def follow(
     sites: Mapping[int, gpd.GeoDataFrame],
     scenes: Mapping[int, gpd.GeoDataFrame],
-    extent_of: Callable[[str], gpd.GeoDataFrame],
+    observed_of: Callable[[str], gpd.GeoDataFrame],
     parameters: FollowParameters,
 ) -> Followed:
     """Assign the sites of all years to slumps.
@@ -61,14 +61,14 @@ def follow(
     Args:
         sites: year -> sites, as in `Inventory.sites`.
         scenes: year -> scenes, as in `Inventory.scenes`.
-        extent_of: returns the valid area of a scene.
+        observed_of: returns the observed area of a scene.
         parameters: `min_overlap` and `min_coverage`.
     """
     known = _Known()
     years = []
     for year in sorted(sites):
         years.append(_followed(sites[year], known, parameters))
-        _look_in_vain(known, set(years[-1]["slump_id"]), scenes[year], extent_of, parameters)
+        _look_in_vain(known, set(years[-1]["slump_id"]), scenes[year], observed_of, parameters)
     columns = [*FOLLOWED_COLUMNS, *SITE_COLUMNS, "geometry"]
     every = gpd.GeoDataFrame(pd.concat([*years, _no_years()], ignore_index=True)[columns], crs=EQUAL_AREA)
     every = every.astype({**FOLLOWED_COLUMNS, **SITE_COLUMNS})
@@ -111,14 +111,14 @@ def _look_in_vain(
     known: _Known,
     seen: set[str],
     scenes: gpd.GeoDataFrame,
-    extent_of: Callable[[str], gpd.GeoDataFrame],
+    observed_of: Callable[[str], gpd.GeoDataFrame],
     parameters: FollowParameters,
 ) -> None:
     """Count the scenes of a year that observe slumps without a site in that year; updates `known`."""
     names = [name for name in known.outlines if name not in seen]
     outlines = np.array([known.outlines[name] for name in names], dtype=object)
     hulls = dict(zip(scenes["scene_id"], scenes.geometry, strict=True))
-    for name, looking in zip(names, observers(outlines, hulls, extent_of, parameters.min_coverage), strict=True):
+    for name, looking in zip(names, observers(outlines, hulls, observed_of, parameters.min_coverage), strict=True):
         known.in_vain.setdefault(name, []).append(len(looking))
 
 

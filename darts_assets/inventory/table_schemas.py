@@ -48,7 +48,7 @@ DESCRIPTIONS = {
     "lat": "latitude of a point inside the outline, degrees north",
     "area_ha": "area of the outline in hectares, in an equal-area projection (EPSG:6931)",
     "seen": "k: number of scenes with a detection of the site",
-    "observable": "n: number of scenes whose valid area covers the site, or that have a detection of it",
+    "observable": "n: number of scenes to which at least min_coverage of the outline is clear, or with a detection",
     "days_seen": "number of days (UTC) with a detection",
     "days_observable": "number of days (UTC) with an observing scene",
     "first_date": "time of the first scene with a detection, UTC",

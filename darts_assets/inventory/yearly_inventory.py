@@ -1,6 +1,6 @@
 """The inventory of a year and its incremental update.
 
-A site depends only on its detections and the valid areas around it. So an update recomputes only sites near added,
+A site depends only on its detections and the observed areas around it. So an update recomputes only sites near added,
 changed or removed scenes, and equals an inventory of all scenes from scratch, in any order.
 """
 
@@ -25,6 +25,7 @@ _SCENE_COLUMNS = {
     "family": "str",
     "datetime": TIME,
     "data_version": "str",
+    "clouded_detections": "int64",
 }
 _FACTS = ["family", "datetime", "data_version"]
 _DETECTION_COLUMNS = {
@@ -43,10 +44,13 @@ class SceneTables(Protocol):
     """Reads the polygons of scenes on demand."""
 
     def segments(self, scene_id: str) -> gpd.GeoDataFrame:
-        """Detections, as returned by `detection.segments`: `Region_ID`, `touches_edge`, `mean` and polygons."""
+        """Detections, as returned by `detection.segments`: `Region_ID`, `touches_edge`, `mean` and polygons.
 
-    def extent(self, scene_id: str) -> gpd.GeoDataFrame:
-        """The valid area, as returned by `detection.extent_polygons`."""
+        Without `clear_fraction`, all of them are clear.
+        """
+
+    def observed(self, scene_id: str) -> gpd.GeoDataFrame:
+        """The observed area as disjoint polygons: the clear part of the valid area."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,8 @@ class Inventory:
     Attributes:
         year: year of the scenes.
         parameters: how detections are merged to sites.
-        scenes: `scene_id family datetime data_version` and convex hulls of detections and valid areas, by id.
+        scenes: `scene_id family datetime data_version`, `clouded_detections` (number of detections that do not count)
+            and convex hulls of detections and observed areas, by id.
         detections: detections of all scenes, by time, with their `site_id`.
         sites: columns `SITE_COLUMNS` and the outline, by id.
     """
@@ -100,7 +105,7 @@ def update(inventory: Inventory, scenes: Sequence[SceneRecord], tables: SceneTab
     Args:
         inventory: the year's inventory; `empty_inventory` to start from scratch.
         scenes: all scenes of the updated inventory, in any order.
-        tables: their polygons. Segments are read for new and changed scenes, extents also for their neighbours.
+        tables: their polygons. Segments are read for new and changed scenes, observed areas also for their neighbours.
 
     Returns:
         The inventory, equal in all values to one from scratch, and the changes.
@@ -109,22 +114,25 @@ def update(inventory: Inventory, scenes: Sequence[SceneRecord], tables: SceneTab
     same = before.merge(selection[["scene_id", *_FACTS]], on=["scene_id", *_FACTS])["scene_id"]
     coming, going = selection[~selection["scene_id"].isin(same)], before[~before["scene_id"].isin(same)]
     known, arrived, gone = (set(table["scene_id"]) for table in (before, coming, going))
-    new = [_detections_of(scene, tables) for scene in scenes if scene.scene_id in arrived]
-    coming = coming.assign(geometry=np.array([hull for _, hull in new], dtype=object))
+    new = [_detections_of(scene, tables, inventory.parameters) for scene in scenes if scene.scene_id in arrived]
+    coming = coming.assign(
+        clouded_detections=np.array([clouded for _, clouded, _ in new], dtype=np.int64),
+        geometry=np.array([hull for _, _, hull in new], dtype=object),
+    )
     now = _mapped(_stacked([before[before["scene_id"].isin(same)], coming], _SCENE_COLUMNS, ["scene_id"]))
 
     near = _sites_near(inventory, np.concatenate([going["geometry"], coming["geometry"]]))
     kept = pd.DataFrame(inventory.sites[~inventory.sites["site_id"].isin(near)])
     remaining = pd.DataFrame(inventory.detections[inventory.detections["scene_id"].isin(same)])
     again = remaining["site_id"].isin(near)
-    work = _stacked([remaining[again], *(rows for rows, _ in new)], _DETECTION_COLUMNS, _ORDER)
+    work = _stacked([remaining[again], *(rows for rows, _, _ in new)], _DETECTION_COLUMNS, _ORDER)
     numbers = sites_of(
         work["geometry"].to_numpy(),
         pd.factorize(work["scene_id"])[0].astype(np.int64),
         work["touches_edge"].to_numpy(),
         inventory.parameters,
     )
-    made = describe(work, numbers, now, tables.extent, inventory.parameters, inventory.year)
+    made = describe(work, numbers, now, tables.observed, inventory.parameters, inventory.year)
     # From here on, unchanged sites have the first numbers.
     untouched = remaining[~again].assign(site=pd.Index(kept["site_id"]).get_indexer(remaining["site_id"][~again]))
     detections = _stacked([untouched, work.assign(site=len(kept) + numbers)], _DETECTION_COLUMNS, _ORDER)
@@ -140,12 +148,15 @@ def update(inventory: Inventory, scenes: Sequence[SceneRecord], tables: SceneTab
 
 def _scene_table(scenes: Sequence[SceneRecord]) -> pd.DataFrame:
     table = pd.DataFrame([asdict(scene) for scene in scenes], columns=["scene_id", *_FACTS])
-    return table.astype(_SCENE_COLUMNS)
+    return table.assign(clouded_detections=0).astype(_SCENE_COLUMNS)
 
 
-def _detections_of(scene: SceneRecord, tables: SceneTables) -> tuple[pd.DataFrame, BaseGeometry]:
-    """The detections of a scene and the convex hull of its polygons, in `EQUAL_AREA`."""
-    segments = tables.segments(scene.scene_id)
+def _detections_of(
+    scene: SceneRecord, tables: SceneTables, parameters: InventoryParameters
+) -> tuple[pd.DataFrame, int, BaseGeometry]:
+    """The clear detections of a scene, the number of others, and the convex hull of its polygons, in `EQUAL_AREA`."""
+    every = tables.segments(scene.scene_id)
+    segments = every[every["clear_fraction"] >= parameters.min_coverage] if "clear_fraction" in every else every
     shapes = to_equal_area(segments)
     detections = pd.DataFrame(
         {
@@ -159,7 +170,7 @@ def _detections_of(scene: SceneRecord, tables: SceneTables) -> tuple[pd.DataFram
             "geometry": shapes,
         }
     )
-    return detections, hull_of(tables.extent(scene.scene_id), segments)
+    return detections, len(every) - len(segments), hull_of(tables.observed(scene.scene_id), segments)
 
 
 def _sites_near(inventory: Inventory, hulls: Geometries) -> set[str]:

@@ -96,6 +96,20 @@ def test_the_schema_is_what_it_says(root: StoreLocation, put: Callable[..., int]
     assert b"PANDAS_ATTRS" not in schema.metadata
 
 
+def test_polygons_of_an_earlier_version_have_no_clear_fraction(
+    root: StoreLocation, put: Callable[..., int], update: Callable
+) -> None:
+    put("scene-a")
+    put("scene-b", MACKENZIE)
+    (path,) = (root.path / "products" / "sentinel2" / "scene-b").rglob("prediction_segments.parquet")
+    gpd.read_parquet(path).drop(columns="clear_fraction").to_parquet(path)
+    update()
+    clear = table(root).groupby("scene")["clear_fraction"]
+    assert clear.min()["scene-a"] == 1
+    assert clear.count()["scene-b"] == 0
+    assert clear.size()["scene-b"] > 0
+
+
 def test_the_collection_names_the_files(root: StoreLocation, put: Callable[..., int], update: Callable) -> None:
     rows_ = put("scene-a") + put("scene-c", YAMAL, when="2021-08-01T07:00:00+00:00")
     update()

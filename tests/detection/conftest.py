@@ -17,12 +17,13 @@ def grid(height, width):
     return GeoBox((height, width), Affine(10, 0, 450000, 0, -10, 7720000), "EPSG:32608")
 
 
-def detections_of(binarized, extent=None, probabilities=None):
+def detections_of(binarized, extent=None, probabilities=None, clear=None):
     """A postprocessed tile with the given masks."""
     extent = np.ones_like(binarized) if extent is None else extent
     if probabilities is None:
         probabilities = np.where(binarized, np.float32(0.75), np.float32(0.25))
-    bands = {"extent": extent, "probabilities": probabilities, "binarized_segmentation": binarized}
+    clear = extent if clear is None else clear
+    bands = {"extent": extent, "clear": clear, "probabilities": probabilities, "binarized_segmentation": binarized}
     return on_grid(bands, grid(*binarized.shape))
 
 

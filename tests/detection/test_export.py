@@ -203,7 +203,7 @@ def test_an_invalid_scene_is_exported_whole(tmp_path, probabilities, features, q
     assert_geodataframe_equal(gpd.read_parquet(parquet), nothing["segments"])
     assert pyogrio.read_info(geopackage)["features"] == 0
     assert pyogrio.read_info(geopackage)["crs"] == "EPSG:32608"
-    assert pyogrio.read_info(files["extent"][0])["fields"].tolist() == ["npixel", "area_m2"]
+    assert pyogrio.read_info(files["extent"][0])["fields"].tolist() == ["npixel", "area_m2", "clear_fraction"]
     assert files["thumbnail"][0].stat().st_size > 1000
 
 
@@ -290,6 +290,28 @@ def test_thumbnail_draws_outlines_where_they_are():
 
     np.testing.assert_allclose(ring(DETECTION_COLOR), (90, 110, 100, 150), atol=1)
     np.testing.assert_allclose(ring(EXTENT_COLOR), (50, 150, 50, 250), atol=1)
+
+
+def test_thumbnail_outlines_the_clear_part_of_the_valid_area():
+    extent = np.zeros((400, 600), bool)
+    extent[100:300, 100:500] = True
+    tile = detections_of(np.zeros_like(extent), extent)
+    vectors = {"segments": segments(tile), "extent": extent_polygons(tile)}
+    dark, quality = np.zeros((400, 600), np.float32), np.full((400, 600), 2, np.uint8)
+    quality[:, 300:] = 1
+    quality[150:152, 200:202] = 1  # a speck
+
+    def outlined(quality):
+        bands = {"red": dark, "green": dark, "blue": dark, "quality_data_mask": quality}
+        pixels = np.asarray(thumbnail(on_grid(bands, geobox_of(tile)), vectors, size=300))
+        rows, columns = np.nonzero(np.abs(pixels.astype(int) - EXTENT_COLOR).sum(axis=-1) < 200)
+        return rows.min(), rows.max(), columns.min(), columns.max(), len(rows)
+
+    np.testing.assert_allclose(outlined(quality), (50, 149, 50, 149, 396), atol=4)
+    clouded = np.ones_like(quality)
+    clouded[0, 0] = 2
+    with pytest.raises(ValueError, match="zero-size"):
+        outlined(clouded)  # nothing is drawn
 
 
 def test_thumbnail_draws_objects_of_several_parts():

@@ -8,9 +8,17 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from scipy import ndimage
 
+from darts_assets.detection import PostprocessParameters
 from darts_assets.detection.outlines import outlines
 from darts_assets.detection.postprocess import find_objects
-from darts_assets.detection.vectorize import extent_polygons, mask_from, segments
+from darts_assets.detection.vectorize import (
+    CLEAR_BLOCK,
+    clear_polygons,
+    detection_tables,
+    extent_polygons,
+    mask_from,
+    segments,
+)
 from darts_assets.tiles import geobox_of, on_grid
 
 from .conftest import detections_of, grid
@@ -19,6 +27,7 @@ EIGHT = np.ones((3, 3))
 COLUMNS = {
     "Region_ID": "int64",
     "touches_edge": "bool",
+    "clear_fraction": "float64",
     "min": "float64",
     "max": "float64",
     "mean": "float64",
@@ -178,7 +187,7 @@ def test_masks_come_back_exactly(density):
 def test_masks_come_back_on_a_grid_of_odd_numbers():
     mask = np.random.default_rng(3).random((64, 70)) < 0.5
     geobox = GeoBox((64, 70), Affine(1 / 3, 0, -137.1234567, 0, -1 / 7, 69.7654321), "EPSG:4326")
-    bands = {"extent": mask, "probabilities": mask.astype(np.float32), "binarized_segmentation": mask}
+    bands = {"extent": mask, "clear": mask, "probabilities": mask.astype(np.float32), "binarized_segmentation": mask}
     np.testing.assert_array_equal(mask_from(segments(on_grid(bands, geobox)), geobox), mask)
 
 
@@ -216,7 +225,9 @@ def test_nothing_gives_empty_tables_of_the_same_kind():
     tile = detections_of(nothing, extent=nothing)
     table, extent = segments(tile), extent_polygons(tile)
     assert {name: str(dtype) for name, dtype in table.dtypes.items()} == COLUMNS
-    assert extent.dtypes.astype(str).to_dict() == {"npixel": "int64", "area_m2": "float64", "geometry": "geometry"}
+    assert extent.dtypes.astype(str).to_dict() == {
+        "npixel": "int64", "area_m2": "float64", "clear_fraction": "float64", "geometry": "geometry"
+    }  # fmt: skip
     assert len(table) == len(extent) == 0
     assert table.crs == extent.crs == "EPSG:32608"
     assert not mask_from(table, geobox_of(tile)).any()
@@ -266,3 +277,38 @@ def test_polygons_that_are_not_outlines_of_pixels_are_refused():
     for polygon in (shifted, slanted):
         with pytest.raises(ValueError, match="do not follow the pixel edges of this grid"):
             mask_from(gpd.GeoDataFrame(geometry=[polygon], crs=geobox.crs), geobox)
+
+
+def test_clear_pixels_of_a_detection_and_of_the_valid_area_are_counted():
+    values, quality = np.zeros((200, 200), np.float32), np.full((200, 200), 2, np.uint8)
+    values[50:60, 50:60] = values[50:60, 146:156] = 0.9  # the second one reaches 6 of 10 columns into the clouds
+    quality[:, 150:] = 1
+    scene = on_grid({"probabilities": values, "quality_data_mask": quality}, grid(200, 200))
+    tables = {
+        level: detection_tables(scene[["probabilities"]], scene["quality_data_mask"], parameters)
+        for level in ("low", "high")
+        if (parameters := PostprocessParameters(quality_level=level, edge_erosion_size=0))
+    }
+    low, high = tables["low"], tables["high"]
+    assert low["segments"]["clear_fraction"].tolist() == [1.0, 0.4]
+    assert low["extent"]["clear_fraction"].tolist() == [0.75]
+    np.testing.assert_array_equal(mask_from(low["clear"], grid(200, 200)), quality == 2)
+    assert high["segments"]["clear_fraction"].tolist() == [1.0]
+    assert high["extent"]["clear_fraction"].tolist() == [1.0]
+    assert shapely.equals(high["clear"].union_all(), high["extent"].union_all())
+    quality[:] = 1  # all clouds
+    tables = detection_tables(scene[["probabilities"]], scene["quality_data_mask"], PostprocessParameters())
+    assert tables["extent"]["clear_fraction"].tolist() == [0.0]
+    assert tables["segments"]["clear_fraction"].tolist() == [0.0, 0.0]
+    assert len(tables["clear"]) == 0
+    assert tables["clear"].crs == "EPSG:32608"
+
+
+def test_the_clear_area_is_cut_into_blocks():
+    clear = np.random.default_rng(3).random((CLEAR_BLOCK + 40, 2 * CLEAR_BLOCK)) < 0.7
+    clear[:CLEAR_BLOCK, CLEAR_BLOCK:] = False
+    table = clear_polygons(detections_of(np.zeros_like(clear), clear=clear, extent=np.ones_like(clear)))
+    assert len(table) == 3
+    assert table.is_valid.all()
+    assert (table.bounds.maxx - table.bounds.minx <= 10 * CLEAR_BLOCK).all()
+    np.testing.assert_array_equal(mask_from(table, grid(*clear.shape)), clear)

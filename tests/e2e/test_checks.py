@@ -289,6 +289,27 @@ def test_polygons_that_are_not_sound(finished: Finished, damaged: Site, change: 
     fails(check(damaged, "polygons", finished.clear), "geometries_valid", words)
 
 
+def test_detections_in_clouds(finished: Finished, damaged: Site) -> None:
+    place = damaged.place("vectors", "sentinel2", "polygons", finished.clear)
+    tables = read_vectors(place)
+    segments = tables["segments"].assign(clear_fraction=1.0)
+    segments.loc[:11, "clear_fraction"] = 0.4
+    write_vectors(place, tables | {"segments": segments}, place.require().metadata)
+    result = check(damaged, "polygons", finished.clear)
+    assert result.success
+    fails(result, "detections_are_clear", f"12 of {len(segments)} detections lie on clouds, shadow or snow")
+    fails(result, "detections_are_clear", "Region_ID 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more")
+    passed = {e.check_name: e.passed for e in check(
+        damaged, "polygons", finished.clear, least_clear=0.4
+    ).get_asset_check_evaluations()}  # fmt: skip
+    assert passed["detections_are_clear"]
+    # Polygons of earlier versions.
+    old = {name: tables[name].drop(columns="clear_fraction") for name in ("segments", "extent")}
+    write_vectors(place, old, place.require().metadata)
+    checks = check(damaged, "polygons", finished.clear).get_asset_check_evaluations()
+    assert {e.check_name for e in checks if e.passed} == passed.keys()
+
+
 def test_a_scene_that_was_hardly_seen(finished: Finished, damaged: Site) -> None:
     assert check(damaged, "polygons", finished.clear).success
     result = check(damaged, "polygons", finished.clear, least_extent=0.95)

@@ -27,6 +27,8 @@ def publish(site: Site, world: World, scene: Planted) -> str:
     path.write_text(json.dumps(item))
     site.register(path)
     tables = {"segments": scene.segments(), "extent": scene.valid_area()}
+    if scene.clouds is not None:  # otherwise, as earlier versions have written it
+        tables["clear"] = scene.observed()
     place = site.place("vectors", "sentinel2", "polygons", scene.id)
     write_vectors(place, tables, {"provenance": {"data_version": scene.version}})
     return scene.id
@@ -124,6 +126,25 @@ def test_slumps_keep_their_ids_through_the_years(site: Site, world: World) -> No
     every = table(site, "slumps", name="rts_sites.parquet")
     assert list(every["event"]) == ["new", "continued", "continued"]
     assert set(every["slump_id"]) == {slump.slump_id}
+
+
+def test_clouded_scenes_observe_nothing_and_those_of_earlier_versions_all_that_is_valid(
+    site: Site, world: World
+) -> None:
+    slump, sky = square(0, 0), square(-5000, -5000, 10_000)
+    publish(site, world, Planted(180, [slump], clouds=square(2000, 2000)))
+    publish(site, world, Planted(181, [slump], clouds=sky))
+    publish(site, world, Planted(182, [], clouds=sky))
+    publish(site, world, Planted(183, []))
+    publish(site, world, Planted(180, [], clouds=sky, year=2024))
+    publish(site, world, Planted(181, [], clouds=square(2000, 2000), year=2024))
+    metadata = metadata_of(site, RTS, 2023)
+    assert (metadata["clouded_detections"], metadata["scenes_without_valid_area"]) == (1, 2)
+    assert (list(sites(site)["seen"]), list(sites(site)["observable"])) == ([1], [2])
+    metadata_of(site, RTS, 2024)
+    metadata_of(site, SLUMPS)
+    (slump,) = table(site, "slumps", name="rts_slumps.parquet").itertuples()
+    assert (slump.seen, slump.observable) == (1, 3)
 
 
 def test_files_open_elsewhere(site: Site, world: World) -> None:

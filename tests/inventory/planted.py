@@ -12,6 +12,8 @@ from darts_assets.inventory.yearly_inventory import Inventory, empty_inventory, 
 
 WEST, SOUTH = 500_000, 7_600_000  # of UTM zones near their central meridian, 68.5 degrees north
 
+BLOCK = 2560  # metres
+
 
 def square(x: float, y: float, side: float = 100) -> shapely.Polygon:
     """A square by its lower left corner, metres from `WEST, SOUTH`."""
@@ -29,6 +31,7 @@ class Planted:
         epsg: of all outlines.
         family: of the scene.
         version: of its polygons.
+        clouds: on the valid area; None for polygons of a version that did not tell.
     """
 
     day: int
@@ -38,6 +41,7 @@ class Planted:
     family: str = "sentinel2"
     version: str = "1"
     year: int = 2023
+    clouds: shapely.Geometry | None = None
 
     @property
     def id(self) -> str:
@@ -53,12 +57,15 @@ class Planted:
 
     def segments(self) -> gpd.GeoDataFrame:
         full = [each if isinstance(each, tuple) else (each, 0.8, False) for each in self.detections]
+        columns = {
+            "Region_ID": range(1, len(full) + 1),
+            "touches_edge": [cut for _, _, cut in full],
+            "mean": [mean for _, mean, _ in full],
+        }
+        if self.clouds is not None:
+            columns["clear_fraction"] = [1 - (shape & self.clouds).area / shape.area for shape, _, _ in full]
         return gpd.GeoDataFrame(
-            {
-                "Region_ID": range(1, len(full) + 1),
-                "touches_edge": [cut for _, _, cut in full],
-                "mean": [mean for _, mean, _ in full],
-            },
+            columns,
             geometry=[shape for shape, _, _ in full],
             crs=self.epsg,
         )
@@ -66,6 +73,18 @@ class Planted:
     def valid_area(self) -> gpd.GeoDataFrame:
         parts = [] if self.extent is None else list(shapely.get_parts(self.extent))
         return gpd.GeoDataFrame(geometry=parts, crs=self.epsg)
+
+    def observed(self) -> gpd.GeoDataFrame:
+        """The clear part of the valid area in blocks, as the chain writes it."""
+        if self.clouds is None or self.extent is None:
+            return self.valid_area()
+        west, south, east, north = self.extent.bounds
+        blocks = [
+            shapely.box(x, y, x + BLOCK, y + BLOCK) & (self.extent - self.clouds)
+            for x in range(int(west), int(east), BLOCK)
+            for y in range(int(south), int(north), BLOCK)
+        ]
+        return gpd.GeoDataFrame(geometry=[block for block in blocks if not block.is_empty], crs=self.epsg)
 
 
 class Tables:
@@ -79,8 +98,8 @@ class Tables:
         self.read.append(scene_id)
         return self.scenes[scene_id].segments()
 
-    def extent(self, scene_id: str) -> gpd.GeoDataFrame:
-        return self.scenes[scene_id].valid_area()
+    def observed(self, scene_id: str) -> gpd.GeoDataFrame:
+        return self.scenes[scene_id].observed()
 
 
 def brought_to(inventory: Inventory, scenes: list[Planted]) -> Inventory:

@@ -40,7 +40,7 @@ def test_what_was_written_is_read_and_goes_on(root: StoreLocation) -> None:
         assert_same(read_inventory(place, 2023, InventoryParameters()), built(SCENES[:count]))
     assert years_of(years) == [2023]
     sites, scenes = read_year(place, place.require(), 2023)
-    followed = follow({2023: sites}, {2023: scenes}, Tables(SCENES).extent, FollowParameters())
+    followed = follow({2023: sites}, {2023: scenes}, Tables(SCENES).observed, FollowParameters())
     manifest = write_followed(Place(root.child("inventory", "slumps")), followed, {})
     assert sorted(manifest.contents) == ["rts_sites.gpkg", "rts_sites.parquet", "rts_slumps.gpkg", "rts_slumps.parquet"]
 

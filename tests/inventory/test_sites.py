@@ -136,3 +136,42 @@ def test_two_images_of_one_day_are_two_scenes_on_one_day() -> None:
 def test_wrong_parameters_are_named(wrong: dict[str, float]) -> None:
     with pytest.raises(SettingsError, match=next(iter(wrong))):
         InventoryParameters(**wrong)
+
+
+def everywhere_but(*shapes: shapely.Geometry) -> shapely.Geometry:
+    return square(-5000, -5000, 10_000) - shapely.union_all(list(shapes))
+
+
+def test_clouds_are_not_observation() -> None:
+    slump = square(0, 0)
+    clear = Planted(180, [slump], clouds=everywhere_but(square(-500, -500, 1500)))
+    clouded = [Planted(181 + day, [], clouds=square(-5000, -5000, 10_000)) for day in range(3)]
+    (site,) = built([clear, *clouded]).sites.itertuples()
+    assert (site.seen, site.observable, site.days_observable, site.scenes_without) == (1, 1, 1, "")
+    partly = Planted(190, [], clouds=square(-260, -100, 300))  # 60 % of the outline is clear
+    mostly = Planted(191, [], clouds=square(-240, -100, 300))  # 60 % is clouded
+    (site,) = built([clear, *clouded, partly, mostly]).sites.itertuples()
+    assert (site.observable, site.scenes_without) == (2, partly.id)
+    (site,) = built([clear, *clouded, partly, mostly], min_coverage=0.2).sites.itertuples()
+    assert site.observable == 3
+
+
+def test_detections_in_clouds_neither_make_a_site_nor_are_counted() -> None:
+    slump, false = square(0, 0), square(3000, 0)
+    clear = [Planted(180 + day, [slump], clouds=square(-4000, -4000, 100)) for day in range(2)]
+    clouds = shapely.union_all([square(-20, -20, 100), false.buffer(500)])  # 64 % of the slump
+    inventory = built([*clear, Planted(190, [slump, false], clouds=clouds)])
+    (site,) = inventory.sites.itertuples()
+    assert (site.seen, site.observable) == (2, 2)
+    assert inventory.scenes["clouded_detections"].tolist() == [0, 0, 2]
+    assert len(inventory.detections) == 2
+    # Where the slump is clear enough, it counts.
+    (site,) = built([*clear, Planted(190, [slump, false], clouds=clouds)], min_coverage=0.3).sites.itertuples()
+    assert (site.seen, site.observable) == (3, 3)
+
+
+def test_a_site_on_the_border_of_blocks_is_observed_whole() -> None:
+    scenes = [Planted(180 + day, [square(120 - 50, 120 - 50)], clouds=square(-4000, -4000, 100)) for day in range(2)]
+    scenes.append(Planted(190, [], clouds=square(-4000, -4000, 100)))
+    (site,) = built(scenes).sites.itertuples()  # blocks meet in its middle
+    assert (site.seen, site.observable, round(site.area_ha, 2)) == (2, 3, 1.0)

@@ -20,7 +20,7 @@ def followed(**years: gpd.GeoDataFrame) -> Followed:
 def of_sites(years: dict[int, gpd.GeoDataFrame]) -> Followed:
     """Slumps of the sites of years whose scenes observe nothing else."""
     nothing = empty_inventory(0, InventoryParameters()).scenes
-    return follow(years, dict.fromkeys(years, nothing), Tables([]).extent, FollowParameters())
+    return follow(years, dict.fromkeys(years, nothing), Tables([]).observed, FollowParameters())
 
 
 def of_scenes(scenes: list[Planted], **parameters: float) -> Followed:
@@ -32,7 +32,7 @@ def of_scenes(scenes: list[Planted], **parameters: float) -> Followed:
     }
     sites = {year: inventory.sites for year, inventory in inventories.items()}
     looks = {year: inventory.scenes for year, inventory in inventories.items()}
-    return follow(sites, looks, tables.extent, FollowParameters(**parameters))
+    return follow(sites, looks, tables.observed, FollowParameters(**parameters))
 
 
 def by_year(result: Followed) -> dict[int, list[tuple[str, str]]]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from darts_assets.inventory.yearly_inventory import Inventory
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 
 GROUP = "inventory"
 RTS = dg.AssetKey([GROUP, "rts"])
@@ -157,7 +157,7 @@ def _slumps(context: dg.AssetExecutionContext, config: SlumpsConfig, store: Stor
         tables = {year: read_year(places[year], manifest, year) for year, manifest in manifests.items()}
         sites, scenes = ({year: tables[year][which] for year in tables} for which in (0, 1))
         polygons = StoredPolygons(store, [record for table in scenes.values() for record in records_of(table)])
-        followed = follow(sites, scenes, polygons.current_extent, config)
+        followed = follow(sites, scenes, polygons.current_observed, config)
         inputs = {f"rts_{year}": made["data_version"] for year, made in provenances.items()}
         facts = provenance(CODE_VERSION, config.model_dump(), **inputs)
         place = store.place(GROUP, "slumps")
@@ -197,6 +197,7 @@ def _summary(inventory: "Inventory") -> dict[str, Any]:
         "scenes": len(scenes),
         "scenes_by_family": dict(Counter(scenes["family"])),
         "scenes_without_valid_area": int(scenes.geometry.is_empty.sum()),
+        "clouded_detections": int(scenes["clouded_detections"].sum()),
         "seen_of_observable": _counted(sites, seen="int", observable="int"),
         **({"map": dg.MetadataValue.md(image_link(figure, "webp", lossless=True))} if figure else {}),
     }

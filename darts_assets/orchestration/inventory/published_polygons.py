@@ -14,7 +14,7 @@ from darts_assets.inventory.table_schemas import SceneRecord
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.scene_store import SceneRegistry
-from darts_assets.stores.publish import Place
+from darts_assets.stores.publish import Manifest, Place
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -87,7 +87,7 @@ class StoredPolygons:
     """Reads the polygons of scenes.
 
     Attributes:
-        missing: scenes without an extent in the store, of those asked of `current_extent`.
+        missing: scenes without polygons in the store, of those requested from `current_observed`.
     """
 
     def __init__(self, store: Store, scenes: Sequence[SceneRecord]) -> None:
@@ -99,33 +99,39 @@ class StoredPolygons:
         """The detections of a scene in the data version of its record."""
         return self._table(scene_id, "segments")
 
-    def extent(self, scene_id: str) -> "gpd.GeoDataFrame":
-        """The valid area of a scene, likewise."""
-        return self._table(scene_id, "extent")
+    def observed(self, scene_id: str) -> "gpd.GeoDataFrame":
+        """The clear part of the valid area of a scene, likewise.
 
-    def current_extent(self, scene_id: str) -> "gpd.GeoDataFrame":
-        """The valid area of a scene in the current data version; empty if the scene no longer has polygons."""
+        Polygons of earlier versions have no such table: their whole valid area counts as clear.
+        """
+        return self._table(scene_id, "clear")
+
+    def current_observed(self, scene_id: str) -> "gpd.GeoDataFrame":
+        """As `observed`, in the current data version; empty if the scene no longer has polygons."""
         import geopandas as gpd
-
-        from darts_assets.stores.vectors import read_table
 
         place = self._place(scene_id)
         if manifest := place.manifest():
-            return read_table(place, manifest, "extent")
+            return _read(place, manifest, "clear")
         self.missing.append(scene_id)
         return gpd.GeoDataFrame(geometry=[], crs="EPSG:6931")
 
     def _table(self, scene_id: str, name: str) -> "gpd.GeoDataFrame":
-        from darts_assets.stores.vectors import read_table
-
         place = self._place(scene_id)
         manifest = place.manifest()
         if manifest is None or manifest.metadata["provenance"]["data_version"] != self._scenes[scene_id].data_version:
             raise StoreError(f"polygons of {scene_id} were replaced during reading; run the inventory again")
-        return read_table(place, manifest, name)
+        return _read(place, manifest, name)
 
     def _place(self, scene_id: str) -> Place:
         return self._store.place("vectors", self._scenes[scene_id].family, "polygons", scene_id)
+
+
+def _read(place: Place, manifest: Manifest, name: str) -> "gpd.GeoDataFrame":
+    from darts_assets.stores.vectors import read_table
+
+    old = name == "clear" and "clear.parquet" not in manifest.contents
+    return read_table(place, manifest, "extent" if old else name)
 
 
 def _pointers(objects: Any, folder: str) -> dict[str, str]:

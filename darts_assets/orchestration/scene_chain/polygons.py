@@ -21,7 +21,7 @@ from darts_assets.orchestration.scene_chain.check_evaluation import (
     step_checks,
 )
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 
 def _schema(*columns: tuple[str, str, str]) -> dg.TableSchema:
@@ -33,6 +33,7 @@ _OUTLINE = "Outline along pixel edges, in the CRS of the scene; a MultiPolygon i
 SEGMENTS = _schema(
     ("Region_ID", "int64", "1 to n, in row-major order of the objects' first pixels."),
     ("touches_edge", "bool", "Whether a pixel borders the outside of the valid area: the slump may continue there."),
+    ("clear_fraction", "float64", "Fraction of the object's pixels that are clear: no cloud, shadow or snow."),
     ("min", "float64", "Minimum of the object's probabilities, 0 to 1."),
     ("max", "float64", "Maximum of the probabilities."),
     ("mean", "float64", "Mean of the probabilities."),
@@ -46,6 +47,7 @@ SEGMENTS = _schema(
 EXTENT = _schema(
     ("npixel", "int64", "Number of pixels."),
     ("area_m2", "float64", "Area in square metres."),
+    ("clear_fraction", "float64", "Fraction of the pixels that are clear: no cloud, shadow or snow."),
     ("geometry", "geometry", _OUTLINE),
 )
 """Columns of the valid area, one row for each 8-connected part."""
@@ -53,6 +55,8 @@ EXTENT = _schema(
 COLUMNS = as_metadata({"dagster/column_schema": dg.MetadataValue.table_schema(SEGMENTS),
                        "extent_columns": dg.MetadataValue.table_schema(EXTENT)})  # fmt: skip
 """Metadata of the assets that contain both tables."""
+
+_LISTED = 10
 
 
 class PolygonsConfig(StepConfig, PostprocessParameters):
@@ -78,6 +82,7 @@ def build_polygons(family: SceneFamily) -> dg.AssetsDefinition:
     def polygons(
         context: dg.AssetExecutionContext, config: PolygonsConfig, probabilities: xr.Dataset, tile: xr.Dataset
     ) -> dg.MaterializeResult[dict[str, Any]]:
+        from darts_assets.detection.export import clear_summary
         from darts_assets.detection.vectorize import detection_tables
 
         with domain_call(context.log):
@@ -93,6 +98,7 @@ def build_polygons(family: SceneFamily) -> dg.AssetsDefinition:
             "area_ha": round(float(objects.area.sum()) / 1e4, 3),
             "extent_km2": round(float(extent.area.sum()) / 1e6, 3),
             "extent_fraction": round(int(extent["npixel"].sum()) / tile["quality_data_mask"].size, 6),
+            **clear_summary(extent),
         }
         metadata = {**summary, "dagster/row_count": len(objects), "summary": summary}
         return materialize_result(metadata, facts, tables)
@@ -102,6 +108,10 @@ def build_polygons(family: SceneFamily) -> dg.AssetsDefinition:
 
 class PolygonChecksConfig(dg.Config):
     """Limits of the checks of polygons."""
+
+    least_clear: float = Field(
+        0.5, description="The check `detections_are_clear` fails if less than this fraction of a detection is clear."
+    )
 
     least_extent: float = Field(
         0.0, description="The check `scene_was_seen` fails if the valid area is this fraction of the scene or less."
@@ -120,12 +130,18 @@ def build_polygon_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
             family, "polygons", "scene_was_seen",
             "The scene has a valid area; an empty result is explained by clouds or missing data.",
         ),
+        check_spec(
+            family, "polygons", "detections_are_clear",
+            "No detection lies on clouds, shadow or snow.",
+        ),
     ]  # fmt: skip
 
     @step_checks(family, specs)
     def polygons_checks(
         context: dg.AssetCheckExecutionContext, config: PolygonChecksConfig, store: Store
     ) -> Iterator[Any]:
+        from darts_assets.stores.vectors import read_vectors
+
         def outcomes(scene: str) -> Outcomes:
             tile = store.place("tiles", *family.key("preprocessed_tile").path, f"{scene}.zarr")
             vectors = store.place("vectors", *family.key("polygons").path, scene)
@@ -137,8 +153,10 @@ def build_polygon_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
                 "extent": facts["summary"]["extent_fraction"],
                 "objects": facts["summary"]["objects"],
             }
+            tables = read_vectors(vectors)
             return {
-                "geometries_valid": _validity(vectors, tile, facts["provenance"]["parameters"]["min_object_size"]),
+                "geometries_valid": _validity(tables, tile, facts["provenance"]["parameters"]["min_object_size"]),
+                "detections_are_clear": _clearness(tables["segments"], config.least_clear),
                 "scene_was_seen": Outcome(
                     [_why_not_seen(seen)] if seen["extent"] <= config.least_extent else [],
                     f"{seen['objects']} objects in {100 * seen['extent']:.1f} % of the scene",
@@ -151,16 +169,36 @@ def build_polygon_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
     return polygons_checks
 
 
-def _validity(vectors: Any, tile: Any, min_object_size: int) -> Outcome:
+def _clearness(segments: Any, least: float) -> Outcome:
+    if "clear_fraction" not in segments:
+        return Outcome([], "unknown: the polygons were made by a version without clear_fraction")
+    clouded = segments.loc[segments["clear_fraction"] < least, "Region_ID"].tolist()
+    problem = (
+        f"{len(clouded)} of {len(segments)} detections lie on clouds, shadow or snow (less than {100 * least:g} % of "
+        f"their pixels are clear), Region_ID {', '.join(map(str, clouded[:_LISTED]))}"
+    )
+    more = f" and {len(clouded) - _LISTED} more" if len(clouded) > _LISTED else ""
+    advice = ". The inventory leaves them out; quality_level `high` does not detect there"
+    return Outcome(
+        [problem + more + advice] if clouded else [], f"{len(segments)} detections, all on clear ground",
+        {"clouded": len(clouded)},
+    )  # fmt: skip
+
+
+def _validity(tables: Any, tile: Any, min_object_size: int) -> Outcome:
     from darts_assets.detection.vectorize import geometry_faults, segment_faults
     from darts_assets.stores.tiles import read_geobox
-    from darts_assets.stores.vectors import read_vectors
 
-    geobox, tables = read_geobox(tile), read_vectors(vectors)
-    columns, extent_columns = ([column.name for column in schema.columns] for schema in (SEGMENTS, EXTENT))
+    geobox = read_geobox(tile)
+    # Polygons of earlier versions have no `clear_fraction`.
+    columns, extent_columns = (
+        [column.name for column in schema.columns if column.name != "clear_fraction"] for schema in (SEGMENTS, EXTENT)
+    )
     problems = [f"extent: {problem}" for problem in geometry_faults(tables["extent"], geobox, extent_columns)]
+    if "clear" in tables:
+        problems += [f"clear: {problem}" for problem in geometry_faults(tables["clear"], geobox, ())]
     for name, table in tables.items():
-        if name != "extent":
+        if name.startswith("segments"):
             problems += [f"{name}: {fault}" for fault in segment_faults(table, geobox, columns, min_object_size)]
     rows = {name: len(table) for name, table in tables.items()}
     return Outcome(problems, f"{rows['segments']} objects, all valid", {"rows": rows})
