@@ -3,9 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from darts_assets.redaction import shown
+
 
 class DartsError(Exception):
-    """Base class of all errors with a message for users."""
+    """Base class of all errors with a message for users, which shows no credentials."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class SettingsError(DartsError):

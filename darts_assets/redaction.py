@@ -1,7 +1,10 @@
-"""Text for people and logs, without credentials."""
+"""Text for people, logs and metadata, without credentials."""
 
 import os
 import re
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qsl, unquote
 
 _USER = re.compile(r"(?<=://)[^\s/'\"`]+@")
 _QUERY = re.compile(r"(\w://[^\s?'\"`]*\?)[^\s'\"`<>]*[^\s'\"`<>,.;:)\]}]")
@@ -11,10 +14,38 @@ _SECRETS = (
 )  # fmt: skip
 """Environment variables whose values are secrets as a whole."""
 
+_SHORTEST = 8
+"""Shorter values are not searched outside URLs, because other words may contain them."""
+
 
 def shown(text: str) -> str:
-    """A URL, path or message with `***` for the user names and queries of URLs and for secrets of the environment."""
-    for secret in filter(None, map(os.environ.get, _SECRETS)):
-        if len(secret) > 3:
-            text = text.replace(secret, "***")
-    return _QUERY.sub(r"\1***", _USER.sub("***@", text)) if "://" in text else text
+    """A URL, path or message with `***` in place of credentials.
+
+    These are user names and queries of URLs, keys and passwords of the environment, and, wherever they stand, passwords
+    and values of queries in settings (`DARTS_*`).
+    """
+    if "://" in text:
+        text = _QUERY.sub(r"\1***", _USER.sub("***@", text))
+    pattern = _pattern(tuple(item for item in os.environ.items() if item[0] in _SECRETS or "://" in item[1]))
+    return pattern.sub("***", text) if pattern else text
+
+
+def shown_values(value: Any) -> Any:
+    """JSON with `shown` applied to its texts."""
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, dict):
+        return {name: shown_values(each) for name, each in value.items()}
+    return [shown_values(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+@lru_cache(maxsize=4)
+def _pattern(environment: tuple[tuple[str, str], ...]) -> re.Pattern[str] | None:
+    secrets = {value for name, value in environment if name in _SECRETS}
+    for _, value in (item for item in environment if item[0].startswith("DARTS_")):
+        for user in _USER.findall(value):
+            secrets |= {user[:-1].partition(":")[2], unquote(user[:-1].partition(":")[2])}
+        for query in _QUERY.finditer(value):
+            secrets |= {secret for _, secret in parse_qsl(query[0].partition("?")[2])}
+    found = sorted((re.escape(secret) for secret in secrets if len(secret) >= _SHORTEST), key=len, reverse=True)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(found)})(?!\w)") if found else None

@@ -106,7 +106,7 @@ class TcvisRasters:
         has_data = values.any(axis=0)
         return ChunkData(
             values=dict(zip(TCVIS, values, strict=True)),
-            sources=(place.rpartition("/")[2],) if has_data.any() else (),
+            sources=(_file_name(place),) if has_data.any() else (),
             fill_fraction=float(has_data.mean()),
         )
 
@@ -134,3 +134,9 @@ def sides(geobox: GeoBox) -> Iterator[tuple[slice, GeoBox]]:
     if west < width:
         east = geobox[:, west:]
         yield slice(west, width), GeoBox(east.shape, Affine.translation(-360, 0) @ east.affine, east.crs)
+
+
+def _file_name(place: str) -> str:
+    """The file's name, without the query of a URL, which may be a signature."""
+    path = place.partition("?")[0] if "://" in place else place
+    return path.rpartition("/")[2]

@@ -1,5 +1,6 @@
 """GDAL options, paths and error messages for reading rasters from disks, web servers and S3."""
 
+import logging
 from urllib.parse import urlsplit
 
 from darts_assets.remote.byte_reader import CONNECT_SECONDS, READ_SECONDS, is_remote, local_path, shown
@@ -66,3 +67,15 @@ def gdal_message(error: BaseException | None) -> str:
         messages += [str(error)] if str(error) else []
         error = error.__cause__
     return shown("; ".join(dict.fromkeys(messages)))
+
+
+class _WithoutCredentials(logging.Filter):
+    """Removes credentials from the URLs that GDAL and odc-stac log when a read fails."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = shown(record.getMessage()), None
+        return True
+
+
+for _name in ("odc.loader._rio", "rasterio._env", "rasterio._err"):
+    logging.getLogger(_name).addFilter(_WithoutCredentials())

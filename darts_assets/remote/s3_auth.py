@@ -56,7 +56,7 @@ class S3Options:
     @property
     def service(self) -> str:
         """Name of the service for messages."""
-        return "Amazon S3" if self.endpoint is None else urlsplit(self.endpoint).netloc
+        return "Amazon S3" if self.endpoint is None else urlsplit(self.endpoint).netloc.rpartition("@")[2]
 
 
 class S3Keys(AuthBase):

@@ -19,6 +19,7 @@ from darts_assets.orchestration.core.partitions import SENTINEL2, SceneFamily
 from darts_assets.orchestration.core.pod_resources import CHUNKS_PER_RUN
 from darts_assets.orchestration.core.resources import Models
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
+from darts_assets.redaction import shown
 
 if TYPE_CHECKING:
     from darts_assets.cubes import Cube, CubeGrid
@@ -181,7 +182,7 @@ def _under_area(
     from darts_assets.cubes.tcvis import VINTAGES
 
     area = read_aoi(config.aoi, scenes.access.options, config.aoi_layer)
-    logger.info("%s: %d features, %s", config.aoi, area.features, area.crs.name)
+    logger.info("%s: %d features, %s", shown(config.aoi), area.features, area.crs.name)
     resolution = config.arcticdem_resolution or cubes.resolution(SENTINEL2)
     vintages = config.vintages or [vintage_for(year) for year in config.years] or VINTAGES[-1:]
     cubes_of = {

@@ -12,6 +12,7 @@ import dagster as dg
 
 from darts_assets.errors import ChunksFailedError, DartsError, SourceUnavailableError
 from darts_assets.orchestration.core.pod_resources import MAX_SOURCE_RETRIES, SOURCE_RETRY_SECONDS
+from darts_assets.redaction import shown
 
 if TYPE_CHECKING:
     from darts_assets.orchestration.core.dagster_compat import SerializableErrorInfo, StepFailureData
@@ -97,4 +98,4 @@ class _Forward(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log.log(record.levelno, record.getMessage())
+        self._log.log(record.levelno, shown(record.getMessage()))

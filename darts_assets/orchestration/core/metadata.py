@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 
 from darts_assets.bands import FEATURES
+from darts_assets.redaction import shown, shown_values
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def as_metadata(values: Mapping[str, Any]) -> dict[str, dg.MetadataValue[Any]]:
-    """Values as Dagster metadata: containers as JSON, others by their type; None is left out."""
+    """Values as Dagster metadata, without credentials: containers as JSON, others by their type; None is left out."""
     return {
-        name: dg.MetadataValue.json(value) if isinstance(value, dict | list) else _scalar(value)
+        name: dg.MetadataValue.json(shown_values(value)) if isinstance(value, dict | list) else _scalar(value)
         for name, value in values.items()
         if value is not None
     }
@@ -36,7 +37,7 @@ def _scalar(value: Any) -> dg.MetadataValue[Any]:
         return dg.MetadataValue.bool(value)
     if isinstance(value, int):
         return dg.MetadataValue.int(value)
-    return dg.MetadataValue.float(value) if isinstance(value, float) else dg.MetadataValue.text(str(value))
+    return dg.MetadataValue.float(value) if isinstance(value, float) else dg.MetadataValue.text(shown(str(value)))
 
 
 def materialize_result(

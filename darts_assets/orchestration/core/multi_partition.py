@@ -21,6 +21,7 @@ from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import as_metadata
 from darts_assets.orchestration.core.pod_resources import MAX_SOURCE_RETRIES
 from darts_assets.orchestration.core.step_metrics import Meter, versions
+from darts_assets.redaction import shown
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 Result = dg.MaterializeResult[None]
@@ -86,8 +87,8 @@ class Failures:
             self._transient.append(request)
             self._record(item, f"{type(request.__cause__).__name__}: {request.__cause__}")
         except Exception as error:
-            self._context.log.error(f"{item}: unexpected error (please report it)\n{traceback.format_exc()}")
-            self._record(item, f"{type(error).__name__}: {error}")
+            self._context.log.error(f"{item}: unexpected error (please report it)\n{shown(traceback.format_exc())}")
+            self._record(item, shown(f"{type(error).__name__}: {error}"))
 
     def deleted(self, partitions: Iterable[str]) -> None:
         """Records partitions that were deleted after the run was created."""

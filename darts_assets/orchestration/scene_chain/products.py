@@ -130,9 +130,9 @@ def _export_metadata(scene: Scene, facts: dict[str, Any], upstream: dict[str, di
 
 
 def _item_url(scene: Scene) -> str | None:
-    """URL of the scene's item at its provider."""
+    """URL of the scene's item at its provider, without a signature."""
     hrefs = (link.get("href", "") for link in scene.item.get("links", []) if link.get("rel") == "self")
-    return next((href for href in hrefs if urlsplit(href).scheme in ("http", "https")), None)
+    return next((href.partition("?")[0] for href in hrefs if urlsplit(href).scheme in ("http", "https")), None)
 
 
 def _preview(written: dict[str, list[Path]], tile: xr.Dataset, vectors: dict[str, Any]) -> "Image.Image":

@@ -12,6 +12,7 @@ from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.discovery import DiscoveredScenes, find_and_register
 from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders, PlanetChoice, find_images
 from darts_assets.orchestration.scene_discovery.selection import SceneChoice, write_ids
+from darts_assets.redaction import shown
 
 _SHOWN = 20  # problems in the failure message; the metadata contain all
 
@@ -55,7 +56,7 @@ def _find(
         ids = result.registered.scene_ids
         if config.write_ids and ids:
             write_ids(config.write_ids, ids, scenes.store)
-            context.log.info(f"{len(ids)} ids written to {config.write_ids}")
+            context.log.info(f"{len(ids)} ids written to {shown(config.write_ids)}")
         context.log.info(result.summary)
         metadata = {**result.metadata(), "dry_run": dg.MetadataValue.bool(config.dry_run)}
     for scene_id, reason in list(result.registered.unusable.items())[:_SHOWN]:

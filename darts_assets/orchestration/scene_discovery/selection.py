@@ -14,6 +14,7 @@ from pydantic import Field
 from darts_assets.errors import DartsError, SceneError, SettingsError, SourceUnavailableError, StoreError
 from darts_assets.geo.aoi import read_aoi
 from darts_assets.orchestration.core.resources import Provider, SceneCatalogs, SourceAccess, Store
+from darts_assets.redaction import shown
 from darts_assets.stores.location import StoreLocation
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def read_area(href: str, s3: "S3Options", layer: str = "") -> "BaseGeometry":
     from darts_assets.geo.antimeridian import lonlat_area
 
     area = read_aoi(href, s3, layer)
-    logger.info("%s: %d features, %s", href, area.features, area.crs.name)
+    logger.info("%s: %d features, %s", shown(href), area.features, area.crs.name)
     return lonlat_area(area.geometry, area.crs)
 
 

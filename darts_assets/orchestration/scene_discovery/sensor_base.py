@@ -14,6 +14,7 @@ from darts_assets.orchestration.core.dynamic_partitions import materialized, wit
 from darts_assets.orchestration.core.partitions import STEPS, SceneFamily
 from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.registration import register_stac_items
+from darts_assets.redaction import shown
 
 if TYPE_CHECKING:
     from darts_assets.orchestration.core.dagster_compat import RawSensorEvaluationFunction
@@ -76,6 +77,7 @@ def request_runs(
         report: sentences for the log, and for the tick's skip reason if there are no requests.
         cursor: the cursor for the next tick.
     """
+    report = [shown(sentence) for sentence in report]
     for sentence in report:
         context.log.info(sentence)
     registered = register_stac_items(context.instance, scenes, family, [each.item for each in requests.values()])

@@ -30,6 +30,7 @@ from darts_assets.orchestration.scene_discovery.watched_areas import (
     WatchedArea,
     WatchedAreas,
 )
+from darts_assets.redaction import shown
 
 if TYPE_CHECKING:
     from darts_assets.sources.stac.scene_selection import Selection
@@ -67,7 +68,9 @@ def build_sensors(family: SceneFamily, interval: int = _INTERVAL) -> list[dg.Sen
             with in_time(watch.seconds / 2) as call:
                 watched = call(lambda: watch.read(scenes.access.options))
         except TimeoutError:
-            return dg.SkipReason(f"watched areas {watch.path}: reading timed out after {watch.seconds / 2:g} s")
+            return dg.SkipReason(
+                f"watched areas {shown(str(watch.path))}: reading timed out after {watch.seconds / 2:g} s"
+            )
         except DartsError as error:
             return dg.SkipReason(str(error))
         tick = _Tick(context, family, scenes.access, catalogs, watch, watched)

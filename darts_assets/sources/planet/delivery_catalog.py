@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from darts_assets.errors import RasterError, SceneError, SettingsError
 from darts_assets.geo.antimeridian import footprint
+from darts_assets.redaction import shown
 from darts_assets.remote.s3_auth import S3Options
 from darts_assets.sources.planet.deliveries import Delivery, find_deliveries, without_twins
 from darts_assets.sources.planet.image_item import make_item, parse_image_item
@@ -90,7 +91,7 @@ class PlanetFolders:
                 refused.append(error)
                 self.problems.append(str(error))
                 continue
-            logger.info("%s: %d Planet images", root, len(below.images))
+            logger.info("%s: %d Planet images", shown(root), len(below.images))
             deliveries += below.images
             problems += below.problems
         if refused and len(refused) == len(self.roots):

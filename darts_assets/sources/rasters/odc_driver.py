@@ -4,7 +4,6 @@ GDAL takes keys and options per thread. Its JPEG 2000 driver decodes in threads 
 return zeros without an error: remote JPEG 2000 files are copied before they are read (see `downloads`).
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from rasterio.errors import RasterioError
 from rasterio.session import DummySession, Session
 
 from darts_assets.errors import RasterError, SourceUnavailableError
-from darts_assets.remote.byte_reader import RemoteFile, S3Options, connection_slot, is_remote, shown
+from darts_assets.remote.byte_reader import RemoteFile, S3Options, connection_slot, is_remote
 from darts_assets.remote.gdal_options import SCENE_OPTIONS, gdal_message, s3_options
 from darts_assets.remote.raster_files import open_raster
 from darts_assets.remote.retry import TransientError, with_retries
@@ -170,15 +169,3 @@ class _KeySession(Session):  # type: ignore[misc]
 
     def get_credential_options(self) -> dict[str, str]:
         return self._keys.for_gdal()
-
-
-class _WithoutSecrets(logging.Filter):
-    """Removes signatures from the URLs that GDAL and odc-stac log when a read fails."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = shown(record.getMessage()), None
-        return True
-
-
-for _name in ("odc.loader._rio", "rasterio._env", "rasterio._err"):
-    logging.getLogger(_name).addFilter(_WithoutSecrets())
