@@ -47,5 +47,5 @@ def _pattern(environment: tuple[tuple[str, str], ...]) -> re.Pattern[str] | None
             secrets |= {user[:-1].partition(":")[2], unquote(user[:-1].partition(":")[2])}
         for query in _QUERY.finditer(value):
             secrets |= {secret for _, secret in parse_qsl(query[0].partition("?")[2])}
-    found = sorted((re.escape(secret) for secret in secrets if len(secret) >= _SHORTEST), key=len, reverse=True)
-    return re.compile(rf"(?<!\w)(?:{'|'.join(found)})(?!\w)") if found else None
+    texts = sorted((re.escape(secret) for secret in secrets if len(secret) >= _SHORTEST), key=len, reverse=True)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(texts)})(?!\w)") if texts else None
