@@ -3,6 +3,9 @@
 A codec has three representations. *Memory*: physical values (float32, NaN without data). *Stored*: scaled integers with
 a fill value, following the CF conventions (`value = stored * scale + offset`). *Model*: `(value - low) / (high - low)`
 of the valid range, clipped to [0, 1], NaN as 0.
+
+Probabilities are stored in steps of 0.0001, such that a threshold of up to four decimals selects the same pixels before
+and after storing.
 """
 
 from collections.abc import Iterable
@@ -47,6 +50,8 @@ class Band:
         offset: physical value of stored 0.
         fill: stored value of NaN; None for bands without NaN.
         clip: whether storing clips to `valid`; otherwise to the range of the stored dtype without `fill`.
+        upwards: whether storing rounds up, and reading returns the middle of a step. Then stored values of a positive
+            range exceed any multiple of `scale` exactly where the values before storing do.
         long_name: title for people.
         units: unit of physical values; "1" for ratios, "" for classes.
     """
@@ -59,14 +64,17 @@ class Band:
     offset: float = 0.0
     fill: int | None = None
     clip: bool = True
+    upwards: bool = False
     long_name: str = ""
     units: str = ""
 
     def encode(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Stored values of physical ones (any shape): scaled, rounded to nearest, clipped, NaN as `fill`."""
+        """Stored values of physical ones (any shape): scaled, rounded (`upwards`), clipped, NaN as `fill`."""
         if self.scale is None:
             return values.astype(self.stored, copy=False)
         assert self.fill is not None
+        if self.upwards:
+            return self._encode_upwards(np.asarray(values, dtype=np.float32))
         low, high = self._stored_limits()
         scaled = np.asarray(values, dtype=np.float32) - np.float32(self.offset)
         scaled /= np.float32(self.scale)
@@ -82,6 +90,8 @@ class Band:
         values = stored.astype(np.float32)
         values *= np.float32(self.scale)
         values += np.float32(self.offset)
+        if self.upwards:
+            np.maximum(values, np.float32(self.valid[0]), out=values)
         np.copyto(values, np.nan, where=stored == self.fill)
         return values
 
@@ -100,6 +110,18 @@ class Band:
         if self.scale is not None:
             attributes |= {"scale_factor": self.scale, "add_offset": self.offset, "_FillValue": self.fill}
         return attributes
+
+    def _encode_upwards(self, values: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        assert self.scale is not None and self.fill is not None
+        last = round(self.valid[1] / self.scale)
+        above = (np.arange(-1, last) * self.scale).astype(np.float32)  # which the values of a step exceed
+        clipped = np.clip(np.nan_to_num(values, nan=0.0), 0, np.float32(self.valid[1]))
+        steps = np.minimum(np.ceil(clipped / np.float32(self.scale)), last).astype(np.int32)
+        # The quotient is rounded: correct the values next to a multiple of the scale.
+        steps -= clipped <= above[steps]
+        steps += (steps < last) & (clipped > above[np.minimum(steps + 1, last)])
+        np.copyto(steps, self.fill, where=np.isnan(values))
+        return steps.astype(self.stored)
 
     def _stored_limits(self) -> tuple[float, float]:
         if self.clip and self.scale is not None:
@@ -145,11 +167,25 @@ _TABLE: dict[str, Band] = {
         _plain("s2_scl", "uint8", "uint8", (0, 11), "Sentinel-2 scene classification"),
         _plain("observations", "uint16", "uint16", (0, 65535), "Valid observations in a mosaic"),
         _plain("planet_udm", "uint8", "uint8", (0, 8), "PlanetScope usable data mask"),
-        _scaled("probabilities", "uint8", (0, 1), 0.01, 0, 255, long_name="Probability of a thaw slump", units="1"),
+        _scaled(
+            "probabilities", "uint16", (0, 1), 1e-4, -0.5e-4, 65535, upwards=True,
+            long_name="Probability of a thaw slump", units="1",
+        ),
         _plain("binarized_segmentation", "bool", "bool", (0, 1), "Thaw slump"),
         _plain("extent", "bool", "bool", (0, 1), "Valid area"),
     )
 }  # fmt: skip
+
+
+PERCENT = _scaled("probabilities", "uint8", (0, 1), 0.01, 0, 255, long_name="Probability of a thaw slump", units="1")
+"""The codec of probabilities in products, and in tiles of version 0.1.0: whole percent, to nearest."""
+
+
+def stored_band(name: str, dtype: np.dtype[Any]) -> Band:
+    """The codec of a band in a tile that stores it as `dtype`; raises KeyError for an unknown name."""
+    codec = band(name)
+    is_percent = name.partition("-")[0] == PERCENT.name and dtype == PERCENT.stored
+    return replace(PERCENT, name=name, long_name=codec.long_name) if is_percent else codec
 
 
 def band(name: str) -> Band:

@@ -1,7 +1,18 @@
 import numpy as np
 import pytest
 
-from darts_assets.bands import FEATURES, MASKS, OPTICAL, TCVIS, VISIBLE_NIR, Band, auxiliary_layers, band
+from darts_assets.bands import (
+    FEATURES,
+    MASKS,
+    OPTICAL,
+    PERCENT,
+    TCVIS,
+    VISIBLE_NIR,
+    Band,
+    auxiliary_layers,
+    band,
+    stored_band,
+)
 
 REFLECTANCE = (
     "blue", "green", "red", "nir", "coastal", "rededge071", "rededge075", "rededge078", "nir08", "nir09", "swir16",
@@ -17,7 +28,7 @@ SCALED = {
     "hillshade":          ("float32", "int16", (0, 1),        0.0001,      0,    -1,     True),
     "curvature":          ("float32", "int16", (-1, 1),       0.001,       0,    -32768, False),
     "dem":                ("float32", "int16", (-100, 3000),  0.1,         -100, -1,     True),
-    "probabilities":      ("float32", "uint8", (0, 1),        0.01,        0,    255,    True),
+    "probabilities":      ("float32", "uint16", (0, 1),       0.0001,      -0.00005, 65535, True),
 }  # fmt: skip
 PLAIN = {
     "tc_brightness": ("uint8", "uint8", (0, 255)), "tc_greenness": ("uint8", "uint8", (0, 255)),
@@ -65,7 +76,8 @@ def test_bands_of_a_model_share_a_codec(name: str) -> None:
         ("blue", -0.1, 1), ("blue", -7, 1), ("blue", 6.5, 65535), ("blue", 1.2, 13000),
         ("ndvi", -1, 0), ("ndvi", -3, 0), ("ndvi", 1, 20000), ("ndvi", 3, 20000),
         ("relative_elevation", -80, 0), ("relative_elevation", 0, 15000), ("slope", 91, 9000), ("aspect", 359.9, 3599),
-        ("probabilities", 0.004, 0), ("probabilities", 1.7, 100),
+        ("probabilities", 0, 0), ("probabilities", 0.00401, 41), ("probabilities", 1.7, 10_000),
+        ("probabilities", -1, 0),
     ],
 )  # fmt: skip
 def test_stored_values(name: str, value: float, stored: int) -> None:
@@ -95,6 +107,33 @@ def test_stored_values_are_kept_to_half_a_unit(name: str) -> None:
     if found.fill == 0:  # the lowest value would be the fill
         values = values[1:]
     np.testing.assert_allclose(found.decode(found.encode(values)), values, atol=0.501 * found.scale, rtol=1e-6)
+
+
+def test_a_threshold_selects_the_same_probabilities_before_and_after_storing() -> None:
+    thresholds = np.array([number / 10_000 for number in range(10_001)], np.float32)
+    next_to = [np.nextafter(thresholds, np.float32(side)) for side in (-1, 2)]
+    values = np.concatenate([np.random.default_rng(1).random(200_000, np.float32), thresholds, *next_to])
+    values = np.sort(np.clip(values, 0, 1))
+    codec = band("probabilities")
+    kept = codec.decode(codec.encode(values))
+    assert kept.min() == 0
+    assert np.abs(kept - values).max() <= 0.51e-4
+    # Values are sorted: the same number above a threshold are the same values.
+    np.testing.assert_array_equal(
+        np.searchsorted(values, thresholds, side="right"), np.searchsorted(kept, thresholds, side="right")
+    )
+    # In whole percent, as in version 0.1.0, values above 0.5 were lost.
+    percent = PERCENT.decode(PERCENT.encode(values))
+    assert 0.004 < ((values > 0.5) & (percent <= 0.5)).mean() < 0.006
+
+
+def test_probabilities_of_earlier_tiles_are_percent() -> None:
+    for name in ("probabilities", "probabilities-RTS_v6"):
+        old = stored_band(name, np.dtype("uint8"))
+        assert old.name == name
+        np.testing.assert_allclose(old.decode(np.array([0, 50, 100, 255], np.uint8)), [0, 0.5, 1, np.nan])
+        assert stored_band(name, np.dtype("uint16")) == band(name)
+    assert stored_band("s2_scl", np.dtype("uint8")) == band("s2_scl")
 
 
 def test_values_of_a_model_span_the_valid_range() -> None:

@@ -25,7 +25,10 @@ class PostprocessParameters(Parameters):
         default=None, ge=0, description="Pixels removed at each side of the tile; null: `mask_erosion_size`, 0: none."
     )
     threshold: float = Field(
-        default=0.5, ge=0, le=1, description="Probability, 0 to 1, above which a pixel is a detection."
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Probability, 0 to 1, above which a pixel is a detection; exact up to four decimals.",
     )
     min_object_size: int = Field(
         default=32, ge=0, description="Smallest size of an object, pixels; smaller 8-connected objects are dropped."

@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS
 from shapely.geometry import mapping
 
-from darts_assets.bands import OPTICAL, TCVIS, TERRAIN, band
+from darts_assets.bands import OPTICAL, PERCENT, TCVIS, TERRAIN, band
 from darts_assets.detection.cog import RasterBand, write_cog
 from darts_assets.detection.detection_parameters import DEFAULT_PRODUCTS
 from darts_assets.detection.vectorize import mask_from
@@ -171,13 +171,12 @@ class _Writer:
     tags: Mapping[str, str]
 
     def probability_raster(self, suffix: str) -> Path:
-        codec = band("probabilities")
         extent = mask_from(self.vectors["extent"], self.geobox)
 
         def windows() -> Iterator[npt.NDArray[np.generic]]:
             for rows in row_windows(self.geobox.shape[0]):
-                stored = codec.encode(self.probabilities[f"probabilities{suffix}"].isel(y=rows).values)
-                stored[~extent[rows]] = codec.fill
+                stored = PERCENT.encode(self.probabilities[f"probabilities{suffix}"].isel(y=rows).values)
+                stored[~extent[rows]] = PERCENT.fill
                 yield stored[None]
 
         return self._cog(f"probabilities{suffix}", windows(), [PROBABILITY])

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from darts_assets.bands import band
+from darts_assets.bands import PERCENT
 from darts_assets.stores.statistics import BandStatistics
 
 _CERTAIN = 99  # percent
@@ -11,11 +11,10 @@ _ROUNDING = 1e-3  # of weighted means of patches in half precision
 
 
 def percent_counts(probabilities: BandStatistics) -> npt.NDArray[np.int64]:
-    """Number of pixels at 0, 1, ... 100 percent, int64 (101,)."""
-    fill = band("probabilities").fill
+    """Number of pixels at 0, 1, ... 100 percent, rounded up (to nearest in tiles of version 0.1.0), int64 (101,)."""
     counts = np.zeros(101, dtype=np.int64)
     for stored, pixels in probabilities.counts.items():
-        if stored != fill:
+        if stored != PERCENT.fill:
             counts[stored] += pixels
     return counts
 

@@ -26,7 +26,8 @@ class BandStatistics:
         low: lowest value, 0 without data. Infinity becomes the largest float32.
         high: highest value, likewise.
         percentiles: 1 %, 50 % and 99 % of the preview's values.
-        counts: stored value -> number of pixels, including fill; empty unless the band is stored in 8 bits.
+        counts: of bands stored in 8 bits, stored value -> number of pixels, including fill. Of probabilities, percent
+            (rounded up: 51 for more than 0.50 up to 0.51) -> number of pixels. Otherwise empty.
     """
 
     pixels: int
@@ -67,8 +68,12 @@ class BandGatherer:
         pixels: number of pixels with data so far.
     """
 
-    def __init__(self, shape: tuple[int, int], fill: float | None) -> None:
-        """For a band of `shape`; `fill` is the fill value of integer windows."""
+    def __init__(self, shape: tuple[int, int], fill: float | None, steps: int = 0) -> None:
+        """For a band of `shape`.
+
+        `fill` is the fill value of integer windows, `steps` the number of stored steps per percent to count.
+        """
+        self._steps = steps
         self._step = -(-max(shape) // PREVIEW_SIDE)
         self._first = self._step // 2 if min(shape) > self._step // 2 else 0
         self._fill = fill
@@ -90,7 +95,12 @@ class BandGatherer:
             self._extend(inside.min(), inside.max())
         if stored.dtype == np.uint8:
             self._counted = True
-            self._counts += np.rint(cv2.calcHist([stored], [0], None, [256], [0, 256]).ravel()).astype(np.int64)
+            self._counts += _histogram(stored, 256)
+        elif self._steps:
+            self._counted = True
+            pixels = _histogram(stored, 100 * self._steps + 1)
+            percent = -(-np.arange(len(pixels)) // self._steps)
+            self._counts[:101] += np.bincount(percent, weights=pixels).astype(np.int64)
         start = (self._first - row) % self._step
         self._parts.append(values[start :: self._step, self._first :: self._step].copy())
 
@@ -117,3 +127,8 @@ class BandGatherer:
 
     def _extend(self, low: Any, high: Any) -> None:
         self._low, self._high = min(self._low, float(low)), max(self._high, float(high))
+
+
+def _histogram(stored: npt.NDArray[Any], bins: int) -> npt.NDArray[np.int64]:
+    """Number of pixels with the values 0 to `bins` - 1 of an array in 8 or 16 bits: int64 (bins,)."""
+    return np.rint(cv2.calcHist([stored], [0], None, [bins], [0, bins]).ravel()).astype(np.int64)

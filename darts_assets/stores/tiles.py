@@ -19,7 +19,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from zarr.storage import ObjectStore
 
-from darts_assets.bands import band
+from darts_assets.bands import band, stored_band
 from darts_assets.errors import NotReadableError
 from darts_assets.stores.layout import CHUNK, FreshStore, create_band, lazy_band, open_band
 from darts_assets.stores.location import StoreLocation
@@ -91,7 +91,7 @@ def write_tile(
 
         with closing(stream), ThreadPoolExecutor(WRITERS, thread_name_prefix="bands") as pool:
             for part in windows.rechunked(CHUNK):
-                gathered = gathered or {name: BandGatherer((height, width), arrays[name].fill_value) for name in part}
+                gathered = gathered or {name: _gatherer(name, arrays[name]) for name in part}
                 for _ in pool.map(write, part.keys(), part.values()):
                     pass  # re-raises exceptions of `write`
                 row += len(next(iter(part.values())))
@@ -136,7 +136,9 @@ def read_tile(place: Place, bands: Sequence[str] | None = None, *, decode: bool 
         name: open_band(_zarr(place.location.child(manifest.contents[name]), read_only=True), name) for name in names
     }
     # Coordinates come from the grid in the manifest, so that opening a tile reads no array.
-    variables = {name: lazy_band(array, band(name) if decode else None) for name, array in arrays.items()}
+    variables = {
+        name: lazy_band(array, stored_band(name, array.dtype) if decode else None) for name, array in arrays.items()
+    }
     tile = on_grid(variables, _geobox(manifest), manifest.metadata["attrs"])
     if decode:
         return tile
@@ -175,6 +177,13 @@ def read_shapes(place: Place) -> dict[str, tuple[int, int]]:
         rows, columns = open_band(_zarr(place.location.child(version), read_only=True), name).shape
         shapes[name] = (int(rows), int(columns))
     return shapes
+
+
+def _gatherer(name: str, array: "zarr.Array[Any]") -> BandGatherer:
+    rows, columns = array.shape
+    is_probability = name.partition("-")[0] == "probabilities"
+    scale = stored_band(name, array.dtype).scale if is_probability and array.dtype != np.uint8 else None
+    return BandGatherer((int(rows), int(columns)), array.fill_value, round(0.01 / scale) if scale else 0)
 
 
 def grid_record(geobox: GeoBox) -> dict[str, Any]:

@@ -3,6 +3,7 @@ import pytest
 import xarray as xr
 from scipy import ndimage
 
+from darts_assets.bands import band
 from darts_assets.detection import PostprocessParameters
 from darts_assets.detection.postprocess import postprocess
 from darts_assets.errors import SettingsError
@@ -37,6 +38,21 @@ def test_binarized_differs_from_the_peers_exactly_where_it_counts_sizes_4_connec
     assert 0 < expected.sum() < 100
     np.testing.assert_array_equal(detections["binarized_segmentation"].values, peer["binarized"].values | expected)
     np.testing.assert_array_equal(detections["binarized_segmentation"].values ^ peer["binarized"].values, expected)
+
+
+def test_stored_probabilities_give_the_same_objects(probabilities, quality, detections):
+    codec = band("probabilities")
+    stored = probabilities.copy()
+    for name, values in probabilities.data_vars.items():
+        stored[name] = values.copy(data=codec.decode(codec.encode(values.values)))
+    for threshold in (0.5, 0.3, 0.5125):
+        parameters = PostprocessParameters(threshold=threshold)
+        direct = detections if threshold == 0.5 else postprocess(probabilities, quality, parameters)
+        kept = postprocess(stored, quality, parameters)
+        for suffix in ("", "-tcvis"):
+            name = f"binarized_segmentation{suffix}"
+            assert direct[name].values.any()
+            np.testing.assert_array_equal(kept[name], direct[name])
 
 
 def test_each_model_is_postprocessed_on_its_own(detections, probabilities):

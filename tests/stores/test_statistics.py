@@ -55,6 +55,24 @@ def test_the_preview_is_every_nth_pixel_whatever_the_windows(tmp_path, bands) ->
     assert max(first.preview["slope"].shape) <= PREVIEW_SIDE
 
 
+def test_probabilities_are_counted_by_percent_rounded_up(tmp_path) -> None:
+    values = np.full(GRID.shape, np.nan, "float32")
+    values.flat[:7] = [0, 0.001, 0.01, 0.5, np.nextafter(np.float32(0.5), np.float32(1)), 0.51, 1]
+    place = Place(StoreLocation(str(tmp_path / "tile.zarr")))
+    written = write_tile(place, stream({"probabilities": values}), metadata={})
+    assert written.statistics["probabilities"].counts == {0: 1, 1: 2, 50: 1, 51: 2, 100: 1}
+
+
+def test_probabilities_stored_in_percent_by_earlier_versions_are_read(tmp_path) -> None:
+    stored = np.full(GRID.shape, 255, "uint8")
+    stored.flat[:3] = [0, 50, 51]
+    place = Place(StoreLocation(str(tmp_path / "tile.zarr")))
+    written = write_tile(place, stream({"probabilities": stored}), metadata={}, encoded=True)
+    assert written.statistics["probabilities"].counts == {0: 1, 50: 1, 51: 1, 255: GRID.shape[0] * GRID.shape[1] - 3}
+    values = read_tile(place)["probabilities"].values
+    np.testing.assert_allclose(values.flat[:4], [0, 0.5, 0.51, np.nan])
+
+
 def test_infinity_is_the_largest_number() -> None:
     gatherer = BandGatherer((4, 4), None)
     values = np.ones((4, 4), "float32")

@@ -35,7 +35,7 @@ from darts_assets.orchestration.scene_chain.check_evaluation import (
 if TYPE_CHECKING:
     from darts_assets.stores.statistics import BandStatistics
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 VALID, PLAUSIBLE = "probabilities_valid", "probabilities_plausible"
 
