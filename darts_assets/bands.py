@@ -112,7 +112,8 @@ class Band:
         return attributes
 
     def _encode_upwards(self, values: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        assert self.scale is not None and self.fill is not None
+        assert self.scale is not None
+        assert self.fill is not None
         last = round(self.valid[1] / self.scale)
         above = (np.arange(-1, last) * self.scale).astype(np.float32)  # which the values of a step exceed
         clipped = np.clip(np.nan_to_num(values, nan=0.0), 0, np.float32(self.valid[1]))
