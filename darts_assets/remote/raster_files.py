@@ -6,6 +6,7 @@ of formats that hold their own pixels open a raster.
 """
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import rasterio
@@ -19,26 +20,29 @@ MAX_BANDS = 256
 MAX_BLOCK_BYTES = 2**29
 """Size of the smallest part of a file that can be decoded; a Sentinel-2 band in one strip has 241 MB."""
 
-_JPEG2000 = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+_SUFFIXES = (".jp2", ".j2k", ".jpx")
+_SIGNATURES = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 
 
 def open_raster(href: str, **options: Any) -> rasterio.DatasetReader:
     """Open a raster for reading, within a rasterio environment with the options and keys for its service.
 
     Args:
-        href: a path, `http(s)://...` or `s3://bucket/key`. JPEG 2000 is read from paths only.
+        href: a path, `http(s)://...` or `s3://bucket/key`. A remote file is JPEG 2000 if its name has such a suffix.
         options: further arguments of `rasterio.open`.
 
     Raises:
         RasterioIOError: if the file does not exist, is neither GeoTIFF nor JPEG 2000, refers to another file, or
             declares more bands or larger blocks than can be read.
     """
-    driver = "GTiff"
-    if not is_remote(href):
-        if not (path := local_path(href)).is_file():
-            raise RasterioIOError(f"{href}: No such file or directory")
+    if is_remote(href):
+        is_jpeg2000 = urlsplit(href).path.lower().endswith(_SUFFIXES)
+    elif (path := local_path(href)).is_file():
         with path.open("rb") as file:
-            driver = "JP2OpenJPEG" if file.read(12).startswith(_JPEG2000) else driver
+            is_jpeg2000 = file.read(12).startswith(_SIGNATURES)
+    else:
+        raise RasterioIOError(f"{href}: No such file or directory")
+    driver = "JP2OpenJPEG" if is_jpeg2000 else "GTiff"
     dataset = rasterio.open(gdal_path(href), driver=driver, sharing=False, **options)
     if problem := _problem(dataset):
         dataset.close()
