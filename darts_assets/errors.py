@@ -29,6 +29,10 @@ class SourceUnavailableError(DartsError):
     """A remote service did not answer after bounded retries; the message has its last response."""
 
 
+class TooLargeError(DartsError):
+    """A file or a response has more bytes than are accepted; the message has its name and the limit."""
+
+
 class CubeError(DartsError):
     """An auxiliary datacube cannot be read or filled; the message has the cube and chunk keys."""
 

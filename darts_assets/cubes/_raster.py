@@ -18,9 +18,10 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from darts_assets.errors import RasterError
-from darts_assets.remote.byte_reader import is_remote
+from darts_assets.remote.byte_reader import CONNECT_SECONDS, READ_SECONDS, is_remote
 from darts_assets.remote.gdal_options import CACHE_OPTIONS, PUBLIC_TILE_OPTIONS, gdal_message
 from darts_assets.remote.raster_files import open_raster
+from darts_assets.remote.responses import check_redirects
 from darts_assets.remote.retry import TransientError, is_unreachable, with_retries
 
 T = TypeVar("T")
@@ -50,7 +51,7 @@ class OpenRasters:
     def __call__(self, href: str) -> Iterator[Any]:
         """The open raster, to be used in this thread only."""
         rasters: OrderedDict[str, Any] = self._thread.__dict__.setdefault("rasters", OrderedDict())
-        source = rasters.pop(href) if href in rasters else open_raster(href)
+        source = rasters.pop(href) if href in rasters else open_public(href)
         try:
             yield source
         except BaseException:
@@ -61,7 +62,14 @@ class OpenRasters:
             rasters.popitem(last=False)[1].close()
 
 
-def with_raster(href: str, use: Callable[[Any], T], opener: Opener = open_raster) -> T:
+def open_public(href: str) -> Any:
+    """Open a raster; raises RasterioIOError, and SourceUnavailableError if it redirects to a private address."""
+    if href.startswith(("http://", "https://")):
+        check_redirects(href, (CONNECT_SECONDS, READ_SECONDS))
+    return open_raster(href)
+
+
+def with_raster(href: str, use: Callable[[Any], T], opener: Opener = open_public) -> T:
     """Open a raster and return `use(raster)`; failed reads of remote rasters are retried.
 
     Remote data are public: requests are not signed. `AWS_S3_ENDPOINT`, `AWS_HTTPS` and `AWS_VIRTUAL_HOSTING` configure
@@ -70,7 +78,7 @@ def with_raster(href: str, use: Callable[[Any], T], opener: Opener = open_raster
     Args:
         href: a path, `http(s)://...` or `s3://bucket/key`.
         use: called with the open rasterio dataset, once per attempt.
-        opener: `open_raster`, or rasters that stay open.
+        opener: `open_public`, or rasters that stay open.
 
     Raises:
         RasterError: if the file is missing, corrupt or not a raster.

@@ -52,12 +52,13 @@ def _test_keys(s3: "S3Options", keys: Any, message: str) -> Finding:
     """Request the list of buckets. Valid keys may be denied it; invalid ones get a specific error code."""
     import requests
 
+    from darts_assets.remote.responses import read_head
     from darts_assets.remote.s3_auth import object_url
 
     try:
         url = object_url("s3://", s3, keys.region)
-        with requests.get(url, auth=keys, timeout=TIMEOUT) as answer:
-            status, body = answer.status_code, answer.text[:2000]
+        with requests.get(url, auth=keys, timeout=TIMEOUT, stream=True) as answer:
+            status, body = answer.status_code, read_head(answer)
     except requests.RequestException:
         advice = "Check the network and HTTPS_PROXY, or set DARTS_OFFLINE=true."
         return Finding("keys to scenes", "fail", f"{s3.service} cannot be reached", advice)

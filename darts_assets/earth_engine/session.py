@@ -9,6 +9,8 @@ from darts_assets.earth_engine.api_errors import EarthEngineError, failure_of
 from darts_assets.earth_engine.auth import find_credentials
 from darts_assets.earth_engine.options import EarthEngineOptions
 from darts_assets.errors import SettingsError
+from darts_assets.redaction import shown
+from darts_assets.remote.responses import MAX_PAGE_BYTES, GuardedSession, read_body
 from darts_assets.remote.retry import connection_failure
 
 _CONNECT_SECONDS = 10
@@ -68,10 +70,8 @@ class _Transport:
     """A thread-safe replacement of `httplib2.Http` for `ee`, on `requests`; raises built-in errors."""
 
     def __init__(self, options: EarthEngineOptions) -> None:
-        import requests
-
         self._options = options
-        self._session = requests.Session()
+        self._session = GuardedSession()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Transport":
         # google-auth copies the transport to request the account's regions from another host of Google, in the
@@ -89,12 +89,13 @@ class _Transport:
 
         timeout = (_CONNECT_SECONDS, self._options.timeout)
         try:
-            answer = self._session.request(method, uri, data=body, headers=headers, timeout=timeout)
+            with self._session.request(method, uri, data=body, headers=headers, timeout=timeout, stream=True) as answer:
+                content = read_body(answer, f"{method} {shown(uri)}", MAX_PAGE_BYTES)
         except requests.RequestException as error:
             failure = connection_failure(error, uri, timeout)
         else:
             response = httplib2.Response({**answer.headers, "status": str(answer.status_code)})
             response.reason = answer.reason
-            return response, answer.content
+            return response, content
         # Not chained: the original holds the request with its headers. Libraries in between expect built-in errors.
         raise (ConnectionRefusedError if failure.unreachable else ConnectionError)(str(failure))

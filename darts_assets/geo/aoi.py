@@ -106,13 +106,14 @@ def _read(href: str, s3: "S3Options") -> "dict[str, gpd.GeoDataFrame]":
     """The layers of a file, by name."""
     from darts_assets.geo.vector_files import vector_layers
     from darts_assets.remote.byte_reader import is_remote, local_path, read_bytes, shown
+    from darts_assets.remote.responses import MAX_PAGE_BYTES
 
     try:
         if not is_remote(href):
             return _by_name(vector_layers(local_path(href).expanduser()))
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, Path(urlsplit(href).path).name or "aoi")
-            copy.write_bytes(read_bytes(href, s3))
+            copy.write_bytes(read_bytes(href, s3, MAX_PAGE_BYTES))
             return _by_name(vector_layers(copy))
     except FileNotFoundError:
         raise SettingsError(f"aoi {shown(href)}: there is no such file") from None

@@ -18,6 +18,7 @@ import requests
 
 from darts_assets.errors import SourceUnavailableError
 from darts_assets.redaction import shown
+from darts_assets.remote.responses import MAX_DOCUMENT_BYTES, Allowance, GuardedSession, read_body, read_head
 from darts_assets.remote.retry import TransientError, connection_failure, is_transient_status, retry_after, with_retries
 from darts_assets.remote.s3_auth import MAX_CONNECTIONS, S3Keys, S3Options, object_url, refusal
 
@@ -103,11 +104,12 @@ class ByteReader:
         self._remote.save(local_path(path), self.size)
 
 
-def read_bytes(href: str, s3: S3Options | None = None) -> bytes:
-    """The content of a small file; raises as `ByteReader`."""
+def read_bytes(href: str, s3: S3Options | None = None, most: int = MAX_DOCUMENT_BYTES) -> bytes:
+    """The content of a file of at most `most` bytes; raises as `ByteReader`, and TooLargeError."""
     if is_remote(href):
-        return RemoteFile(href, s3 or S3Options()).read_all()
+        return RemoteFile(href, s3 or S3Options()).read_all(most)
     reader = ByteReader(href)
+    Allowance(href, most).take(reader.size)
     return reader.read(0, reader.size)
 
 
@@ -166,16 +168,16 @@ class RemoteFile:
                     raise SourceUnavailableError(
                         f"{shown(self._href)} cannot be read: the service does not support byte ranges"
                     )
-                return response.content
+                return read_body(response, shown(self._href), length)
 
         return self._with_retries(attempt)
 
-    def read_all(self) -> bytes:
-        """The content of a small file; raises as `open`."""
+    def read_all(self, most: int) -> bytes:
+        """The content of a file of at most `most` bytes; raises as `open`, and TooLargeError."""
 
         def attempt() -> bytes:
             with self._response({}) as response:
-                return response.content
+                return read_body(response, shown(self._href), most)
 
         return self._with_retries(attempt)
 
@@ -192,6 +194,7 @@ class RemoteFile:
         """
         with path.open("wb") as file:
             version: str | None = None
+            where = shown(self._href)
 
             def attempt() -> None:
                 nonlocal version
@@ -206,7 +209,9 @@ class RemoteFile:
                         raise TransientError("the file changed during the download")
                     tag = response.headers.get("ETag")
                     version = None if tag is None or tag.startswith("W/") else tag
+                    allowance = Allowance(where, size - file.tell())
                     for chunk in response.iter_content(_CHUNK):
+                        allowance.take(len(chunk))
                         file.write(chunk)
                 if (received := file.tell()) != size:
                     file.truncate(file.seek(0))
@@ -221,7 +226,7 @@ class RemoteFile:
         try:
             with (
                 connection_slot(self._href, self._s3),
-                requests.Session() as session,
+                GuardedSession() as session,
                 session.get(
                     self._url,
                     headers={"Accept-Encoding": "identity", **headers},
@@ -248,7 +253,7 @@ class RemoteFile:
         if is_transient_status(status):
             return TransientError(message, retry_after=retry_after(response.headers.get("Retry-After")))
         if self._on_s3 and status in (401, 403):
-            return refusal(self._href, self._s3, self._keys, status, response.text[:4096])
+            return refusal(self._href, self._s3, self._keys, status, read_head(response))
         if status in (301, 307) and "x-amz-bucket-region" in response.headers:
             message = f"its bucket is in the region {response.headers['x-amz-bucket-region']} (see DARTS_SOURCE_REGION)"
         return SourceUnavailableError(f"{shown(self._href)} cannot be read: {message}")

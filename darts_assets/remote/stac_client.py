@@ -16,6 +16,7 @@ from pystac_client.stac_api_io import StacApiIO
 
 from darts_assets.errors import DartsError, SceneError, SettingsError, SourceUnavailableError
 from darts_assets.remote.byte_reader import is_remote, shown
+from darts_assets.remote.responses import MAX_PAGE_BYTES, GuardedSession, read_body
 from darts_assets.remote.retry import TransientError, connection_failure, is_transient_status, retry_after, with_retries
 
 TIMEOUT = (10.0, 120.0)
@@ -58,6 +59,7 @@ class RateLimitedStacIO(StacApiIO):
 
     def __init__(self, name: str = "STAC", *, pause: float = 0.0) -> None:
         super().__init__(timeout=TIMEOUT, max_retries=None)
+        self.session = GuardedSession()
         self.name = name
         self.requests = 0
         """Number of requests sent, repetitions included."""
@@ -76,6 +78,8 @@ class RateLimitedStacIO(StacApiIO):
             except ValueError:
                 if text.lstrip().startswith("{"):
                     raise TransientError("the response is truncated") from None
+                document = None
+            except RecursionError:
                 document = None
             if not isinstance(document, dict):
                 raise SettingsError(f"{subject}: the response is not a JSON object but begins with {text[:40]!r}")
@@ -102,7 +106,7 @@ class RateLimitedStacIO(StacApiIO):
                 time.sleep(max(0.0, turn.last_end + self._pause - time.monotonic()))
             self.requests += 1
             try:
-                response = self.session.request(
+                with self.session.request(
                     method,
                     href,
                     params=query,
@@ -110,7 +114,9 @@ class RateLimitedStacIO(StacApiIO):
                     headers=headers,
                     timeout=TIMEOUT,
                     allow_redirects=method == "GET",  # a redirected POST would become a GET
-                )
+                    stream=True,
+                ) as response:
+                    content = read_body(response, f"{self.name}: {method} {shown(href)}", MAX_PAGE_BYTES)
             except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
                 raise SettingsError(f"{self.name}: {shown(href)} is not a URL") from None
             except requests.RequestException as error:
@@ -118,8 +124,8 @@ class RateLimitedStacIO(StacApiIO):
             finally:
                 turn.last_end = time.monotonic()
         if not response.ok or response.is_redirect:
-            raise _failure(response, f"{self.name}: {method} {shown(href)}")
-        return response.content.decode("utf-8", errors="replace")
+            raise _failure(response, content, f"{self.name}: {method} {shown(href)}")
+        return content.decode("utf-8", errors="replace")
 
     def get_pages(
         self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None
@@ -151,10 +157,10 @@ class StaticStacIO(RateLimitedStacIO):
     stac_object_from_dict = pystac.StacIO.stac_object_from_dict
 
 
-def _failure(response: requests.Response, subject: str) -> Exception:
+def _failure(response: requests.Response, content: bytes, subject: str) -> Exception:
     """The error for a response that is not a success."""
     status = response.status_code
-    message = f"HTTP status {status}, {_message(response)}"
+    message = f"HTTP status {status}, {_message(response.reason, content)}"
     if is_transient_status(status):
         return TransientError(message, retry_after=retry_after(response.headers.get("Retry-After")))
     if response.is_redirect:
@@ -165,12 +171,12 @@ def _failure(response: requests.Response, subject: str) -> Exception:
     return kind(f"{subject} is refused: {message}")
 
 
-def _message(response: requests.Response) -> str:
+def _message(reason: str, content: bytes) -> str:
     """The reason for a refusal, in the fields of STAC and OGC APIs and of gateways."""
     try:
-        body = response.json()
-    except ValueError:
-        body = response.text
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        body = content[: 10 * _LONGEST_MESSAGE].decode("utf-8", errors="replace")
     if isinstance(body, dict):
         body = next((body[key] for key in ("description", "detail", "message", "title") if body.get(key)), body)
-    return " ".join(shown(str(body)).split())[:_LONGEST_MESSAGE] or response.reason or "no reason given"
+    return " ".join(shown(str(body)).split())[:_LONGEST_MESSAGE] or reason or "no reason given"
