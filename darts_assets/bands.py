@@ -158,7 +158,8 @@ _TABLE: dict[str, Band] = {
             long_name="Topographic position index", units="m",
         ),
         _scaled("slope", "int16", (0, 90), 0.01, 0, -1, long_name="Slope", units="degree"),
-        _scaled("aspect", "int16", (0, 360), 0.1, 0, -1, long_name="Aspect", units="degree"),
+        # Not clipped: -1 is flat ground in the convention `physical`, stored as -10; stored -1 is NaN.
+        _scaled("aspect", "int16", (0, 360), 0.1, 0, -1, clip=False, long_name="Aspect", units="degree"),
         _scaled("hillshade", "int16", (0, 1), 1e-4, 0, -1, long_name="Hillshade", units="1"),
         _scaled("curvature", "int16", (-1, 1), 1e-3, 0, -32768, clip=False, long_name="Curvature", units="1/100 m"),
         _scaled("dem", "int16", (-100, 3000), 0.1, -100, -1, long_name="Elevation", units="m"),

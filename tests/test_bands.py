@@ -24,7 +24,7 @@ SCALED = {
     "ndvi":               ("float32", "int16", (-1, 1),       0.0001,      -1,   -1,     True),
     "relative_elevation": ("float32", "int16", (-50, 50),     1 / 300,     -50,  -1,     True),
     "slope":              ("float32", "int16", (0, 90),       0.01,        0,    -1,     True),
-    "aspect":             ("float32", "int16", (0, 360),      0.1,         0,    -1,     True),
+    "aspect":             ("float32", "int16", (0, 360),      0.1,         0,    -1,     False),
     "hillshade":          ("float32", "int16", (0, 1),        0.0001,      0,    -1,     True),
     "curvature":          ("float32", "int16", (-1, 1),       0.001,       0,    -32768, False),
     "dem":                ("float32", "int16", (-100, 3000),  0.1,         -100, -1,     True),
@@ -78,6 +78,7 @@ def test_bands_of_a_model_share_a_codec(name: str) -> None:
         ("relative_elevation", -80, 0), ("relative_elevation", 0, 15000), ("slope", 91, 9000), ("aspect", 359.9, 3599),
         ("probabilities", 0, 0), ("probabilities", 0.00401, 41), ("probabilities", 1.7, 10_000),
         ("probabilities", -1, 0),
+        ("aspect", -1, -10), ("aspect", 0, 0), ("aspect", 360, 3600),
     ],
 )  # fmt: skip
 def test_stored_values(name: str, value: float, stored: int) -> None:

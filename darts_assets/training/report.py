@@ -55,14 +55,15 @@ class Report:
     """Evaluation of a model on patches.
 
     Attributes:
-        figures: IoU, F1, precision, recall (at a probability of 0.5) and AUROC over all pixels; number of `patches`;
-            number of `slump` and `background` pixels.
+        figures: IoU, F1, precision, recall (at a probability of 0.5) and AUROC over all pixels, NaN where undefined;
+            number of `patches`; number of `slump` and `background` pixels. A pixel in several patches of an image
+            counts once.
         regions: the same figures per region.
         reliability: calibration.
         thresholds: float64 (THRESHOLDS).
-        ious: IoU at each threshold.
-        best_threshold: threshold with the highest IoU; the middle one of several.
-        best_iou: IoU at the best threshold.
+        ious: IoU at each threshold; NaN without slump pixels.
+        best_threshold: threshold with the highest IoU; the middle one of several; NaN without slump pixels.
+        best_iou: IoU at the best threshold; NaN without slump pixels.
     """
 
     figures: dict[str, float]
@@ -98,9 +99,14 @@ class Predictor:
         self._model = load_model(header).to(self._device)
 
     @torch.inference_mode()
-    def predict(self, numbers: Sequence[int], batch_size: int = 1) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield probabilities (float32) and labels (uint8) of each patch: (rows, columns), on the CPU."""
-        for inputs, labels in Batches(self._data, numbers, batch_size):
+    def predict(
+        self, numbers: Sequence[int], batch_size: int = 1, once: bool = False
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield probabilities (float32) and labels (uint8) of each patch: (rows, columns), on the CPU.
+
+        `once`: see `Batches`.
+        """
+        for inputs, labels in Batches(self._data, numbers, batch_size, once=once):
             logits = self._model(inputs[:, self._channels].to(self._device))
             yield from zip(logits[:, 0].float().sigmoid().cpu(), labels, strict=True)
 
@@ -117,21 +123,21 @@ def report(predictor: Predictor, data: TrainingSet, numbers: Sequence[int], batc
     names = data.columns(numbers, "region")
     regions = {name: _Tally() for name in dict.fromkeys(names)}
     everything = _Tally()
-    for name, (probabilities, labels) in zip(names, predictor.predict(numbers, batch_size), strict=True):
+    for name, (probabilities, labels) in zip(names, predictor.predict(numbers, batch_size, once=True), strict=True):
         for tally in (everything, regions[name]):
             tally.add(probabilities, labels)
     thresholds = np.linspace(0, 1, THRESHOLDS)
     ious = _ious(everything.counts)
     best = np.flatnonzero(ious == ious.max())
-    middle = int(best[len(best) // 2])
+    best_threshold, best_iou = (each[best[len(best) // 2]] if len(best) else np.nan for each in (thresholds, ious))
     return Report(
         everything.figures(), {name: tally.figures() for name, tally in sorted(regions.items())},
-        _reliability(everything.counts), thresholds, ious, float(thresholds[middle]), float(ious[middle]),
+        _reliability(everything.counts), thresholds, ious, float(best_threshold), float(best_iou),
     )  # fmt: skip
 
 
 class _Tally:
-    """Accumulated metrics; torchmetrics returns 0 for a division by zero."""
+    """Accumulated metrics."""
 
     def __init__(self) -> None:
         self._metrics = metrics.metrics()
@@ -154,13 +160,13 @@ class _Tally:
 
 
 def _ious(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """IoU of `probability >= threshold` for each threshold; 0 without slump pixels."""
+    """IoU of `probability >= threshold` for each threshold; NaN without slump pixels."""
     steps = metrics.BINS // (THRESHOLDS - 1)
     above = np.zeros((2, THRESHOLDS))
     above[:, :-1] = counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, ::steps]
     false, hits = above
-    union = false + counts[1].sum()
-    return np.divide(hits, union, out=np.zeros(THRESHOLDS), where=union > 0)
+    slump = counts[1].sum()
+    return np.divide(hits, false + slump, out=np.full(THRESHOLDS, np.nan), where=slump > 0)
 
 
 def _reliability(counts: npt.NDArray[np.int64]) -> Reliability:

@@ -53,7 +53,8 @@ def reliability_diagram(report: Report) -> Image:
 
 def threshold_curve(report: Report) -> Image:
     """IoU over the threshold; a line at the best."""
-    figure, axes = _figure(f"best IoU {report.best_iou:.3f}, at a threshold of {report.best_threshold:.2f}")
+    best = f"best IoU {report.best_iou:.3f}, at a threshold of {report.best_threshold:.2f}"
+    figure, axes = _figure("IoU is undefined: no slump pixels" if np.isnan(report.best_iou) else best)
     axes.plot(report.thresholds, report.ious, linewidth=1.2)
     axes.axvline(report.best_threshold, color="0.5", linewidth=0.8)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="threshold", ylabel="IoU")

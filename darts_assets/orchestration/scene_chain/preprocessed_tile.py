@@ -25,7 +25,7 @@ from darts_assets.orchestration.scene_chain.check_evaluation import (
 from darts_assets.orchestration.scene_chain.model_guard import check_models
 from darts_assets.tiles import TileStream, geobox_of
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 _LAYER_BANDS = {"arcticdem": "dem", "tcvis": "tc_brightness"}
 

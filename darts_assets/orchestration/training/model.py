@@ -1,5 +1,6 @@
 """Assets `training/model` and `training/report`: a trained model, and the evaluation of a model on a dataset."""
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from darts_assets.training.fit.training_set import TrainingSet
     from darts_assets.training.report import Predictor, Report
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 
 class ModelConfig(StepConfig, FitParameters):
@@ -143,20 +144,20 @@ def _fit_pictures(result: "FitResult", predictor: "Predictor", data: "TrainingSe
 
 
 def _figures(report: "Report") -> dict[str, Any]:
-    """Metrics of a report as JSON types; NaN becomes None."""
+    """Metrics of a report for the UI."""
     numbers = {
         **report.figures,
         "best_threshold": report.best_threshold,
         "best_iou": report.best_iou,
         "calibration_error": report.reliability.error,
     }
-    return {name: None if value != value else value for name, value in _rounded(numbers).items()}
+    return _rounded(numbers)
 
 
 def _rows(regions: Mapping[str, Mapping[str, float]]) -> Sequence[dg.TableRecord]:
     return [dg.TableRecord({"region": name, **_rounded(figures)}) for name, figures in regions.items()]
 
 
-def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
-    """Metrics rounded for display."""
-    return {name: round(value, 4) for name, value in figures.items()}
+def _rounded(figures: Mapping[str, float]) -> dict[str, float | str]:
+    """Metrics rounded for display; NaN is "undefined"."""
+    return {name: "undefined" if math.isnan(value) else round(value, 4) for name, value in figures.items()}

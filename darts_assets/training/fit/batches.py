@@ -7,11 +7,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
 from darts_assets.training.fit.augment import Augmenter, generator
-from darts_assets.training.fit.training_set import TrainingSet
+from darts_assets.training.fit.training_set import IGNORE, TrainingSet
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Inputs float32 (n, bands, rows, columns), model representation, and labels uint8 (n, rows, columns)."""
@@ -31,6 +32,7 @@ class Batches:
         augmenter: augmentation of patches; None: none.
         seed: seed of the augmentation, combined with `epoch` and the number of the patch.
         epoch: number of the epoch.
+        once: whether to ignore the labels of pixels that an earlier patch of the same image contains.
     """
 
     data: TrainingSet
@@ -40,6 +42,7 @@ class Batches:
     augmenter: Augmenter | None = None
     seed: int = 0
     epoch: int = 0
+    once: bool = False
 
     def __len__(self) -> int:
         return -(-len(self.numbers) // self.size)
@@ -61,9 +64,17 @@ class Batches:
 
     def _read(self, number: int) -> Batch:
         inputs, labels = (torch.from_numpy(values) for values in self.data.patch(number))
+        if windows := self._repeated.get(number):
+            labels = labels.clone()
+            for window in windows:
+                labels[window] = IGNORE
         if self.augmenter is None:
             return inputs, labels
         return self.augmenter(inputs, labels, generator(self.seed, self.epoch, number))
+
+    @cached_property
+    def _repeated(self) -> "dict[int, list[tuple[slice, slice]]]":
+        return self.data.repeated(self.numbers) if self.once else {}
 
 
 def _stacked(patches: "list[Future[Batch]]") -> Batch:

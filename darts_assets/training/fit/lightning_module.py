@@ -35,9 +35,13 @@ class SegmentationModule(pl.LightningModule):
         return Batches(self._data, numbers[:whole], size, self._hyperparameters.readers, self._augmenter, seed, epoch)
 
     def val_dataloader(self) -> Batches:
-        """Batches of the validation part, without augmentation."""
+        """Batches of the validation part, without augmentation; each pixel of an image counts once."""
         return Batches(
-            self._data, self._parts.validation, self._hyperparameters.batch_size, self._hyperparameters.readers
+            self._data,
+            self._parts.validation,
+            self._hyperparameters.batch_size,
+            self._hyperparameters.readers,
+            once=True,
         )
 
     def on_train_epoch_start(self) -> None:

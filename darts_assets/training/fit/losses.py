@@ -40,6 +40,8 @@ class Loss(nn.Module):
         self._parts = [(weight, LOSSES[name]()) for name, weight in weights.items()]
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The loss of logits (n, 1, rows, columns), float32, for labels (n, rows, columns) of 0, 1 and 2."""
+        """The loss of logits (n, 1, rows, columns), float32, for labels (n, rows, columns); 0 if all are ignored."""
+        if bool((labels == IGNORE).all()):
+            return logits.sum() * 0  # the mean of no pixels is NaN in some losses
         target = labels[:, None].to(logits.dtype)
         return torch.stack([weight * loss(logits, target) for weight, loss in self._parts]).sum()

@@ -36,22 +36,20 @@ class BinnedAUROC(Metric):
         self.counts += torch.bincount(bins, minlength=2 * BINS).view(2, BINS)
 
     def compute(self) -> torch.Tensor:
-        """The area, float64; 0 if a class has no pixels, as in torchmetrics."""
+        """The area, float64; NaN if a class has no pixels."""
         background, slump = self.counts.double()
         above = slump.sum() - slump.cumsum(0)
         pairs = background.sum() * slump.sum()
-        return (background * (above + slump / 2)).sum() / pairs.clamp(min=1)
+        return (background * (above + slump / 2)).sum() / pairs
 
 
 def metrics(prefix: str = "") -> MetricCollection:
-    """IoU, F1, precision and recall at a probability of 0.5, and AUROC, without ignored pixels."""
-    return MetricCollection(
-        {
-            "iou": BinaryJaccardIndex(ignore_index=IGNORE, validate_args=False),
-            "f1": BinaryF1Score(ignore_index=IGNORE, validate_args=False),
-            "precision": BinaryPrecision(ignore_index=IGNORE, validate_args=False),
-            "recall": BinaryRecall(ignore_index=IGNORE, validate_args=False),
-            "auroc": BinnedAUROC(),
-        },
-        prefix=prefix,
-    )
+    """IoU, F1, precision and recall at a probability of 0.5, and AUROC, without ignored pixels.
+
+    A metric is NaN where it is undefined, such as IoU without slump pixels in labels and predictions.
+    """
+    kinds = {"iou": BinaryJaccardIndex, "f1": BinaryF1Score, "precision": BinaryPrecision, "recall": BinaryRecall}
+    binary = {
+        name: kind(ignore_index=IGNORE, validate_args=False, zero_division=float("nan")) for name, kind in kinds.items()
+    }
+    return MetricCollection({**binary, "auroc": BinnedAUROC()}, prefix=prefix)

@@ -1,6 +1,7 @@
 """State of a training, stored after each epoch, so that an interrupted training can resume."""
 
 import logging
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,11 @@ class Progress(pl.Callback):
         """Restore the state of a checkpoint."""
         self.history, self.best, self.weights = (state_dict[name] for name in ("history", "best", "weights"))
 
-    def _score(self, epoch: int) -> float:
-        """Lower is better; NaN is worst."""
-        value = self._sign * self.history[epoch][self._monitor]
-        return value if value == value else float("inf")
+    def _score(self, epoch: int) -> tuple[float, float]:
+        """Lower is better; an undefined value is worst, and of several, the one with the lowest loss is best."""
+        metrics = self.history[epoch]
+        value = self._sign * metrics[self._monitor]
+        return (math.inf, metrics["validation_loss"]) if math.isnan(value) else (value, 0.0)
 
 
 class StoreState(pl.Callback):

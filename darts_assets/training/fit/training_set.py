@@ -95,6 +95,30 @@ class TrainingSet:
         """Values of a column of `samples` for patches, as text."""
         return [str(value) for value in self.samples[name].iloc[list(numbers)]]
 
+    def repeated(self, numbers: Sequence[int]) -> dict[int, list[tuple[slice, slice]]]:
+        """The windows of patches that an earlier one of them contains, too; none in a set without positions.
+
+        Patches of an image overlap, as do the last ones of a row or column, which end with the image.
+
+        Args:
+            numbers: row numbers of patches.
+
+        Returns:
+            Row number -> rows and columns within the patch.
+        """
+        if not {"row", "col"} <= set(self.samples.columns):
+            return {}
+        side = self.patch_size
+        windows: dict[int, list[tuple[slice, slice]]] = {}
+        rows = self.samples.iloc[list(numbers)].assign(number=list(numbers))
+        for _, patches in rows.groupby("sample_id", sort=False):
+            starts = patches[["row", "col"]].to_numpy()
+            for index, number in enumerate(patches["number"]):
+                offsets = starts[:index] - starts[index]
+                near = offsets[(np.abs(offsets) < side).all(axis=1)].tolist()
+                windows[int(number)] = [(_within(row, side), _within(col, side)) for row, col in near]
+        return windows
+
     @cached_property
     def digest(self) -> str:
         """The recorded hash of the patches, else SHA-256 over the objects of `data.zarr`."""
@@ -119,6 +143,11 @@ class TrainingSet:
     @cached_property
     def _arrays(self) -> "dict[str, zarr.Array[Any]]":
         return {}
+
+
+def _within(start: int, side: int) -> slice:
+    """The part of `side` pixels from `start` that lies within 0 to `side`."""
+    return slice(max(start, 0), min(start + side, side))
 
 
 def model_stride(architecture: dict[str, Any]) -> int:

@@ -27,6 +27,16 @@ def test_what_is_ignored_changes_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
+def test_a_batch_that_is_wholly_ignored_teaches_nothing(name: str) -> None:
+    one = logits().requires_grad_()
+    value = Loss({name: 1})(one, torch.full_like(LABELS, 2))
+    assert value.item() == 0
+    value.backward()
+    assert one.grad is not None
+    assert (one.grad == 0).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
 def test_the_truth_has_the_least_loss(name: str) -> None:
     truth = torch.where(LABELS == 1, 12.0, -12.0)[:, None]
     loss = Loss({name: 1})

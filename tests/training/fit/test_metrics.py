@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torchmetrics.classification import BinaryAUROC
@@ -24,7 +26,26 @@ def test_auroc_is_that_of_the_pixels() -> None:
 def test_one_class_has_no_curve(label: int) -> None:
     binned = BinnedAUROC()
     binned.update(torch.rand(50), torch.full((50,), label))
-    assert float(binned.compute()) == 0
+    assert math.isnan(binned.compute())
+
+
+@pytest.mark.parametrize(
+    ("probability", "label", "undefined"),
+    [
+        (0.1, 0, {"iou", "f1", "precision", "recall", "auroc"}),
+        (0.9, 0, {"recall", "auroc"}),
+        (0.1, 1, {"precision", "auroc"}),
+        (0.9, 1, {"auroc"}),
+        (0.9, 2, {"iou", "f1", "precision", "recall", "auroc"}),
+    ],
+    ids=["a perfect empty prediction", "only false alarms", "all is missed", "all is found", "all is ignored"],
+)
+def test_metrics_of_one_class(probability: float, label: int, undefined: set[str]) -> None:
+    figures = metrics()
+    figures.update(torch.full((50,), probability), torch.full((50,), label))
+    values = {name: float(value) for name, value in figures.compute().items()}
+    assert {name for name, value in values.items() if math.isnan(value)} == undefined
+    assert {value for value in values.values() if not math.isnan(value)} <= {float(label == 1 and probability > 0.5)}
 
 
 def test_ignored_pixels_count_in_no_metric() -> None:
