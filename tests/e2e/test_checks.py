@@ -313,7 +313,12 @@ def test_detections_in_clouds(finished: Finished, damaged: Site) -> None:
 def test_a_scene_that_was_hardly_seen(finished: Finished, damaged: Site) -> None:
     assert check(damaged, "polygons", finished.clear).success
     result = check(damaged, "polygons", finished.clear, least_extent=0.95)
-    fails(result, "scene_was_seen", "% of the scene is valid")
+    fails(result, "scene_was_seen", "% of the scene is valid and clear")
+    place = damaged.place("vectors", "sentinel2", "polygons", finished.clear)
+    tables = read_vectors(place)
+    clouded = tables["extent"].assign(clear_fraction=0.0)
+    write_vectors(place, tables | {"extent": clouded}, place.require().metadata)
+    fails(check(damaged, "polygons", finished.clear), "scene_was_seen", "clouds, shadow or snow cover all of the valid")
 
 
 # --- what a check that fails holds back -------------------------------------------------------------------------------

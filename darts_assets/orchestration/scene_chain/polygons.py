@@ -114,7 +114,8 @@ class PolygonChecksConfig(dg.Config):
     )
 
     least_extent: float = Field(
-        0.0, description="The check `scene_was_seen` fails if the valid area is this fraction of the scene or less."
+        0.0,
+        description="The check `scene_was_seen` fails if the valid, clear area is this fraction of the scene or less.",
     )
 
 
@@ -128,7 +129,7 @@ def build_polygon_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
         ),
         check_spec(
             family, "polygons", "scene_was_seen",
-            "The scene has a valid area; an empty result is explained by clouds or missing data.",
+            "The scene has a clear valid area; an empty result is explained by clouds or missing data.",
         ),
         check_spec(
             family, "polygons", "detections_are_clear",
@@ -147,19 +148,21 @@ def build_polygon_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
             vectors = store.place("vectors", *family.key("polygons").path, scene)
             facts = vectors.require().metadata
             coverage = tile.require().metadata["coverage"]
+            tables = read_vectors(vectors)
             seen = {
                 "with_data": coverage["red"],
                 "usable": coverage["quality_data_mask"],
                 "extent": facts["summary"]["extent_fraction"],
+                "clear": facts["summary"]["extent_fraction"] * _clear_fraction(tables["extent"]),
                 "objects": facts["summary"]["objects"],
             }
-            tables = read_vectors(vectors)
             return {
                 "geometries_valid": _validity(tables, tile, facts["provenance"]["parameters"]["min_object_size"]),
                 "detections_are_clear": _clearness(tables["segments"], config.least_clear),
                 "scene_was_seen": Outcome(
-                    [_why_not_seen(seen)] if seen["extent"] <= config.least_extent else [],
-                    f"{seen['objects']} objects in {100 * seen['extent']:.1f} % of the scene",
+                    [_why_not_seen(seen)] if seen["clear"] <= config.least_extent else [],
+                    f"{seen['objects']} objects in {100 * seen['extent']:.1f} % of the scene; "
+                    f"{100 * seen['clear']:.1f} % is clear",
                     seen,
                 ),
             }
@@ -167,6 +170,14 @@ def build_polygon_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
         yield from evaluate(context, family, specs, outcomes)
 
     return polygons_checks
+
+
+def _clear_fraction(extent: Any) -> float:
+    """The clear fraction of a valid area; 1 if a version without `clear_fraction` made it."""
+    if "clear_fraction" not in extent:
+        return 1.0
+    pixels = int(extent["npixel"].sum())
+    return float((extent["npixel"] * extent["clear_fraction"]).sum() / pixels) if pixels else 0.0
 
 
 def _clearness(segments: Any, least: float) -> Outcome:
@@ -205,7 +216,7 @@ def _validity(tables: Any, tile: Any, min_object_size: int) -> Outcome:
 
 
 def _why_not_seen(seen: Mapping[str, Any]) -> str:
-    """Why nothing, or little, of a scene is valid."""
+    """Why nothing, or little, of a scene is valid and clear."""
     if seen["with_data"] == 0:
         return "no pixel of the scene has data: the result is empty"
     if seen["extent"] == 0:
@@ -213,4 +224,6 @@ def _why_not_seen(seen: Mapping[str, Any]) -> str:
             f"the valid area is empty: {100 * seen['with_data']:.1f} % of the scene has data, but clouds, shadow or "
             "snow cover it, or it lies too near to the border"
         )
-    return f"only {100 * seen['extent']:.1f} % of the scene is valid: clouds, shadow or snow cover the rest"
+    if seen["clear"] == 0:
+        return f"clouds, shadow or snow cover all of the valid area ({100 * seen['extent']:.1f} % of the scene)"
+    return f"only {100 * seen['clear']:.1f} % of the scene is valid and clear: clouds, shadow or snow cover the rest"
