@@ -1,5 +1,7 @@
 """Pictures of scenes, auxiliary cubes and statistics, drawn by matplotlib; chunks and thumbnails are pixel arrays."""
 
+import importlib.util
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
     from PIL.Image import Image
+
+# A kernel of Jupyter passes its backend on to processes that may lack it, and could not import matplotlib then.
+_scheme, _, _backend = os.environ.get("MPLBACKEND", "").partition("://")
+if _scheme == "module" and importlib.util.find_spec(_backend.partition(".")[0]) is None:
+    del os.environ["MPLBACKEND"]
 
 Values = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]

@@ -3,7 +3,10 @@
 How scenes are processed is set in the Dagster config of the assets.
 """
 
+import difflib
 import json
+import os
+import re
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +18,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
 from darts_assets.errors import SettingsError
 from darts_assets.stores.location import StoreLocation
+
+_KUBERNETES = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$")
 
 
 class Settings(BaseSettings):
@@ -112,7 +117,10 @@ class Settings(BaseSettings):
     @field_validator("k8s_executor", mode="before")
     @classmethod
     def _read_json(cls, value: object) -> object:
-        return json.loads(value) if isinstance(value, str) else value
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
 
     @field_validator("auxiliary", mode="before")
     @classmethod
@@ -144,13 +152,27 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _is_known(name: str) -> bool:
+    """Whether a variable is a setting, one of tests, or describes a service of Kubernetes called `darts-...`."""
+    is_setting = name.removeprefix("DARTS_").lower() in Settings.model_fields
+    return is_setting or name.startswith("DARTS_ASSETS_") or bool(_KUBERNETES.search(name))
+
+
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """The settings of this process.
 
     Raises:
-        SettingsError: with each invalid environment variable.
+        SettingsError: with each invalid environment variable, and each that starts with `DARTS_` and is not a setting.
     """
+    unknown = [name for name in os.environ if name.upper().startswith("DARTS_") and not _is_known(name.upper())]
+    if unknown:
+        names = [f"DARTS_{field.upper()}" for field in Settings.model_fields]
+        pairs = [(name, difflib.get_close_matches(name.upper(), names, 1)) for name in unknown]
+        problems = "; ".join(
+            f"{name} is not a setting{f', did you mean {near[0]}?' if near else ''}" for name, near in pairs
+        )
+        raise SettingsError(f"settings from the environment: {problems}")
     try:
         return Settings()
     except ValidationError as error:

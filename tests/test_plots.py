@@ -1,5 +1,9 @@
 """Pictures: values, colours and sizes."""
 
+import os
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -177,3 +181,14 @@ def test_a_caption_keeps_the_pixels_of_the_thumbnail() -> None:
     assert picture.shape == (334, 350, 3)
     np.testing.assert_array_equal(picture[:310], pixels)
     assert (picture[310:, :20] == DETECTION_COLOR).all(axis=2).any()
+
+
+def test_a_backend_of_jupyter_that_is_not_installed() -> None:
+    code = "from darts_assets.plots import new_figure, render; print(render(new_figure(90, 60)).size)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "MPLBACKEND": "module://absent.inline"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "(90, 60)\n", done.stderr

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from darts_assets.errors import StoreError
-from darts_assets.settings import Settings
+from darts_assets.errors import SettingsError, StoreError
+from darts_assets.settings import Settings, settings
 
 
 def test_blanks_and_empty_values_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,3 +37,34 @@ def test_a_mistyped_url_becomes_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_p
         _ = Settings().root
     monkeypatch.setenv("DARTS_STORE", "data")
     assert Settings().root.url == str(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("DARTS_STROE", "DARTS_STROE is not a setting, did you mean DARTS_STORE?"),
+        ("darts_model", "darts_model is not a setting, did you mean DARTS_MODELS?"),
+        ("DARTS_QQQQQQQQ", "DARTS_QQQQQQQQ is not a setting$"),
+    ],
+)
+def test_an_unknown_setting_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str, hint: str) -> None:
+    settings.cache_clear()
+    monkeypatch.setenv(name, "/data")
+    with pytest.raises(SettingsError, match=hint):
+        settings()
+
+
+def test_variables_of_kubernetes_services_and_of_tests_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR")
+    for name in (*(f"DARTS_WEBSERVER_{name}" for name in names), "DARTS_ASSETS_TEST_ANYTHING"):
+        monkeypatch.setenv(name, "tcp://10.0.0.1:80")
+    settings.cache_clear()
+    settings()
+    settings.cache_clear()
+
+
+def test_deeply_nested_json_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARTS_K8S_EXECUTOR", "[" * 100_000)
+    settings.cache_clear()
+    with pytest.raises(SettingsError, match=r"DARTS_K8S_EXECUTOR: .*it is nested too deeply"):
+        settings()

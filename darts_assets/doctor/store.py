@@ -15,6 +15,7 @@ from darts_assets.doctor.web import ask, error_code
 from darts_assets.errors import StoreError, UnsafeStoreError
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.preflight import ensure_safe
+from darts_assets.stores.service_errors import in_words
 
 _GIB = 2**30
 _FREE_SPACE = 20 * _GIB  # several full scenes
@@ -90,7 +91,7 @@ def _check_bucket(root: StoreLocation) -> Iterator[Finding]:
         advice = "Concurrent runs would lose chunks without an error. Set DARTS_STORE to another service or to a path."
         yield Finding("store", "fail", str(error), advice)
     except (BaseError, StoreError, OSError) as error:
-        yield _failure(root, str(error.__cause__ or error))
+        yield _failure(root, error.__cause__ if isinstance(error.__cause__, Exception) else error)
     else:
         yield Finding("store", "ok", f"{root}: writable, safe for concurrent writers")
     finally:
@@ -98,9 +99,9 @@ def _check_bucket(root: StoreLocation) -> Iterator[Finding]:
             obstore.delete(store, key)
 
 
-def _failure(root: StoreLocation, message: str) -> Finding:
-    """Failed finding for an error of the service, whose own message may contain the key."""
-    code = error_code(message)
-    why = _REASONS.get(code) or message.partition("\n")[0][:300]
-    advice = _ADVICE.get(code, "Check DARTS_STORE, DARTS_STORE_ENDPOINT and the keys in AWS_ACCESS_KEY_ID.")
+def _failure(root: StoreLocation, error: Exception) -> Finding:
+    """Failed finding for an error of the service."""
+    code = error_code(str(error))
+    why = _REASONS.get(code) or in_words(error)
+    advice = _ADVICE.get(code, "Check DARTS_STORE, DARTS_STORE_ENDPOINT, DARTS_STORE_REGION and AWS_ACCESS_KEY_ID.")
     return Finding("store", "fail", f"{root} is not writable: {why}{f' ({code})' if code else ''}", advice)

@@ -25,6 +25,7 @@ _CLIENT = {"timeout": timedelta(seconds=60), "connect_timeout": timedelta(second
 _BUCKET = re.compile(r"[A-Za-z0-9][\w.-]{0,62}", re.ASCII)
 _MISTYPED = re.compile(r"(s3a?|gs|gcs|az|https?|file):", re.IGNORECASE)  # one slash, or none
 _REFUSED = re.compile(r"[\x00-\x1f\x7f\\#?%*^`|<>\"{}\[\]/]")
+_SHOWN = 80  # characters of a refused name in messages
 _LONGEST_NAME = 200  # bytes; disks allow 255 for a name, of which some are for suffixes
 
 
@@ -35,7 +36,7 @@ def checked_name(name: str) -> str:
         StoreError: if a disk or an object store refuses it or stores it under another name.
     """
     if problem := _problem(name):
-        raise StoreError(f"{name[:_LONGEST_NAME]!r} cannot be a name in a store: it {problem}")
+        raise StoreError(f"{name[:_SHOWN]!r} cannot be a name in a store: it {problem}")
     return name
 
 

@@ -29,6 +29,7 @@ from obstore.exceptions import (
 
 from darts_assets.errors import StoreError, UnsafeStoreError
 from darts_assets.stores.location import StoreLocation
+from darts_assets.stores.service_errors import in_words, is_not_implemented
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion
@@ -59,8 +60,12 @@ def ensure_safe(location: StoreLocation) -> None:
         if not _is_remembered(location, store):
             _remember(location, store, tested=_test(location, store))
     except (BaseError, OSError) as error:
-        message = str(error).partition("\n")[0]
-        raise StoreError(f"{location}: the test for safe concurrent commits failed: {message}") from error
+        if is_not_implemented(error):
+            raise UnsafeStoreError(
+                f"{location}: the object store does not support conditional writes, so concurrent commits would be "
+                f"lost; use a store that honours If-None-Match and If-Match on PUT, or a local path ({in_words(error)})"
+            ) from error
+        raise StoreError(f"{location}: the test for safe concurrent commits failed: {in_words(error)}") from error
     _proven.add(location)
 
 

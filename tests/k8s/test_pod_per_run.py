@@ -28,7 +28,7 @@ from darts_assets.orchestration.core.pod_resources import NEEDS, op_tags
 pytestmark = pytest.mark.slow
 
 K8S = Path(__file__).parents[2] / "k8s"
-DIES_IN = "DARTS_TEST_DIES_IN"
+DIES_IN = "DARTS_ASSETS_TEST_DIES_IN"
 
 
 @dg.op(tags=op_tags("raw_scene"), out=dg.Out(dg.Nothing))

@@ -76,7 +76,7 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
         name = f"{layer}_{key.partition('-')[0]}"
         if name not in self._by_name:
             example = "10m-r0123-c0456" if layer == "arcticdem" else "2024-r0123-c0456"
-            raise CubeError(f"{key!r} is not a chunk of {layer}; expected a key such as {example}")
+            raise CubeError(f"{key[:80]!r} is not a chunk of {layer}; expected a key such as {example}")
         cube = self.cube_named(name)
         cube.spec.grid.parse(key)
         return cube

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from obstore.exceptions import BaseError
 
-from darts_assets.errors import ChunksFailedError, DartsError, SourceUnavailableError
+from darts_assets.errors import ChunksFailedError, DartsError, SourceUnavailableError, StoreError
 from darts_assets.orchestration.core.pod_resources import MAX_SOURCE_RETRIES, SOURCE_RETRY_SECONDS
 from darts_assets.redaction import shown
+from darts_assets.stores.service_errors import known_problem
 
 if TYPE_CHECKING:
     from darts_assets.orchestration.core.dagster_compat import SerializableErrorInfo, StepFailureData
@@ -41,7 +43,8 @@ def domain_call(log: logging.Logger) -> Iterator[None]:
 
     Raises:
         dg.RetryRequested: if a service is unavailable.
-        dg.Failure: for any other DartsError, with its type and message.
+        dg.Failure: for any other DartsError, with its type and message, and for full or read-only disks and buckets in
+            another region.
     """
     forward = _Forward(log)
     domain = logging.getLogger("darts_assets")
@@ -54,6 +57,10 @@ def domain_call(log: logging.Logger) -> Iterator[None]:
         if isinstance(error, SourceUnavailableError) or (isinstance(error, ChunksFailedError) and error.retryable):
             raise dg.RetryRequested(MAX_SOURCE_RETRIES, SOURCE_RETRY_SECONDS) from error
         raise _failure(error) from error
+    except (BaseError, OSError) as error:
+        if problem := known_problem(error):
+            raise _failure(StoreError(problem)) from error
+        raise
     finally:
         domain.removeHandler(forward)
         domain.setLevel(level)

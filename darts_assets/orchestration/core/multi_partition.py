@@ -23,6 +23,8 @@ from darts_assets.orchestration.core.pod_resources import MAX_SOURCE_RETRIES
 from darts_assets.orchestration.core.step_metrics import Meter, versions
 from darts_assets.redaction import shown
 
+_SHOWN = 200  # characters of a partition key in messages
+
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 Result = dg.MaterializeResult[None]
 
@@ -110,14 +112,14 @@ class Failures:
         self.retry_transient()
         if self.messages:
             raise dg.Failure(
-                "; ".join(f"{item}: {message}" for item, message in self.messages.items()),
+                "; ".join(f"{item[:_SHOWN]}: {message}" for item, message in self.messages.items()),
                 metadata={"failed": dg.MetadataValue.json(self.messages)},
                 allow_retries=False,
             )
 
     def _record(self, item: str, message: str) -> None:
         self.messages[item] = message
-        self._context.log.error(f"{item}: {message}")
+        self._context.log.error(f"{item[:_SHOWN]}: {message}")
 
 
 def materialize_each(

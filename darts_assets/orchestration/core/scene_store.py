@@ -11,11 +11,11 @@ import obstore
 from dagster import ResourceDependency
 
 from darts_assets.bands import OPTICAL, VISIBLE_NIR
-from darts_assets.errors import SceneError
+from darts_assets.errors import SceneError, StoreError
 from darts_assets.orchestration.core.error_handling import job_command
 from darts_assets.orchestration.core.partitions import FAMILIES, SceneFamily
 from darts_assets.orchestration.core.resources import SourceAccess, Store
-from darts_assets.stores.location import StoreLocation
+from darts_assets.stores.location import StoreLocation, checked_name
 from darts_assets.stores.publish import Place
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from darts_assets.scene import Scene
     from darts_assets.sources.sentinel2.offset_evidence import OffsetChoice
+
+
+_SHOWN = 80  # characters of a malformed partition key in messages
 
 
 class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -195,8 +198,15 @@ class SceneRegistry(dg.ConfigurableResource):  # type: ignore[type-arg]
         """A registered scene.
 
         Raises:
-            SceneError: if the scene is not registered.
+            SceneError: if the scene is not registered, or its partition has a key that is not the id of a scene.
         """
+        try:
+            checked_name(f"{scene_id}.json")
+        except StoreError as error:
+            raise SceneError(
+                f"partition {scene_id[:_SHOWN]!r} ({len(scene_id)} characters) is not a scene: {error}; delete the "
+                "partition and register scenes by `darts-assets register` or `discover_scenes`"
+            ) from None
         try:
             content = obstore.get(self._objects(family), f"{scene_id}.json").bytes()
         except FileNotFoundError:

@@ -214,7 +214,7 @@ def read_ids(href: str, store: Store) -> list[str]:
         ids = json.loads(bytes(obstore.get(folder.objects(), name).bytes()))
     except FileNotFoundError:
         raise SettingsError(f"ids_file {href}: there is no such file") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"ids_file {href} is not JSON: {error}") from None
     if not (isinstance(ids, list) and ids and all(isinstance(scene_id, str) for scene_id in ids)):
         raise SettingsError(f"ids_file {href}: expected a list of at least one scene id")

@@ -47,7 +47,7 @@ class WatchedArea(BaseModel):
     aoi: str = ""
     aoi_layer: str = ""
     source: Literal["cdse", "earth_search"] = "cdse"
-    since: dt.date | None = None
+    since: dt.date | None = Field(None, ge=dt.date(1970, 1, 1), le=dt.date(9000, 1, 1))
     max_cloud_cover: float = 10.0
     max_snow_cover: float = 10.0
     start: dt.date | None = None
@@ -207,7 +207,7 @@ def _parse(raw: bytes) -> WatchedAreas:
     """Raises ValueError, with the problem, if it is not a file of areas."""
     try:
         content = tomllib.loads(raw.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"not a TOML file: {error}") from None
     if (version := content.get("version")) != VERSION:
         raise ValueError(f"version is {version!r}; expected 'version = {VERSION}'")

@@ -187,7 +187,7 @@ def read_manifest(href: str, s3: S3Options) -> list[Promise]:
         return [_promise(folder, entry) for entry in content["files"]]
     except FileNotFoundError:
         raise SceneError(f"{shown(href)}: the file does not exist any more") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SceneError(
             f"{shown(href)} is not a complete Planet manifest: a list 'files' with path and size of each was "
             f"expected ({type(error).__name__}: {error})"

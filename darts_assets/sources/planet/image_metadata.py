@@ -69,7 +69,7 @@ def _from_json(href: str, s3: S3Options) -> dict[str, Any]:
             "geometry": _footprint(item.get("geometry")),
             "instrument": properties.get("instrument"),
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SceneError(
             f"{shown(href)} is not the metadata of a Planet image: an item with properties in JSON was expected "
             f"({type(error).__name__}: {error})"

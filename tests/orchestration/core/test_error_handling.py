@@ -1,11 +1,15 @@
 """Config classes share the domain's parameter models; invalid values fail the step with one sentence."""
 
+import errno
+import logging
+
 import dagster as dg
 import pytest
+from obstore.exceptions import GenericError
 
 from darts_assets.detection import PostprocessParameters
 from darts_assets.errors import SettingsError
-from darts_assets.orchestration.core.error_handling import failure_message
+from darts_assets.orchestration.core.error_handling import domain_call, failure_message
 from darts_assets.orchestration.scene_chain.polygons import PolygonsConfig
 
 
@@ -47,3 +51,27 @@ def test_parameters_are_immutable_and_unknown_ones_are_listed() -> None:
         parameters.replace(min_object_size=-4)
     with pytest.raises(ValueError, match="frozen"):
         parameters.threshold = 0.9  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a.tif"),
+            "StoreError: a.tif: the disk is full; free some space",
+        ),
+        (
+            GenericError("Read-only file system (os error 30)"),
+            "StoreError: the file system is read-only; set DARTS_STORE",
+        ),
+    ],
+)
+def test_a_disk_that_cannot_be_written_fails_the_step_with_one_sentence(error: Exception, sentence: str) -> None:
+    with pytest.raises(dg.Failure) as failure, domain_call(logging.getLogger("test")):
+        raise error
+    assert str(failure.value.description).startswith(sentence)
+
+
+def test_other_errors_of_the_system_stay_as_they_are() -> None:
+    with pytest.raises(FileNotFoundError), domain_call(logging.getLogger("test")):
+        raise FileNotFoundError(errno.ENOENT, "No such file")

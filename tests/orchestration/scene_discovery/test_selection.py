@@ -9,8 +9,9 @@ import shapely
 
 from darts_assets.errors import SettingsError
 from darts_assets.orchestration.auxiliary.chunk_selection import PrepareAuxiliaryConfig
+from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.scene_discovery.planet_selection import PlanetChoice
-from darts_assets.orchestration.scene_discovery.selection import SceneChoice, read_area
+from darts_assets.orchestration.scene_discovery.selection import SceneChoice, read_area, read_ids
 from darts_assets.orchestration.scene_discovery.watched_areas import WatchedArea
 from darts_assets.sources import S3Options
 
@@ -39,3 +40,10 @@ def test_a_layer_of_a_watched_area(tmp_path: Path) -> None:
     area = WatchedArea(name="Peel", aoi="a.gpkg", aoi_layer="second")
     assert area.selection(str(tmp_path), S3Options()).area.equals(BOXES["second"])
     assert read_area(str(tmp_path / "a.gpkg"), S3Options()).equals(BOXES["first"] | BOXES["second"])
+
+
+@pytest.mark.parametrize("content", ["[", "[" * 100_000])
+def test_an_ids_file_that_is_not_json(tmp_path: Path, content: str) -> None:
+    (tmp_path / "ids.json").write_text(content)
+    with pytest.raises(SettingsError, match=r"ids_file .*ids\.json is not JSON"):
+        read_ids(str(tmp_path / "ids.json"), Store(url=str(tmp_path)))

@@ -372,6 +372,7 @@ def test_a_service_that_fails_for_one_area(feed: Any, watcher: Watcher) -> None:
     [
         (None, "there is no such file"),
         ("version = 1\nareas = [", "not a TOML file: "),
+        ("a = " + "[" * 100_000, "not a TOML file: "),
         ("areas = []", "version is None; expected 'version = 1'"),
         ("version = 2", "version is 2"),
         ("version = 1\narea = 3", "unknown entry area; expected version, overlap_days, areas"),

@@ -61,6 +61,10 @@ def break_metadata(folder: Path) -> None:
     next(folder.glob("*_metadata.json")).write_text('{"properties": ')
 
 
+def nest_metadata(folder: Path) -> None:
+    next(folder.glob("*_metadata.json")).write_text('{"properties": ' + "[" * 100_000)
+
+
 def half_copied(folder: Path) -> None:
     write_manifest(folder)
     file = next(folder.glob("*udm2*"))
@@ -91,6 +95,7 @@ WRONG: dict[str, tuple[dict[str, Any], Callable[[Path], None], str]] = {
     "mask elsewhere": ({}, shift_mask, r"planet_udm, file .*udm2\.tif covers .*, the other bands "),
     "other image": ({}, swap_id, f"has a file of another image: {EARLIER}_3B_AnalyticMS_SR.tif"),
     "metadata": ({}, break_metadata, "is not the metadata of a Planet image"),
+    "deep metadata": ({}, nest_metadata, "is not the metadata of a Planet image"),
     "half a file": (
         {},
         half_copied,
