@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-DEEP = 300
+DEEP = 100
 _DEEPER = "deeper"  # becomes brackets in the text of a document, more than can be written
 
 SCALARS = (
