@@ -29,8 +29,11 @@ class SourceUnavailableError(DartsError):
     """A remote service did not answer after bounded retries; the message has its last response."""
 
 
-class TooLargeError(DartsError):
-    """A file or a response has more bytes than are accepted; the message has its name and the limit."""
+class TooLargeError(DartsError, ValueError):
+    """A file or a response has more bytes than are accepted; the message has its name and the limit.
+
+    A ValueError, because readers of documents treat it like other invalid content.
+    """
 
 
 class CubeError(DartsError):

@@ -5,7 +5,7 @@ from typing import Any
 
 from pystac.utils import make_absolute_href
 
-from darts_assets.errors import SceneError
+from darts_assets.errors import SceneError, TooLargeError
 from darts_assets.remote.byte_reader import S3Options, is_remote, local_path, read_bytes, shown
 
 
@@ -25,6 +25,8 @@ def read_item(href: str, s3: S3Options | None = None) -> dict[str, Any]:
         content = read_bytes(href, s3)
     except FileNotFoundError:
         raise SceneError(f"{name}: there is no such file; a STAC item (JSON) was expected") from None
+    except TooLargeError as error:
+        raise SceneError(f"{error}; a STAC item was expected") from None
     try:
         item = json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import rasterio
 
+from darts_assets.errors import SceneError
+from darts_assets.sources import S3Options
+from darts_assets.sources.planet.deliveries import read_manifest
 from tests.sample_data.planet_deliveries import EARLIER, FOUR, HARVEY, SCENE, find, write_image, write_manifest
 
 
@@ -130,3 +133,10 @@ def test_top_of_atmosphere_whose_coefficients_are_not_all_there(shared: Path, tm
     items, (problem,) = find(tmp_path)
     assert items == {}
     assert "no reflectanceCoefficient of band 4" in problem
+
+
+def test_documents_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "manifest.json").write_text('{"files": [' + " " * 2000 + "]}")
+    monkeypatch.setattr("darts_assets.remote.byte_reader.read_bytes.__defaults__", (None, 1000))
+    with pytest.raises(SceneError, match=r"manifest\.json has more than 1000 bytes"):
+        read_manifest(str(tmp_path / "manifest.json"), S3Options())

@@ -64,3 +64,13 @@ def test_item_over_http(web, made):
     assert json.dumps(item["properties"]) == json.dumps(made.item["properties"])
     with pytest.raises(SceneError, match=r"none\.json: there is no such file"):
         read_item(f"{web.url}/none.json")
+
+
+def test_size_and_depth_are_limited(tmp_path, monkeypatch):
+    path = tmp_path / "item.json"
+    path.write_text('{"a":' * 100_000)
+    with pytest.raises(SceneError, match=r"item\.json is not a STAC item: it is not JSON"):
+        read_item(str(path))
+    monkeypatch.setattr("darts_assets.remote.byte_reader.read_bytes.__defaults__", (None, 1000))
+    with pytest.raises(SceneError, match=r"item\.json has more than 1000 bytes; a STAC item was expected"):
+        read_item(str(path))
