@@ -16,7 +16,7 @@ from pystac_client.stac_api_io import StacApiIO
 
 from darts_assets.errors import DartsError, SceneError, SettingsError, SourceUnavailableError
 from darts_assets.remote.byte_reader import is_remote, shown
-from darts_assets.remote.responses import MAX_PAGE_BYTES, GuardedSession, read_body
+from darts_assets.remote.responses import MAX_PAGE_BYTES, GuardedSession, is_private, read_body
 from darts_assets.remote.retry import TransientError, connection_failure, is_transient_status, retry_after, with_retries
 
 TIMEOUT = (10.0, 120.0)
@@ -64,6 +64,7 @@ class RateLimitedStacIO(StacApiIO):
         self.requests = 0
         """Number of requests sent, repetitions included."""
         self._pause = pause
+        self._first: str | None = None
 
     def read_json(self, source: HREF, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The JSON object at a path, URL or link."""
@@ -97,6 +98,7 @@ class RateLimitedStacIO(StacApiIO):
         parameters: dict[str, Any] | None = None,
     ) -> str:
         """The body of the response to one request."""
+        self._check_link(href)
         method = (method or "GET").upper()
         query, body = (parameters, None) if method == "GET" else (None, parameters)
         with _turns_lock:
@@ -126,6 +128,12 @@ class RateLimitedStacIO(StacApiIO):
         if not response.ok or response.is_redirect:
             raise _failure(response, content, f"{self.name}: {method} {shown(href)}")
         return content.decode("utf-8", errors="replace")
+
+    def _check_link(self, href: str) -> None:
+        """Like redirects, the links of a public service do not lead to private addresses."""
+        self._first = self._first or href
+        if urlsplit(href).netloc != urlsplit(self._first).netloc and is_private(href) and not is_private(self._first):
+            raise SourceUnavailableError(f"{self.name}: a link leads to {shown(href)}, a private address")
 
     def get_pages(
         self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None

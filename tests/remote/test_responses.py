@@ -123,3 +123,16 @@ def test_time(reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(DartsError, match=r"/a is not complete after 0 s"):
             READERS[reader](f"{url}/a")
         assert len(paths) == 1
+
+
+def test_links_of_a_public_catalog_to_private_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    with served() as (private, reached), served() as (public, _):
+        hosts = {private: True, public: False}
+        monkeypatch.setattr("darts_assets.remote.stac_client.is_private", lambda url: hosts[url.rpartition("/")[0]])
+        catalog = RateLimitedStacIO()
+        catalog.read_json(f"{public}/a")
+        with pytest.raises(SourceUnavailableError, match=r"a link leads to .*, a private address"):
+            catalog.read_json(f"{private}/end")
+        assert not reached
+        RateLimitedStacIO().read_json(f"{private}/end")
+        assert reached
