@@ -70,9 +70,13 @@ class FitParameters(SplitParameters):
     def _check_architecture(cls, value: dict[str, Any]) -> dict[str, Any]:
         if reserved := _FROM_THE_SET & set(value):
             raise ValueError(f"architecture has {', '.join(sorted(reserved))}, which follow from the training set")
-        if problem := keyword_problem(value):
-            raise ValueError(f"architecture: {problem}")
         return value
+
+    @model_validator(mode="after")
+    def _check_network(self) -> Self:
+        if problem := keyword_problem(self.network):
+            raise ValueError(problem)
+        return self
 
     @property
     def network(self) -> dict[str, Any]:

@@ -149,7 +149,16 @@ def test_a_checkpoint_records_parameters_as_before() -> None:
     )
 
 
-@pytest.mark.parametrize("changes", [{"epochs": 0}, {"learning_rate": 0}, {"architecture": {"in_channels": 3}}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 0},
+        {"learning_rate": 0},
+        {"architecture": {"in_channels": 3}},
+        {"architecture": {"checkpoint_path": "a"}},
+        {"encoder_name": "tu-hf-hub:a/b"},
+    ],
+)
 def test_parameters_outside_their_range(changes: dict[str, object]) -> None:
     with pytest.raises(SettingsError):
         FitParameters(**changes)  # type: ignore[arg-type]
