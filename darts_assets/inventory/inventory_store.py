@@ -16,7 +16,7 @@ from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Manifest, Place
 from darts_assets.stores.vectors import read_table, write_table
 
-STATE_FORMAT = 2
+STATE_FORMAT = 3
 """Increased when the meaning of the tables changes; the inventory is then built from scratch."""
 
 

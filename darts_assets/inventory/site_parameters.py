@@ -41,6 +41,13 @@ class InventoryParameters(CoverageParameters):
         description="Metres. If the border of a scene's valid area cuts one of two detections, they belong to one site "
         "if they are at most this far apart.",
     )
+    min_support: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Detections that one scene separates and another one merges form one site if at least this "
+        "fraction of the scenes that look at them merges them.",
+    )
     outline: Literal["majority", "union"] = Field(
         "majority",
         description="Outline of a site: where at least half of the scenes that observe the spot have a detection "

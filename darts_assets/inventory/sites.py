@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +23,7 @@ from darts_assets.inventory.equal_area import (
     to_equal_area,
     to_lonlat,
 )
-from darts_assets.inventory.links import Indices
+from darts_assets.inventory.links import Division, Indices, Links, divide
 from darts_assets.inventory.site_parameters import InventoryParameters
 from darts_assets.inventory.table_schemas import SITE_COLUMNS
 
@@ -38,60 +39,125 @@ _MARGIN = 1.0
 """Metres by which bounding boxes may be too small after projection: coordinates are rounded, edges slightly curved."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """The sites of a number of detections.
+
+    Attributes:
+        site: site number of each detection, 0 to the number of sites - 1.
+        looks: per site, the scenes that observe it or its surroundings at least in part.
+        across: per site, scenes with a detection that lies across this site and belongs to another one.
+        merging: whether each detection lies across another site; it does not shape its own.
+    """
+
+    site: Indices
+    looks: list[Looks]
+    across: list[set[str]]
+    merging: npt.NDArray[np.bool_]
+
+
+def divide_clusters(
+    detections: pd.DataFrame, clusters: Indices, links: Links, looks: Sequence[Looks], parameters: InventoryParameters
+) -> Sites:
+    """Divide clusters of detections into sites by `links.divide`.
+
+    Args:
+        detections: in the order of the inventory, `geometry` in `EQUAL_AREA`.
+        clusters: cluster of each detection, 0 to n - 1.
+        links: links between the detections.
+        looks: of each cluster.
+        parameters: `min_support` and `min_coverage`.
+    """
+    shapes, ids = detections["geometry"].to_numpy(), detections["scene_id"].to_numpy(dtype=object)
+    site = np.empty(len(detections), dtype=np.int64)
+    result = Sites(site, [], [], np.zeros(len(detections), dtype=bool))
+    of_link = clusters[links.one]
+    link_order = np.argsort(of_link, kind="stable")
+    link_ends = np.searchsorted(of_link[link_order], np.arange(len(looks) + 1))
+    for cluster, members in enumerate(groups_of(clusters)):
+        chosen = link_order[link_ends[cluster] : link_ends[cluster + 1]]
+        one, other = (np.searchsorted(members, ends[chosen]) for ends in (links.one, links.other))
+        local = Links(one, other, links.likeness[chosen])
+        division = _divided(shapes[members], ids[members].tolist(), local, looks[cluster], parameters)
+        result.merging[members[list(division.merging)]] = True
+        site[members] = np.array(division.sites) + len(result.looks)
+        count = max(division.sites) + 1
+        result.across.extend(division.across.get(number, set()) for number in range(count))
+        if count == 1:
+            result.looks.append(looks[cluster])
+            continue
+        for reach in reaches(shapes[members], np.array(division.sites)):
+            result.looks.append({scene: part and polygonal(part & reach) for scene, part in looks[cluster].items()})
+    return result
+
+
+def _divided(
+    shapes: Geometries, scenes: Sequence[str], links: Links, looks: Looks, parameters: InventoryParameters
+) -> Division:
+    areas = shapely.area(shapes)
+    observed: dict[str, set[int]] = {}
+    for scene in set(scenes):
+        part = looks.get(scene, shapely.Polygon())
+        if part is not None:
+            covered = shapely.area(shapely.intersection(part, shapes)) >= parameters.min_coverage * areas
+            observed[scene] = set(np.flatnonzero(covered).tolist())
+    return divide(links, scenes, observed, parameters.min_support)
+
+
+def groups_of(numbers: Indices) -> list[Indices]:
+    """The positions of each number 0 to n - 1, ascending."""
+    order = np.argsort(numbers, kind="stable")
+    starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+    return [order[start:stop] for start, stop in pairwise([*starts.tolist(), len(order)])]
+
+
 def describe(
-    detections: pd.DataFrame,
-    sites: Indices,
-    scenes: gpd.GeoDataFrame,
-    observed_of: Callable[[str], gpd.GeoDataFrame],
-    parameters: InventoryParameters,
-    year: int,
+    detections: pd.DataFrame, sites: Sites, scenes: gpd.GeoDataFrame, parameters: InventoryParameters, year: int
 ) -> pd.DataFrame:
     """The table of sites, with `site_id` left empty.
 
     Args:
         detections: in the order of the inventory, `geometry` in `EQUAL_AREA`.
-        sites: site number of each detection, 0 to n - 1.
-        scenes: all scenes of the year: `scene_id`, `datetime`, `family` and convex hulls.
-        observed_of: returns the observed area of a scene.
+        sites: their sites.
+        scenes: all scenes of the year: `scene_id`, `datetime`, `family`.
         parameters: `outline` and `min_coverage`.
         year: year of the scenes.
 
     Returns:
         Columns `SITE_COLUMNS` and the outline, one row per site number.
     """
-    order = np.argsort(sites, kind="stable")
-    starts = np.flatnonzero(np.diff(sites[order], prepend=-1))
-    groups = [order[start:stop] for start, stop in pairwise([*starts.tolist(), len(order)])]
     shapes, ids = detections["geometry"].to_numpy(), detections["scene_id"].to_numpy(dtype=object)
     names = scenes["scene_id"].to_numpy(dtype=object)
-    looks = looks_at(reaches(shapes, sites), dict(zip(names, scenes.geometry, strict=True)), observed_of)
     times = dict(zip(names, scenes["datetime"], strict=True))
     families = dict(zip(names, scenes["family"], strict=True))
     means, areas = detections["mean"].to_numpy(), detections["area_m2"].to_numpy()
     cut = detections["touches_edge"].to_numpy()
     rows: list[dict[str, Any]] = []
     outlines: list[BaseGeometry] = []
-    for group, look in zip(groups, looks, strict=True):
+    for group, look, across in zip(groups_of(sites.site), sites.looks, sites.across, strict=True):
+        detecting = across | set(ids[group])
+        single = group[~sites.merging[group]]
+        group = single if len(single) else group
         seen = {scene: _joined(shapes[group[ids[group] == scene]]) for scene in dict.fromkeys(ids[group])}
         outline = _outline(seen, look, parameters)
-        observing = set(seen) | _observing(outline, look, parameters.min_coverage)
+        observing = detecting | _observing(outline, look, parameters.min_coverage)
         by_time = sorted(observing, key=lambda scene: (times[scene], scene))
-        seeing = [scene for scene in by_time if scene in seen]
+        seeing = [scene for scene in by_time if scene in detecting]
         outlines.append(outline)
         rows.append(
             {
-                "seen": len(seen),
+                "seen": len(detecting),
                 "observable": len(observing),
-                "days_seen": len({times[scene].date() for scene in seen}),
+                "days_seen": len({times[scene].date() for scene in detecting}),
                 "days_observable": len({times[scene].date() for scene in observing}),
                 "first_date": times[seeing[0]],
                 "last_date": times[seeing[-1]],
                 # Exact sums do not depend on the order.
                 "mean_probability": math.fsum(means[group] * areas[group]) / math.fsum(areas[group]),
                 "seen_whole": not cut[group].all(),
-                "families": ",".join(sorted({families[scene] for scene in seen})),
+                "families": ",".join(sorted({families[scene] for scene in detecting})),
                 "scenes": ",".join(seeing),
-                "scenes_without": ",".join(scene for scene in by_time if scene not in seen),
+                "scenes_without": ",".join(scene for scene in by_time if scene not in detecting),
             }
         )
     return _table(rows, outlines, year)

@@ -1,7 +1,8 @@
 """The inventory of a year and its incremental update.
 
-A site depends only on its detections and the observed areas around it. So an update recomputes only sites near added,
-changed or removed scenes, and equals an inventory of all scenes from scratch, in any order.
+The sites of a cluster of linked detections depend only on these and on the observed areas around them. So an update
+recomputes only clusters near added, changed or removed scenes, and equals an inventory of all scenes from scratch, in
+any order.
 """
 
 from collections.abc import Sequence
@@ -15,9 +16,9 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from darts_assets.inventory.equal_area import EQUAL_AREA, Geometries, hull_of, to_equal_area, to_lonlat
-from darts_assets.inventory.links import sites_of
+from darts_assets.inventory.links import clusters_of, find_links
 from darts_assets.inventory.site_parameters import InventoryParameters
-from darts_assets.inventory.sites import describe, no_sites, reaches
+from darts_assets.inventory.sites import describe, divide_clusters, looks_at, no_sites, reaches
 from darts_assets.inventory.table_schemas import TIME, SceneRecord
 
 _SCENE_COLUMNS = {
@@ -30,6 +31,7 @@ _SCENE_COLUMNS = {
 _FACTS = ["family", "datetime", "data_version"]
 _DETECTION_COLUMNS = {
     "site_id": "str",
+    "cluster": "str",
     "scene_id": "str",
     "region_id": "int64",
     "datetime": TIME,
@@ -62,7 +64,8 @@ class Inventory:
         parameters: how detections are merged to sites.
         scenes: `scene_id family datetime data_version`, `clouded_detections` (number of detections that do not count)
             and convex hulls of detections and observed areas, by id.
-        detections: detections of all scenes, by time, with their `site_id`.
+        detections: detections of all scenes, by time, with their `site_id` and their `cluster` of linked detections,
+            named by its first site.
         sites: columns `SITE_COLUMNS` and the outline, by id.
     """
 
@@ -121,23 +124,28 @@ def update(inventory: Inventory, scenes: Sequence[SceneRecord], tables: SceneTab
     )
     now = _mapped(_stacked([before[before["scene_id"].isin(same)], coming], _SCENE_COLUMNS, ["scene_id"]))
 
-    near = _sites_near(inventory, np.concatenate([going["geometry"], coming["geometry"]]))
-    kept = pd.DataFrame(inventory.sites[~inventory.sites["site_id"].isin(near)])
+    near = _clusters_near(inventory, np.concatenate([going["geometry"], coming["geometry"]]))
+    affected = inventory.detections["site_id"][inventory.detections["cluster"].isin(near)]
+    kept = pd.DataFrame(inventory.sites[~inventory.sites["site_id"].isin(affected)])
     remaining = pd.DataFrame(inventory.detections[inventory.detections["scene_id"].isin(same)])
-    again = remaining["site_id"].isin(near)
+    again = remaining["cluster"].isin(near)
     work = _stacked([remaining[again], *(rows for rows, _, _ in new)], _DETECTION_COLUMNS, _ORDER)
-    numbers = sites_of(
-        work["geometry"].to_numpy(),
-        pd.factorize(work["scene_id"])[0].astype(np.int64),
-        work["touches_edge"].to_numpy(),
-        inventory.parameters,
-    )
-    made = describe(work, numbers, now, tables.observed, inventory.parameters, inventory.year)
-    # From here on, unchanged sites have the first numbers.
-    untouched = remaining[~again].assign(site=pd.Index(kept["site_id"]).get_indexer(remaining["site_id"][~again]))
-    detections = _stacked([untouched, work.assign(site=len(kept) + numbers)], _DETECTION_COLUMNS, _ORDER)
+    shapes, parameters = work["geometry"].to_numpy(), inventory.parameters
+    number_of_scene = pd.factorize(work["scene_id"])[0].astype(np.int64)
+    links = find_links(shapes, number_of_scene, work["touches_edge"].to_numpy(), parameters)
+    clusters = clusters_of(len(work), links)
+    hulls = dict(zip(now["scene_id"], now.geometry, strict=True))
+    looks = looks_at(reaches(shapes, clusters), hulls, tables.observed)
+    divided = divide_clusters(work, clusters, links, looks, parameters)
+    made = describe(work, divided, now, parameters, inventory.year)
+    # From here on, unchanged sites and clusters have the first numbers.
+    untouched = remaining[~again]
+    untouched = untouched.assign(site=pd.Index(kept["site_id"]).get_indexer(untouched["site_id"]))
+    work = work.assign(site=len(kept) + divided.site, cluster=[f"new {number}" for number in clusters])
+    detections = _stacked([untouched, work], _DETECTION_COLUMNS, _ORDER)
     names = _names(detections, inventory.year)
     detections["site_id"] = names.iloc[detections.pop("site")].array
+    detections["cluster"] = detections.groupby("cluster")["site_id"].transform("first").astype("str")
     sites = pd.concat([kept, made], ignore_index=True).assign(site_id=names.array)
     sites = sites.sort_values("site_id", ignore_index=True)
     result = Inventory(inventory.year, inventory.parameters, now, _mapped(detections), _mapped(sites))
@@ -161,6 +169,7 @@ def _detections_of(
     detections = pd.DataFrame(
         {
             "site_id": "",
+            "cluster": "",
             "scene_id": scene.scene_id,
             "region_id": segments["Region_ID"].to_numpy(),
             "datetime": scene.datetime,
@@ -173,11 +182,11 @@ def _detections_of(
     return detections, len(every) - len(segments), hull_of(tables.observed(scene.scene_id), segments)
 
 
-def _sites_near(inventory: Inventory, hulls: Geometries) -> set[str]:
-    """Ids of sites that a changed scene (hull) may observe or detect."""
+def _clusters_near(inventory: Inventory, hulls: Geometries) -> set[str]:
+    """Names of clusters that a changed scene (hull) may observe or detect."""
     if not len(inventory.sites) or not len(hulls):
         return set()
-    numbers, names = pd.factorize(inventory.detections["site_id"])
+    numbers, names = pd.factorize(inventory.detections["cluster"])
     around = reaches(inventory.detections.geometry.to_numpy(), numbers.astype(np.int64))
     # One metre of margin: hulls are exact to centimetres.
     reach = inventory.parameters.tolerance + 1

@@ -175,3 +175,28 @@ def test_a_site_on_the_border_of_blocks_is_observed_whole() -> None:
     scenes.append(Planted(190, [], clouds=square(-4000, -4000, 100)))
     (site,) = built(scenes).sites.itertuples()  # blocks meet in its middle
     assert (site.seen, site.observable, round(site.area_ha, 2)) == (2, 3, 1.0)
+
+
+def test_one_bad_scene_does_not_merge_slumps() -> None:
+    row = [square(200 * number, 0) for number in range(5)]
+    scenes = [Planted(180 + day, list(row)) for day in range(6)]
+    strip = Planted(190, [(shapely.box(*row[0].bounds[:2], *row[-1].bounds[2:]), 0.5, False)])
+    good = built(scenes).sites
+    sites = built([*scenes, strip]).sites
+    assert sites["site_id"].tolist() == good["site_id"].tolist()
+    assert (good["seen"].tolist(), good["observable"].tolist()) == ([6] * 5, [6] * 5)
+    assert (sites["seen"].tolist(), sites["observable"].tolist()) == ([7] * 5, [7] * 5)
+    assert (sites["scenes"].str.split(",").str[-1] == strip.id).all()
+    assert sites["area_ha"].round(2).tolist() == [1.0] * 5
+    assert sites["mean_probability"].tolist() == pytest.approx([0.8] * 5)
+    assert built([*scenes, strip], outline="union").sites["area_ha"].round(2).tolist() == [1.0] * 5
+    # A scene that detects nothing, one of fragments, and one that is shifted.
+    fragments = [square(200 * number + 40 * part, 0, 20) for number in range(5) for part in range(3)]
+    for bad in ([], fragments, [translate(each, 60, 0) for each in row]):
+        again = built([*scenes, Planted(190, bad)]).sites
+        assert again["site_id"].tolist() == good["site_id"].tolist()
+        assert again["observable"].tolist() == [7] * 5
+    # Two strips and two scenes that separate: half of four merges.
+    half = [*scenes[:2], strip, Planted(191, strip.detections)]
+    assert built(half).sites["seen"].tolist() == [4]
+    assert len(built(half, min_support=0.6).sites) == 5

@@ -93,7 +93,7 @@ def test_a_scene_updates_only_what_it_touches() -> None:
 
 
 def test_a_scene_that_joined_two_sites_leaves_them_apart_again() -> None:
-    apart = [Planted(180, [square(0, 0), square(200, 0)]), Planted(190, [square(0, 0), square(200, 0)])]
+    apart = [Planted(180, [square(0, 0), square(200, 0)])]
     bridge = Planted(185, [shapely.box(*square(0, 0).bounds[:2], *square(200, 0).bounds[2:])])
     two = built(apart)
     one = brought_to(two, [*apart, bridge])
@@ -101,3 +101,17 @@ def test_a_scene_that_joined_two_sites_leaves_them_apart_again() -> None:
     # The site of the detection that was first keeps its name.
     assert one.sites["site_id"][0] in set(two.sites["site_id"])
     assert_same(brought_to(one, apart), two)
+
+
+def test_a_change_of_one_site_reaches_all_that_a_scene_lies_across() -> None:
+    """Of five sites in a row, a new scene touches the last one; its cluster is computed again, and nothing else."""
+    row = [square(200 * number, 0) for number in range(5)]
+    scenes = [Planted(180 + day, [*row, square(50_000, 0)]) for day in range(3)]
+    strip = Planted(190, [shapely.box(*row[0].bounds[:2], *row[-1].bounds[2:])])
+    before = built([*scenes, strip])
+    assert sorted(before.detections.groupby("cluster")["site_id"].nunique()) == [1, 5]
+    late = Planted(200, [row[-1]], square(700, -100, 1000))
+    after, changes = update(before, [scene.record for scene in (*scenes, strip, late)], Tables([*scenes, strip, late]))
+    assert (changes.worked_out, changes.kept) == (5, 1)
+    assert_same(after, built([*scenes, strip, late]))
+    assert_same(brought_to(after, [*scenes, strip]), before)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from darts_assets.inventory.yearly_inventory import Inventory
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 
 GROUP = "inventory"
 RTS = dg.AssetKey([GROUP, "rts"])
