@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-DEEP = 100
+DEEP = 20
 _DEEPER = "deeper"  # becomes brackets in the text of a document, more than can be written
 
 SCALARS = (
