@@ -99,8 +99,11 @@ def _zipped(path: Path, box: Box | None) -> Iterator[tuple[str, "gpd.GeoDataFram
 def _by_gdal(path: Path, head: bytes, box: Box | None) -> Iterator[tuple[str, "gpd.GeoDataFrame"]]:
     import geopandas as gpd
     import pyogrio
+    from pyogrio.util import vsi_path
     from pyproj import CRS
 
+    if vsi_path(str(path)) != str(path):
+        raise ValueError("its name has the form of an archive or a URL; rename it")
     if head.startswith(_GEOPACKAGE):
         _check_geopackage(path, head)
     try:

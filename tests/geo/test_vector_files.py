@@ -92,6 +92,14 @@ def test_a_url_is_not_a_file(tmp_path: Path) -> None:
         read_vector(Path(f"/vsicurl/{url}/a.gpkg"))
 
 
+def test_a_geopackage_that_is_also_a_zip(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.gpkg").rename(tmp_path / "a.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("b.vrt", VRT.replace("{other}", str(written(tmp_path / "other.gpkg"))))
+    with pytest.raises(ValueError, match="the form of an archive"):
+        read_vector(path)
+
+
 def endless(path: Path) -> None:
     written(path, layer="areas")
     with sqlite3.connect(path) as database:
