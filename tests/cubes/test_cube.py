@@ -14,11 +14,11 @@ from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
-from odc.geo.xr import xr_reproject
 from pyproj import Transformer
 
 from darts_assets.cubes import CHUNK, ChunkData, ChunkStatus, Cube, arcticdem_spec, tcvis_spec
 from darts_assets.errors import CubeError, MissingChunksError, StoreError
+from darts_assets.features.reproject import reproject
 from darts_assets.stores.location import StoreLocation
 from darts_assets.tiles import geobox_of
 
@@ -156,8 +156,8 @@ def test_chunks_in_the_corners_of_an_askew_window_need_not_be_filled(cube: Cube,
     window = cube.window(scene, 15)
     assert np.isnan(window.dem.values).any()
     assert window.dem.shape == (rows.stop - rows.start, cols.stop - cols.start)
-    on_scene = xr_reproject(window.dem.load(), scene, resampling="cubic")
-    assert np.isfinite(on_scene.values).all()
+    on_scene = reproject(window, ("dem",), scene)["dem"]
+    assert np.isfinite(on_scene).all()
 
 
 def test_slicing_a_window_reads_only_the_chunks_under_the_slice(cube: Cube, read_surface: Read) -> None:
@@ -379,7 +379,7 @@ def test_across_the_antimeridian_a_window_reprojects_without_a_seam(tmp_path: Pa
     window = cube.window(scene)
     assert window.x.min() < 180 < window.x.max()
     assert np.allclose(np.diff(window.x), grid.geobox.resolution.x)
-    found = xr_reproject(window.tc_brightness.load(), scene, resampling="cubic").values
+    found = reproject(window, ("tc_brightness",), scene)["tc_brightness"]
     rows, cols = np.meshgrid(np.arange(600) + 0.5, np.arange(800) + 0.5, indexing="ij")
     lon, lat = Transformer.from_crs(32601, 4326, always_xy=True).transform(*scene.pix2wld(cols, rows))
     assert lon.min() < -179
