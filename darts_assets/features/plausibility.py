@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from darts_assets.bands import FEATURES, TERRAIN, VISIBLE_NIR, band
-from darts_assets.stores.statistics import BandStatistics
+
+if TYPE_CHECKING:
+    from darts_assets.stores.statistics import BandStatistics
 
 POSSIBLE: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
@@ -19,18 +22,44 @@ POSSIBLE: Mapping[str, tuple[float, float]] = MappingProxyType(
 )
 """Lowest and highest possible value in the units of the bands, before clipping by the storage codec."""
 
+DARKEST_MEDIAN = -0.01
+"""Lowest plausible median reflectance of a band: near infrared of clear water at a low sun is slightly negative."""
+
+BRIGHTEST_MEDIAN = 1.2
+"""Highest plausible median reflectance of a band: snow and clouds have about 1."""
+
 _ROUNDING = 1e-3
+_SATURATED = 0.999
 
 
-def feature_faults(
-    statistics: Mapping[str, BandStatistics], darkest: float, brightest: float, missing: float
+def reflectance_faults(
+    statistics: "Mapping[str, BandStatistics]", darkest: float = DARKEST_MEDIAN, brightest: float = BRIGHTEST_MEDIAN
 ) -> list[str]:
-    """List the implausible properties of a preprocessed tile, one sentence each.
+    """List the properties of a preprocessed tile that only values that are no reflectance have, one sentence each.
+
+    An offset that was subtracted twice, or not at all, has these results.
 
     Args:
         statistics: of each band.
-        darkest: lowest plausible median reflectance of a band (below it, an offset was probably subtracted twice).
-        brightest: highest plausible median reflectance (snow and clouds have a reflectance of about 1).
+        darkest: lowest plausible median reflectance of a band.
+        brightest: highest plausible median reflectance.
+    """
+    faults = []
+    for name in VISIBLE_NIR:
+        median = statistics[name].median
+        if statistics[name].pixels and not darkest <= median <= brightest:
+            faults.append(f"the median of {name} is {median:.3f}, expected {darkest:g} to {brightest:g}")
+    # -1 in most pixels is water whose near infrared is slightly negative.
+    if statistics["ndvi"].pixels and statistics["ndvi"].median >= _SATURATED:
+        faults.append("ndvi is 1 in most pixels: their red reflectance is not positive")
+    return faults
+
+
+def feature_faults(statistics: "Mapping[str, BandStatistics]", missing: float) -> list[str]:
+    """List the other implausible properties of a preprocessed tile, one sentence each.
+
+    Args:
+        statistics: of each band.
         missing: largest plausible fraction of valid pixels without a value of a feature.
     """
     faults = []
@@ -41,10 +70,6 @@ def feature_faults(
             faults.append(
                 f"{name} ranges from {values.low:.4g} to {values.high:.4g}, expected {low:g} to {high:g}{unit}"
             )
-    for name in VISIBLE_NIR:
-        median = statistics[name].median
-        if statistics[name].pixels and not darkest <= median <= brightest:
-            faults.append(f"the median of {name} is {median:.3f}, expected {darkest:g} to {brightest:g}")
     # TCVIS is left out: it is stored as 0 both where it is unknown and where it is 0.
     references = dict.fromkeys((*VISIBLE_NIR, "ndvi"), "red") | dict.fromkeys(TERRAIN, "dem")
     for name, reference in references.items():

@@ -22,11 +22,13 @@ class Outcome:
         problems: sentences; the check passes if there are none.
         if_passed: the description of a passed check.
         metadata: metadata of the check.
+        blocks: whether the problems hold back the downstream steps if the check is blocking.
     """
 
     problems: Sequence[str]
     if_passed: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    blocks: bool = True
 
     @property
     def description(self) -> str:
@@ -41,7 +43,7 @@ Outcomes = Mapping[str, Outcome]
 def check_spec(
     family: SceneFamily, step: str, name: str, description: str, *, blocking: bool = False
 ) -> dg.AssetCheckSpec:
-    """A check of each scene; blocking checks fail with severity ERROR, others with WARN."""
+    """A check of each scene; blocking checks fail with severity ERROR if the outcome blocks, others with WARN."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.PreviewWarning)  # partitioned checks; tests cover them, Dagster is pinned
         return dg.AssetCheckSpec(
@@ -124,7 +126,7 @@ def _fields(spec: dg.AssetCheckSpec, outcome: Outcome) -> dict[str, Any]:
         "asset_key": spec.asset_key,
         "check_name": spec.name,
         "passed": not outcome.problems,
-        "severity": dg.AssetCheckSeverity.ERROR if spec.blocking else dg.AssetCheckSeverity.WARN,
+        "severity": dg.AssetCheckSeverity.ERROR if spec.blocking and outcome.blocks else dg.AssetCheckSeverity.WARN,
         "description": outcome.description,
         "metadata": as_metadata(outcome.metadata),
     }

@@ -8,6 +8,12 @@ from pydantic import Field
 
 from darts_assets.bands import FEATURES, VISIBLE_NIR, auxiliary_layers
 from darts_assets.features import PreprocessParameters
+from darts_assets.features.plausibility import (
+    BRIGHTEST_MEDIAN,
+    DARKEST_MEDIAN,
+    feature_faults,
+    reflectance_faults,
+)
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
 from darts_assets.orchestration.core.metadata import materialize_result, provenance
@@ -98,8 +104,15 @@ def build_preprocessed_tile(family: SceneFamily) -> dg.AssetsDefinition:
 class TileChecksConfig(dg.Config):
     """Limits of the checks of preprocessed tiles."""
 
-    darkest_median: float = Field(0.0, description="Smallest plausible median reflectance of an optical band.")
-    brightest_median: float = Field(1.2, description="Largest plausible median reflectance of an optical band.")
+    darkest_median: float = Field(
+        DARKEST_MEDIAN, description="Smallest plausible median reflectance of an optical band."
+    )
+    brightest_median: float = Field(
+        BRIGHTEST_MEDIAN, description="Largest plausible median reflectance of an optical band."
+    )
+    block_implausible: bool = Field(
+        True, description="Hold back segmentation if values are no reflectance (medians, NDVI); else only warn."
+    )
     missing_features: float = Field(
         0.05, description="Largest fraction of pixels with data (terrain: with elevation) that a feature may lack."
     )
@@ -115,7 +128,8 @@ def build_tile_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
         ),
         check_spec(
             family, "preprocessed_tile", "feature_ranges",
-            "Features are physically plausible where the scene has data, and not constant.",
+            "Features are physically plausible where the scene has data, and not constant; values that are no "
+            "reflectance block.", blocking=True,
         ),
     ]  # fmt: skip
 
@@ -128,7 +142,6 @@ def build_tile_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
         models: Models,
     ) -> Iterator[Any]:
         def outcomes(scene: str) -> Outcomes:
-            from darts_assets.features.plausibility import feature_faults
             from darts_assets.stores.tiles import read_statistics
 
             place = store.place("tiles", *family.key("preprocessed_tile").path, f"{scene}.zarr")
@@ -146,15 +159,16 @@ def build_tile_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
                 for layer in required
                 if layer not in in_use
             ]
-            limits = (config.darkest_median, config.brightest_median, config.missing_features)
+            dark_or_bright = reflectance_faults(statistics, config.darkest_median, config.brightest_median)
             return {
                 "auxiliary_coverage": Outcome(
                     [*holes, *off], "every auxiliary layer covers the whole scene", {"missing_fraction": missing}
                 ),
                 "feature_ranges": Outcome(
-                    feature_faults(statistics, *limits),
+                    [*dark_or_bright, *feature_faults(statistics, config.missing_features)],
                     "every feature is plausible",
                     {"features": _table(coverage, statistics)},
+                    blocks=bool(dark_or_bright) and config.block_implausible,
                 ),
             }
 

@@ -11,6 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from darts_assets.errors import DartsError
+from darts_assets.features.plausibility import reflectance_faults
 from darts_assets.model.segmentation_parameters import SegmentParameters
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
 from darts_assets.orchestration.core.io_managers import TileIOManager, publish_tile
@@ -43,6 +44,10 @@ VALID, PLAUSIBLE = "probabilities_valid", "probabilities_plausible"
 class SegmentationConfig(StepConfig, SegmentParameters):
     """How the ensemble is applied."""
 
+    accept_implausible: bool = Field(
+        default=False, description="Segment tiles whose values are no reflectance (see the check `feature_ranges`)."
+    )
+
 
 @beta_policies()
 def build_segmentation(family: SceneFamily, scenes_per_run: int = 1) -> dg.AssetsDefinition:
@@ -71,13 +76,15 @@ def build_segmentation(family: SceneFamily, scenes_per_run: int = 1) -> dg.Asset
         context.log.info(f"models: {', '.join(header.name for header in headers)}")
         # Device, batch size and compilation do not affect the meaning of the numbers; their precision does.
         parameters: dict[str, Any] = {
-            **config.model_dump(exclude={"device", "batch_size", "compile"}),
+            **config.model_dump(exclude={"device", "batch_size", "compile", "accept_implausible"}),
             "precision": precision,
             "models": {header.name: header.sha256 for header in headers},
             "model_files": {header.name: header.path.name for header in headers},
         }
 
         def segment_scene(scene: str) -> dg.MaterializeResult[None]:
+            if not config.accept_implausible:
+                _require_reflectance(family, store, scene)
             tile = tiles.read(tuple(family.key("preprocessed_tile").path), scene)
             facts = provenance(CODE_VERSION, parameters, preprocessed_tile=tile.attrs["provenance"]["data_version"])
             stream = segment(tile, headers, config)
@@ -114,6 +121,18 @@ def build_segmentation_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
         yield from evaluate(context, family, specs, lambda scene: _outcomes(family, store, scene, config))
 
     return segmentation_checks
+
+
+def _require_reflectance(family: SceneFamily, store: Store, scene: str) -> None:
+    """Raise DartsError if a tile's values are no reflectance: in runs of several scenes no check holds them back."""
+    from darts_assets.stores.tiles import read_statistics
+
+    tile = store.place("tiles", *family.key("preprocessed_tile").path, f"{scene}.zarr")
+    if faults := reflectance_faults(read_statistics(tile)):
+        raise DartsError(
+            f"{scene}: {'; '.join(faults)}. Check the offset of its digital numbers (config `offset` of "
+            "preprocessed_tile), or set `accept_implausible` of segmentation"
+        )
 
 
 def require_valid(context: dg.AssetExecutionContext, family: SceneFamily, store: Store, scene: str) -> None:

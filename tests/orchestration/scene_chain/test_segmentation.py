@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from darts_assets.bands import FEATURES
+from darts_assets.bands import FEATURES, VISIBLE_NIR
 from darts_assets.demo import DEMO_CHECKPOINT
 from darts_assets.orchestration.core.io_managers import TileIOManager
 from darts_assets.orchestration.core.partitions import SENTINEL2
@@ -30,15 +30,16 @@ def materialized(tmp_path: Path) -> Callable[..., tuple[dg.ExecuteInProcessResul
     random = np.random.default_rng(5)
     bands = {name: random.uniform(0, 0.5, (64, 100)).astype("float32") for name in FEATURES}
     box = GeoBox.from_bbox((0, 0, 1000, 640), "EPSG:32633", resolution=10)
-    stream = TileStream(box, FEATURES, iter([on_grid(bands, box)]))
     place = store.place("tiles", *SENTINEL2.key("preprocessed_tile").path, f"{SCENE}.zarr")
-    write_tile(place, stream, metadata={"provenance": {"data_version": "one"}})
     upstream = dg.AssetSpec(SENTINEL2.key("preprocessed_tile"), partitions_def=SENTINEL2.partitions)
     key = SENTINEL2.key("segmentation")
 
     def run(
-        models: Sequence[str] = (str(DEMO_CHECKPOINT),), **config: object
+        models: Sequence[str] = (str(DEMO_CHECKPOINT),), offset: float = 0, **config: object
     ) -> tuple[dg.ExecuteInProcessResult, xr.Dataset | None]:
+        optical = {name: bands[name] + np.float32(offset) for name in VISIBLE_NIR}
+        stream = TileStream(box, FEATURES, iter([on_grid(bands | optical, box)]))
+        write_tile(place, stream, metadata={"provenance": {"data_version": "one"}})
         with dg.DagsterInstance.ephemeral() as instance:
             instance.add_dynamic_partitions(SENTINEL2.partitions.name, [SCENE])
             result = dg.materialize(
@@ -59,11 +60,22 @@ def materialized(tmp_path: Path) -> Callable[..., tuple[dg.ExecuteInProcessResul
 
 
 def test_the_demo_model_segments_only_in_a_demo(
-    materialized: Callable[..., tuple[dg.ExecuteInProcessResult, xr.Dataset | None]], tmp_path: Path
+    materialized: Callable[..., tuple[dg.ExecuteInProcessResult, xr.Dataset | None]],
 ) -> None:
     result, _ = materialized(models=())
     (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
     assert str(failure.user_failure_data.description).startswith("SettingsError: DARTS_MODELS is not set")
+
+
+def test_tiles_whose_values_are_no_reflectance_are_refused(
+    materialized: Callable[..., tuple[dg.ExecuteInProcessResult, xr.Dataset | None]],
+) -> None:
+    result, _ = materialized(offset=-0.4)
+    (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    reason = str(failure.user_failure_data.description)
+    assert reason.startswith(f"DartsError: {SCENE}: the median of blue is -0.1")
+    assert "config `offset` of preprocessed_tile" in reason
+    assert materialized(offset=-0.4, accept_implausible=True)[0].success
 
 
 def version(result: dg.ExecuteInProcessResult) -> str:
