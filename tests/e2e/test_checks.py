@@ -28,7 +28,9 @@ from darts_assets.tiles import TileStream, geobox_of
 from tests.e2e.harness import DEMO_MODEL, QUIET, Site, reason
 
 BLOCKING = {"bands_complete", "feature_ranges", "probabilities_valid", "geometries_valid"}
-ALL = BLOCKING | {"scene_coverage", "auxiliary_coverage", "probabilities_plausible", "scene_was_seen"}  # fmt: skip
+ALL = BLOCKING | {
+    "scene_coverage", "auxiliary_coverage", "probabilities_plausible", "scene_was_seen", "detections_are_clear"
+}  # fmt: skip
 
 
 class Finished:

@@ -28,6 +28,9 @@ MAX_PIXELS = 2**29
 MAX_BLOCKS = 2**18
 """Of a file; a Sentinel-2 band has 1.2e8 pixels in some 400 blocks, at most 10980 rows."""
 
+_ALIGNED = 0.01
+"""Largest difference between the corners of aligned bands, in pixels of the finest one."""
+
 _NONE: Mapping[str, ByteReader] = MappingProxyType({})
 _HASH_FUNCTIONS = {
     0x11: "sha1",
@@ -103,8 +106,9 @@ def check_files(
     """Check the files of some bands and read their headers.
 
     Each file must exist, have the size in the item, be complete (JPEG 2000 and GeoTIFF), open, and contain the band;
-    each band must have the dtype of its provider, the CRS of the scene, and cover the same area as the others. A grid
-    other than the item's is logged as a warning, and the file's is used.
+    each band must have the dtype of its provider, the CRS of the scene, and cover the same area as the others, without
+    a shift. A coarser band that is shifted by whole pixels of the finest one is logged as a warning. A grid other than
+    the item's is logged as a warning, and the file's is used.
 
     Args:
         scene: the scene.
@@ -317,6 +321,33 @@ def _check_same_area(scene: Scene, headers: dict[str, Header], area: GeoBox | No
         if max(abs(a - b) for a, b in zip(covered, expected, strict=True)) > tolerance:
             where = described(scene, scene.bands[name])
             raise RasterError(f"{where} covers {covered.bbox}, the other bands {expected.bbox}")
+        _check_shift(described(scene, scene.bands[name]), header.grid, area)
+
+
+def _check_shift(where: str, grid: GeoBox, area: GeoBox) -> None:
+    """Raise RasterError, or warn, if a band's grid does not begin where the area does.
+
+    A coarser band of a clipped scene may extend to whole pixels around the area.
+    """
+    pixel = abs(area.resolution.x)
+    own, expected = grid.extent.boundingbox, area.extent.boundingbox
+    shift = (own.left - expected.left, own.top - expected.top)
+    slack = _ALIGNED * pixel
+    if max(map(abs, shift)) <= slack:
+        return
+    covers = (
+        own.left <= expected.left + slack
+        and own.bottom <= expected.bottom + slack
+        and own.right >= expected.right - slack
+        and own.top >= expected.top - slack
+    )
+    is_whole = all(abs(metres / pixel - round(metres / pixel)) <= _ALIGNED for metres in shift)
+    if covers and is_whole:
+        return
+    problem = f"{where} is shifted by {shift[0]:g} m east and {shift[1]:g} m north against the other bands"
+    if not is_whole or abs(grid.resolution.x) <= (1 + _ALIGNED) * pixel:
+        raise RasterError(f"{problem}; bands that begin at the same corner were expected")
+    logger.warning("%s and is resampled as it lies", problem)
 
 
 def _warn_of_other_grids(scene: Scene, headers: dict[str, Header]) -> None:

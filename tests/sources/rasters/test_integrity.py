@@ -109,6 +109,45 @@ def test_other_area(made, raster_writer):
     assert_refused(made, "rededge071", made.path("B05_20m"), r"covers .*, the other bands ")
 
 
+def move(path: Path, east: float, north: float) -> None:
+    with rasterio.open(path, "r+") as file:
+        file.transform = rasterio.Affine.translation(east, north) @ file.transform
+
+
+@pytest.mark.parametrize(
+    ("asset", "band", "east", "north"),
+    [
+        ("B03_10m", "green", 5, 0),
+        ("B03_10m", "green", 0, -10),
+        ("B05_20m", "rededge071", 5, 0),
+        ("SCL_20m", "s2_scl", -3, 20),
+        ("B09_60m", "nir09", 15, -15),
+    ],
+)
+def test_a_shifted_band_is_refused(made, asset, band, east, north):
+    move(made.path(asset), east, north)
+    words = f"is shifted by {east} m east and {north} m north against the other bands; bands that begin at"
+    assert_refused(made, band, made.path(asset), words)
+
+
+def test_a_coarser_band_shifted_by_whole_pixels_is_a_warning(made, caplog):
+    move(made.path("SCL_20m"), 10, -20)
+    scene = scene_of(made, sizes=False)
+    with caplog.at_level(logging.WARNING):
+        assert list(check_files(scene, ALL)) == list(ALL)
+    shifts = [text for text in caplog.messages if "shifted" in text]
+    assert len(shifts) == 1
+    assert "band s2_scl" in shifts[0]
+    assert "is shifted by 10 m east and -20 m north against the other bands and is resampled as it lies" in shifts[0]
+
+
+def test_a_coarser_band_around_a_clipped_scene_is_aligned(made, made_grid, caplog):
+    scene = scene_of(made)
+    with caplog.at_level(logging.WARNING):
+        check_files(scene, ["rededge071"], area=made_grid[1:, 1:])
+    assert not caplog.records
+
+
 def test_corrupt_block_fails_on_reading(made):
     path = made.path("B03_10m")
     content = bytearray(path.read_bytes())
