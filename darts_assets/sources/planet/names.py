@@ -1,9 +1,9 @@
 """Planet's names: ids of images, and file names of products.
 
-Ids are `20230817_191432_2442` or `20230817_191432_34_2442` (scenes: day, time, hundredths of a second, satellite) and
-`4500474_2133707_2021-05-20_2419` (orthotiles: strip, cell of Planet's grid, day, satellite). Files begin with the id,
-as in `20230817_191432_34_2442_3B_AnalyticMS_SR_8b_clip.tif`; suffixes after the product (`_clip`, `_reproject`,
-`_file_format`) are the tools of the order, in the order of their use.
+Ids are `20230817_191432_2442` or `20230817_191432_34_2442` (scenes: day, time, hundredths of a second in one or two
+digits, satellite) and `4500474_2133707_2021-05-20_2419` (orthotiles: strip, cell of Planet's grid, day, satellite).
+Files begin with the id, as in `20230817_191432_34_2442_3B_AnalyticMS_SR_8b_clip.tif`; suffixes after the product
+(`_clip`, `_reproject`, `_file_format`) are the tools of the order, in the order of their use.
 """
 
 import datetime as dt
@@ -23,7 +23,7 @@ EXPECTED = (
 Kind = Literal["sr", "toa", "udm2", "udm", "json", "xml"]
 """Surface reflectance, top-of-atmosphere digital numbers, usable data mask, the older unusable data mask, metadata."""
 
-_SCENE = r"(?P<day>(?:19|20)\d{6})_(?P<time>\d{6})(?:_(?P<hundredths>\d{2}))?_(?P<satellite>[0-9a-fA-F]{4})"
+_SCENE = r"(?P<day>(?:19|20)\d{6})_(?P<time>\d{6})(?:_(?P<hundredths>\d{1,2}))?_(?P<satellite>[0-9a-fA-F]{4})"
 _ORTHOTILE = r"(?P<strip>\d{6,8})_(?P<cell>\d{7})_(?P<date>\d{4}-\d{2}-\d{2})_(?P<of>[0-9a-fA-F]{4})"
 _ID = re.compile(rf"(?:{_SCENE}|{_ORTHOTILE})(?=_|\.|$)")
 
