@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -5,11 +6,13 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pytest
+import xarray as xr
 
 from darts_assets.bands import FEATURES
 from darts_assets.demo import DEMO_CHECKPOINT, World, build_world, score
 from darts_assets.demo.in_memory_chain import detect, scene_features
 from darts_assets.model import SegmentParameters, read_header
+from darts_assets.sources import read_item
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +36,18 @@ def test_features_are_what_a_store_would_give_back(world: World) -> None:
     np.testing.assert_allclose(slope * 100, np.rint(slope * 100), atol=1e-3)
     assert np.isfinite(tile["relative_elevation"].values).all()
     assert tile["tc_brightness"].values.min() > 0
+
+
+def test_an_old_baseline_whose_item_declares_an_offset_has_the_same_features(world: World, tmp_path: Path) -> None:
+    """CDSE declares -0.1 for every baseline; the third scene is of baseline 02.14, whose digital numbers have none."""
+    item = read_item(str(world.items[2]))
+    for asset in item["assets"].values():
+        if "raster:offset" in asset:
+            asset["raster:offset"] = -0.1
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    expected, tile = (scene_features(world, path, "darts-2025") for path in (world.items[2], tmp_path / "item.json"))
+    assert 0.03 < float(expected["red"].median()) < 0.2
+    xr.testing.assert_equal(tile, expected)
 
 
 def test_the_shipped_checkpoint_finds_slumps_in_a_new_world(tmp_path: Path) -> None:
