@@ -27,9 +27,8 @@ def write_inventory(place: Place, inventory: Inventory, metadata: Mapping[str, A
     return _write(place, tables, [name], {**metadata, "state_format": STATE_FORMAT})
 
 
-def read_inventory(place: Place, year: int, parameters: InventoryParameters) -> Inventory:
-    """The published inventory of a year; empty if there is none, or if it has another `STATE_FORMAT`."""
-    manifest = place.manifest()
+def read_inventory(place: Place, manifest: Manifest | None, year: int, parameters: InventoryParameters) -> Inventory:
+    """The inventory of a year in the content of a manifest; empty without one, or if it has another `STATE_FORMAT`."""
     if manifest is None or manifest.metadata.get("state_format") != STATE_FORMAT:
         return empty_inventory(year, parameters)
     tables = {name: read_table(place, manifest, name) for name in (f"rts_{year}", "detections", "scenes")}

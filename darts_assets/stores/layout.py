@@ -62,9 +62,16 @@ def create_band(
 
 
 def open_band(version: Store, name: str) -> "zarr.Array[Any]":
-    """Open a band for reading; reading a missing or damaged chunk raises NotReadableError."""
+    """Open a band for reading; reading a missing or damaged chunk raises NotReadableError.
+
+    Raises:
+        NotReadableError: if the version does not have the band (any more).
+    """
     store = _CompleteStore(version)
-    array = zarr.open_array(store, path=name, mode="r", zarr_format=3)
+    try:
+        array = zarr.open_array(store, path=name, mode="r", zarr_format=3)
+    except FileNotFoundError as error:
+        raise NotReadableError(f"{version}: {name} does not exist or was replaced during reading") from error
     if array.shards is not None:
         store.chunks_per_shard = math.prod(array.shards) // math.prod(array.chunks)
     return array

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -70,6 +70,7 @@ class StoreLocation:
     url: str
     endpoint: str | None = None
     region: str | None = None
+    _root: str | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         scheme, separator, _ = self.url.partition("://")
@@ -114,6 +115,11 @@ class StoreLocation:
         """The S3 prefix, without leading and trailing slashes."""
         return split_s3_url(self.url)[1]
 
+    @property
+    def root(self) -> "StoreLocation":
+        """The location that this one is a child of, directly or through others; itself if there is none."""
+        return replace(self, url=self._root or self.url)
+
     def child(self, *parts: str) -> "StoreLocation":
         """The location of `parts` below this one.
 
@@ -122,7 +128,7 @@ class StoreLocation:
         """
         for part in parts:
             checked_name(part)
-        return replace(self, url="/".join((self.url.rstrip("/"), *parts)))
+        return replace(self, url="/".join((self.url.rstrip("/"), *parts)), _root=self._root or self.url)
 
     def objects(self) -> LocalStore | S3Store:
         """The object store with this location as root; creates a local folder."""

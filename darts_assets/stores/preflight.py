@@ -22,14 +22,14 @@ import obstore
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
-    NotSupportedError,
     PermissionDeniedError,
     PreconditionError,
 )
 
 from darts_assets.errors import StoreError, UnsafeStoreError
 from darts_assets.stores.location import StoreLocation
-from darts_assets.stores.service_errors import in_words, is_not_implemented
+from darts_assets.stores.pointer import Pointer, State, SupersededError
+from darts_assets.stores.service_errors import in_words
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion
@@ -59,12 +59,9 @@ def ensure_safe(location: StoreLocation) -> None:
         store = location.objects()
         if not _is_remembered(location, store):
             _remember(location, store, tested=_test(location, store))
-    except (BaseError, OSError) as error:
-        if is_not_implemented(error):
-            raise UnsafeStoreError(
-                f"{location}: the object store does not support conditional writes, so concurrent commits would be "
-                f"lost; use a store that honours If-None-Match and If-Match on PUT, or a local path ({in_words(error)})"
-            ) from error
+    except UnsafeStoreError:
+        raise
+    except (BaseError, OSError, StoreError) as error:
         raise StoreError(f"{location}: the test for safe concurrent commits failed: {in_words(error)}") from error
     _proven.add(location)
 
@@ -72,15 +69,15 @@ def ensure_safe(location: StoreLocation) -> None:
 def _test(location: StoreLocation, store: "ObjectStore") -> datetime:
     """Try to overwrite a conditional write; returns the time of the test by the store's clock."""
     key = f"{FOLDER}/{uuid.uuid4().hex}"
+    pointer = Pointer(location, key)
     try:
-        first = obstore.put(store, key, b"first", mode="create")
+        first = pointer.replace(State(None), b"first")
         _must_lose(location, store, key, "create")
-        etag: UpdateVersion = {"e_tag": first["e_tag"]}
-        obstore.put(store, key, b"second", mode=etag)
-        _must_lose(location, store, key, etag)
+        pointer.replace(first, b"second")
+        _must_lose(location, store, key, {"e_tag": first.e_tag})
         return obstore.head(store, key)["last_modified"]
-    except NotSupportedError as error:
-        raise UnsafeStoreError(f"{location}: the object store does not support conditional writes ({error})") from error
+    except SupersededError as error:
+        raise UnsafeStoreError(f"{location}: the object store refuses valid conditional writes ({error})") from error
     finally:
         with suppress(BaseError, OSError):  # the test works without permission to delete
             obstore.delete(store, key)

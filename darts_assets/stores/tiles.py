@@ -75,6 +75,7 @@ def write_tile(
 
     Raises:
         ValueError: if the stream ends early.
+        StoreError: if another writer has started, or has replaced a band of `keep`.
     """
     height, width = (int(n) for n in stream.geobox.shape)
     with place.new_version() as version:
@@ -105,21 +106,25 @@ def write_tile(
         statistics = {name: band.statistics() for name, band in gathered.items()}
         facts = {**metadata, "grid": grid_record(stream.geobox), "attrs": stream.attrs, "coverage": coverage}
         facts["statistics"] = {name: each.record() for name, each in statistics.items()}
-        if keep and (before := place.manifest()):
+        if keep and version.base:
             for about in ("coverage", "statistics"):
-                facts[about] |= {name: kept for name, kept in before.metadata.get(about, {}).items() if name in keep}
+                before = version.base.metadata.get(about, {})
+                facts[about] |= {name: kept for name, kept in before.items() if name in keep}
         place.publish(version, contents, facts)
     size = sum(entry["size"] for batch in obstore.list(version.location.objects()) for entry in batch)
     return WrittenTile(size, coverage, statistics, {name: each.preview for name, each in gathered.items()})
 
 
-def read_tile(place: Place, bands: Sequence[str] | None = None, *, decode: bool = True) -> xr.Dataset:
+def read_tile(
+    place: Place, bands: Sequence[str] | None = None, *, decode: bool = True, manifest: Manifest | None = None
+) -> xr.Dataset:
     """Open a published tile as dask arrays with one block per row of chunks; slices read only their chunks.
 
     Args:
         place: location of the tile.
         bands: bands to read, by default all.
         decode: physical values in memory dtypes (float32 with NaN); otherwise stored values with CF attributes.
+        manifest: content to read, by default the current one.
 
     Returns:
         Dataset with dims (y, x), the tile's attributes, and its grid as coordinates.
@@ -127,7 +132,7 @@ def read_tile(place: Place, bands: Sequence[str] | None = None, *, decode: bool 
     Raises:
         NotReadableError: if nothing is published, a band is not in the tile, or (on computing) a chunk is missing.
     """
-    manifest = place.require()
+    manifest = manifest or place.require()
     names = list(bands) if bands is not None else list(manifest.contents)
     absent = [name for name in names if name not in manifest.contents]
     if absent:
@@ -145,35 +150,35 @@ def read_tile(place: Place, bands: Sequence[str] | None = None, *, decode: bool 
     return tile.assign({name: tile[name].assign_attrs(dict(array.attrs)) for name, array in arrays.items()})
 
 
-def read_geobox(place: Place) -> GeoBox:
+def read_geobox(place: Place, manifest: Manifest | None = None) -> GeoBox:
     """The grid of a published tile, from its manifest.
 
     Raises:
         NotReadableError: if nothing is published.
     """
-    return _geobox(place.require())
+    return _geobox(manifest or place.require())
 
 
-def read_statistics(place: Place) -> dict[str, BandStatistics]:
+def read_statistics(place: Place, manifest: Manifest | None = None) -> dict[str, BandStatistics]:
     """The statistics of each band of a published tile, from its manifest.
 
     Raises:
         NotReadableError: if nothing is published, or the tile was written by a version without statistics.
     """
-    records = place.require().metadata.get("statistics")
+    records = (manifest or place.require()).metadata.get("statistics")
     if records is None:
         raise NotReadableError(f"{place.location}: written without statistics; materialize the partition again")
     return {name: BandStatistics.from_record(record) for name, record in records.items()}
 
 
-def read_shapes(place: Place) -> dict[str, tuple[int, int]]:
+def read_shapes(place: Place, manifest: Manifest | None = None) -> dict[str, tuple[int, int]]:
     """Shape of each band's array (rows, columns), from its metadata; reads one small object per band.
 
     Raises:
         NotReadableError: if nothing is published.
     """
     shapes = {}
-    for name, version in place.require().contents.items():
+    for name, version in (manifest or place.require()).contents.items():
         rows, columns = open_band(_zarr(place.location.child(version), read_only=True), name).shape
         shapes[name] = (int(rows), int(columns))
     return shapes

@@ -27,13 +27,13 @@ def write_table(version: Version, name: str, table: "gpd.GeoDataFrame") -> str:
     return file
 
 
-def read_vectors(place: Place) -> "dict[str, gpd.GeoDataFrame]":
-    """The published tables, by name.
+def read_vectors(place: Place, manifest: Manifest | None = None) -> "dict[str, gpd.GeoDataFrame]":
+    """The tables of a manifest, by default of the current one, by name.
 
     Raises:
         NotReadableError: if nothing has been published.
     """
-    manifest = place.require()
+    manifest = manifest or place.require()
     names = [file.removesuffix(".parquet") for file in manifest.contents]
     return {name: read_table(place, manifest, name) for name in names}
 

@@ -59,7 +59,7 @@ class Site:
         return folder
 
     def optical(self) -> xr.Dataset:
-        return self.resource("raw").optical(SENTINEL2, self.scene, {})
+        return self.resource("raw").optical(SENTINEL2, self.scene, {})[0]
 
     def layers(self, optical: xr.Dataset) -> dict[str, xr.Dataset]:
         bands = self.resource("models").bands

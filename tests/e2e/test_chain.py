@@ -223,10 +223,11 @@ def test_another_item_of_the_same_id_is_fetched_anew(
     item = copied_item()
     site.register(item)  # the same id, but other files
     raw = site.resource("raw")
-    before = raw.version(_family_and_scene(site, scene)[1])
+    place = raw.place(_family_and_scene(site, scene)[1])
+    before = place.require().metadata["provenance"]["data_version"]
     said = metadata_of(site.run(scene, "raw_scene"), "raw_scene")
     assert set(said["fetched"]) == {"blue", "green", "red", "nir", "s2_scl"}
-    assert raw.version(_family_and_scene(site, scene)[1]) != before
+    assert place.require().metadata["provenance"]["data_version"] != before
 
 
 def test_the_raw_store_can_be_switched_off(site: Site, new_site: Callable[..., Site], world: World) -> None:

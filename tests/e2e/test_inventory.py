@@ -1,6 +1,7 @@
 """The inventory as an asset: from the polygons in the store to sites of a year, and slumps through the years."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def test_scenes_that_come_change_and_go(site: Site, world: World) -> None:
     metadata = update()
     assert (metadata["scenes_changed"], metadata["sites_worked_out"]) == (1, 1)
     assert list(sites(site)["observable"]) == [2, 2]
-    site.place("vectors", "sentinel2", "polygons", third.id).clear()
+    shutil.rmtree(site.place("vectors", "sentinel2", "polygons", third.id).location.path)
     metadata = update()
     assert (metadata["scenes_removed"], metadata["sites_worked_out"]) == (1, 1)
     before = sites(site)

@@ -33,11 +33,11 @@ def test_what_was_written_is_read_and_goes_on(root: StoreLocation) -> None:
     years = root.child("inventory", "rts")
     place = Place(years.child("2023"))
     assert years_of(years) == []
-    assert len(read_inventory(place, 2023, InventoryParameters()).scenes) == 0
+    assert len(read_inventory(place, place.manifest(), 2023, InventoryParameters()).scenes) == 0
     for count in range(len(SCENES) + 1):
-        before = read_inventory(place, 2023, InventoryParameters())
+        before = read_inventory(place, place.manifest(), 2023, InventoryParameters())
         write_inventory(place, brought_to(before, SCENES[:count]), {"count": count})
-        assert_same(read_inventory(place, 2023, InventoryParameters()), built(SCENES[:count]))
+        assert_same(read_inventory(place, place.manifest(), 2023, InventoryParameters()), built(SCENES[:count]))
     assert years_of(years) == [2023]
     sites, scenes = read_year(place, place.require(), 2023)
     followed = follow({2023: sites}, {2023: scenes}, Tables(SCENES).observed, FollowParameters())

@@ -9,13 +9,12 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 import numpy as np
-import obstore
 import pytest
 import xarray as xr
+from filelock import FileLock
 from odc.geo.geobox import GeoBox
 
 from darts_assets.bands import band
@@ -230,29 +229,63 @@ def test_the_later_of_two_writers_wins(place: Place) -> None:
     assert place.require().contents == {"x": second.id}
 
 
-def test_after_a_lost_race_no_pointer_refers_to_a_removed_version(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put = obstore.put
-
-    def put_before_the_other_removes(store: Any, key: str, *arguments: Any, **more: Any) -> Any:
-        result = put(store, key, *arguments, **more)
-        if key == "zarr.json":  # the other writer read the pointer of before, so it removes this version
-            place._remove_all_but(set())
-        return result
-
-    monkeypatch.setattr(obstore, "put", put_before_the_other_removes)
-    with pytest.raises(StoreError, match="another run is writing"):
-        write_tile(place, stream(tile(1)), metadata={})
-    assert place.manifest() is None
-    assert versions(place) == []
+def test_a_part_that_was_replaced_meanwhile_is_not_kept(place: Place) -> None:
+    first, second = tile(1), tile(2)
+    write_tile(place, stream(first), metadata={})
+    kept = {"red": place.require().contents["red"]}
+    write_tile(place, stream(second), metadata={})
+    with pytest.raises(StoreError, match=rf"{kept['red']}.*start this run again"):
+        write_tile(place, stream(first[["tc_wetness"]]), metadata={}, keep=kept)
+    np.testing.assert_array_equal(read_tile(place)["tc_wetness"].values, second["tc_wetness"].values)
 
 
-def test_clear_removes_everything(place: Place) -> None:
-    write_tile(place, stream(tile()), metadata={})
-    place.clear()
-    assert place.manifest() is None
-    assert versions(place) == []
+def test_what_is_not_a_version_of_the_place_is_not_removed(place: Place) -> None:
+    write_tile(place, stream(tile(1)), metadata={})
+    (before,) = versions(place)
+    foreign = ["notes", "20240101T000000Z", f"{before}-copy", "my file.txt"]
+    for name in foreign:
+        (place.location.path / name).mkdir()
+        (place.location.path / name / "precious").write_text("")
+    (place.location.path / "20240101T000000Z-abcdef").mkdir()  # of a killed writer
+    (place.location.path / "20240101T000000Z-abcdef.writer").write_text("{}")  # by a former release
+    write_tile(place, stream(tile(2)), metadata={})
+    left = {path.name for path in place.location.path.iterdir()}
+    assert left == {*foreign, "zarr.json", "zarr.json.lock", place.require().contents["red"]}
+
+
+def test_a_reader_of_a_snapshot_is_not_disturbed_by_later_ones(place: Place) -> None:
+    write_tile(place, stream(tile(1)[["red"]]), metadata={"made": 1})
+    manifest = place.require()
+    write_tile(place, stream(tile(2)[["tc_wetness"]]), metadata={"made": 2}, keep=manifest.contents)
+    assert (manifest.metadata["made"], read_geobox(place, manifest)) == (1, GRID)
+    assert set(read_tile(place, manifest=manifest).data_vars) == {"red"}
+    assert set(read_tile(place).data_vars) == {"red", "tc_wetness"}
+    write_tile(place, stream(tile(3)), metadata={"made": 3})
+    with pytest.raises(NotReadableError, match=r"scene 1\.zarr.*red.*replaced"):
+        read_tile(place, manifest=manifest)
+
+
+def test_a_place_written_by_a_former_release_is_read_and_replaced(place: Place) -> None:
+    write_tile(place, stream(tile(1)), metadata={})
+    pointer = place.location.path / "zarr.json"
+    document = json.loads(pointer.read_bytes())
+    for name in ("writer", "revision"):
+        del document["attributes"]["darts_assets"][name]
+    pointer.write_text(json.dumps(document))
+    np.testing.assert_array_equal(read_tile(place)["tc_wetness"].values, tile(1)["tc_wetness"].values)
+    write_tile(place, stream(tile(2)), metadata={})
+    assert versions(place) == [place.require().contents["red"]]
+
+
+def test_a_held_lock_is_an_error_after_a_while(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tile(place, stream(tile(1)), metadata={})
+    monkeypatch.setattr("darts_assets.stores.pointer._LOCK_SECONDS", 0.1)
+    with (
+        FileLock(place.location.path / "zarr.json.lock"),
+        pytest.raises(StoreError, match=r"zarr\.json\.lock: another process has held this lock for 0\.1 s"),
+    ):
+        write_tile(place, stream(tile(2)), metadata={})
+    np.testing.assert_array_equal(read_tile(place)["tc_wetness"].values, tile(1)["tc_wetness"].values)
 
 
 KILLED = """
@@ -287,5 +320,5 @@ def test_killed_at_any_moment_a_tile_is_absent_or_complete(place: Place, tmp_pat
     write_tile(place, stream(expected[0]), metadata={"seed": 0})
     assert len(versions(place)) == 1, "the next write removes what killed ones left"
     left = {path.name for path in place.location.path.iterdir()}
-    assert left == {"zarr.json", *versions(place)}
+    assert left == {"zarr.json", "zarr.json.lock", *versions(place)}
     assert json.loads((place.location.path / "zarr.json").read_text())["node_type"] == "group"

@@ -94,9 +94,9 @@ class TileIOManager(_PlaceIOManager):
         from darts_assets.stores.tiles import read_tile
 
         place = self.store.place("tiles", *asset, f"{partition}.zarr")
-        tile = read_tile(place)
-        metadata = place.require().metadata
-        return tile.assign_attrs(provenance=metadata["provenance"], coverage=metadata["coverage"])
+        manifest = place.require()
+        tile = read_tile(place, manifest=manifest)
+        return tile.assign_attrs({name: manifest.metadata[name] for name in ("provenance", "coverage")})
 
 
 class VectorIOManager(_PlaceIOManager):
@@ -122,10 +122,10 @@ class VectorIOManager(_PlaceIOManager):
         from darts_assets.stores.vectors import read_vectors
 
         place = self.store.place("vectors", *asset, partition)
-        tables = read_vectors(place)
-        facts = place.require().metadata["provenance"]
+        manifest = place.require()
+        tables = read_vectors(place, manifest)
         for table in tables.values():
-            table.attrs["provenance"] = facts
+            table.attrs["provenance"] = manifest.metadata["provenance"]
         return tables
 
 

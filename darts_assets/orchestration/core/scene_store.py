@@ -16,7 +16,7 @@ from darts_assets.orchestration.core.error_handling import job_command
 from darts_assets.orchestration.core.partitions import FAMILIES, SceneFamily
 from darts_assets.orchestration.core.resources import SourceAccess, Store
 from darts_assets.stores.location import StoreLocation, checked_name
-from darts_assets.stores.publish import Place
+from darts_assets.stores.publish import Manifest, Place
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -42,22 +42,17 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The place of a raw scene."""
         return self.store.place("raw", scene.source, f"{scene.id}.zarr")
 
-    def kept(self, scene: "Scene") -> dict[str, str]:
-        """Stored bands and their versions; empty if they were fetched with another item of the same id."""
+    def published(self, scene: "Scene") -> Manifest | None:
+        """The stored scene; None if there is none, or if it was fetched with another item of the same id."""
         manifest = self.place(scene).manifest()
         # As text: services write NaN for unknown values, which is unequal to itself.
         is_same = manifest is not None and json.dumps(manifest.metadata["item"]) == json.dumps(scene.item)
-        return manifest.contents if manifest is not None and is_same else {}
+        return manifest if is_same else None
 
-    def version(self, scene: "Scene") -> str:
-        """The data version of the input of `optical`: of the stored scene, or of the registered item.
-
-        Raises:
-            NotReadableError: if the scene is not in the store.
-        """
-        if not self.enabled:
-            return scene.fingerprint
-        return str(self.place(scene).require().metadata["provenance"]["data_version"])
+    def kept(self, scene: "Scene") -> dict[str, str]:
+        """Stored bands and their versions."""
+        manifest = self.published(scene)
+        return manifest.contents if manifest else {}
 
     def fetch(
         self,
@@ -77,11 +72,12 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         self._check_reachable(family, scene, bands)
         place = self.place(scene)
-        kept = {name: version for name, version in self.kept(scene).items() if name not in bands}
+        published = self.published(scene)
+        kept = {name: version for name, version in (published or Manifest({})).contents.items() if name not in bands}
         stream = family.load_source().fetch(scene, bands, self.access.options_for(scene.source))
         verified = stream.attrs.get("checksums", {})
-        if kept:
-            before = place.require().metadata.get("checksums", {})
+        if published:
+            before = published.metadata.get("checksums", {})
             verified = {name: checksum for name, checksum in before.items() if name in kept} | verified
         written = write_tile(
             place,
@@ -125,8 +121,10 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def optical(
         self, family: SceneFamily, scene: "Scene", quality: Mapping[int, int], offset: "OffsetChoice" = "auto"
-    ) -> "xr.Dataset":
-        """Reflectance (blue, green, red, nir) and quality mask of a scene, lazily.
+    ) -> "tuple[xr.Dataset, str]":
+        """Reflectance (blue, green, red, nir) and quality mask of a scene, lazily, and their data version.
+
+        The data version is that of the stored scene, or of the registered item if scenes are not stored.
 
         Args:
             family: family of the scene.
@@ -145,11 +143,15 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
         source = family.load_source()
         names = [*VISIBLE_NIR, *quality_bands(scene)]
         if self.enabled:
-            raw = read_tile(self.place(scene), names, decode=False)
+            place = self.place(scene)
+            manifest = place.require()
+            raw = read_tile(place, names, decode=False, manifest=manifest)
+            version = str(manifest.metadata["provenance"]["data_version"])
         else:
             self._check_reachable(family, scene, names)
             raw = source.open_raw(scene, names, self.access.options_for(scene.source))
-        return source.calibrate(with_offsets(raw, scene, offset), quality)
+            version = scene.fingerprint
+        return source.calibrate(with_offsets(raw, scene, offset), quality), version
 
     def _check_reachable(self, family: SceneFamily, scene: "Scene", bands: Sequence[str]) -> None:
         """Raises SceneError if bands are remote and the run is offline."""

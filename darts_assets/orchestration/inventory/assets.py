@@ -26,7 +26,7 @@ from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.core.step_metrics import measured
-from darts_assets.stores.publish import Place
+from darts_assets.stores.publish import Manifest
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -103,7 +103,7 @@ def _rts(
     context: dg.AssetExecutionContext, config: RtsConfig, store: Store, scenes: SceneRegistry
 ) -> dg.MaterializeResult[None]:
     from darts_assets.inventory.inventory_store import read_inventory, write_inventory
-    from darts_assets.inventory.yearly_inventory import empty_inventory, update
+    from darts_assets.inventory.yearly_inventory import update
     from darts_assets.orchestration.inventory.published_polygons import StoredPolygons, published_polygons
 
     year = int(context.partition_key)
@@ -114,8 +114,8 @@ def _rts(
         options = config.model_dump(exclude={"rebuild"})
         facts = provenance(CODE_VERSION, options, polygons=data_version("", versions))
         place = store.place(GROUP, "rts", str(year))
-        incremental = not config.rebuild and _is_compatible(place, facts)
-        before = read_inventory(place, year, config) if incremental else empty_inventory(year, config)
+        current = None if config.rebuild else place.manifest()
+        before = read_inventory(place, current if _is_compatible(current, facts) else None, year, config)
         inventory, changes = update(before, records, StoredPolygons(store, records))
         manifest = write_inventory(place, inventory, {"provenance": facts})
     for scene, reason in published.unusable.items():
@@ -177,9 +177,8 @@ def _slumps(context: dg.AssetExecutionContext, config: SlumpsConfig, store: Stor
     return materialize_result(metadata, facts)
 
 
-def _is_compatible(place: Place, facts: dict[str, Any]) -> bool:
+def _is_compatible(manifest: Manifest | None, facts: dict[str, Any]) -> bool:
     """Whether the published inventory was made by the same code version and parameters."""
-    manifest = place.manifest()
     before = manifest.metadata["provenance"] if manifest else {}
     return all(before.get(name) == facts[name] for name in ("code_version", "parameters"))
 

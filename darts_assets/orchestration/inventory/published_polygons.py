@@ -53,12 +53,11 @@ def published_polygons(store: Store, registry: SceneRegistry, families: Iterable
         indexed = index.get(family.name, {})
         changed = [scene for scene, tag in tags.items() if indexed.get(scene, {}).get("tag") != tag]
 
-        def read(scene: str, family: SceneFamily = family, folder: str = folder) -> dict[str, str] | DartsError:
+        def read(scene: str, family: SceneFamily = family, folder: str = folder) -> dict[str, str] | DartsError | None:
             try:
-                return {
-                    "datetime": registry.scene(family, scene).datetime.isoformat(),
-                    "data_version": _data_version(objects, f"{folder}{scene}/{_POINTER}"),
-                }
+                version = _data_version(objects, f"{folder}{scene}/{_POINTER}")
+                acquired = registry.scene(family, scene).datetime
+                return None if version is None else {"datetime": acquired.isoformat(), "data_version": version}
             except DartsError as error:
                 return error
 
@@ -145,9 +144,11 @@ def _pointers(objects: Any, folder: str) -> dict[str, str]:
     return tags
 
 
-def _data_version(objects: Any, key: str) -> str:
+def _data_version(objects: Any, key: str) -> str | None:
+    """The data version of published polygons; None if their first run has not published any yet."""
     try:
-        return str(json.loads(bytes(obstore.get(objects, key).bytes()))["metadata"]["provenance"]["data_version"])
+        pointer = json.loads(bytes(obstore.get(objects, key).bytes()))
+        return None if pointer["contents"] is None else str(pointer["metadata"]["provenance"]["data_version"])
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise NotReadableError(f"{key} is damaged: {error}") from error
 

@@ -141,14 +141,15 @@ def build_polygon_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
     def polygons_checks(
         context: dg.AssetCheckExecutionContext, config: PolygonChecksConfig, store: Store
     ) -> Iterator[Any]:
+        from darts_assets.stores.tiles import read_geobox
         from darts_assets.stores.vectors import read_vectors
 
         def outcomes(scene: str) -> Outcomes:
             tile = store.place("tiles", *family.key("preprocessed_tile").path, f"{scene}.zarr")
             vectors = store.place("vectors", *family.key("polygons").path, scene)
-            facts = vectors.require().metadata
-            coverage = tile.require().metadata["coverage"]
-            tables = read_vectors(vectors)
+            published, features = vectors.require(), tile.require()
+            facts, coverage = published.metadata, features.metadata["coverage"]
+            tables = read_vectors(vectors, published)
             seen = {
                 "with_data": coverage["red"],
                 "usable": coverage["quality_data_mask"],
@@ -157,7 +158,9 @@ def build_polygon_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
                 "objects": facts["summary"]["objects"],
             }
             return {
-                "geometries_valid": _validity(tables, tile, facts["provenance"]["parameters"]["min_object_size"]),
+                "geometries_valid": _validity(
+                    tables, read_geobox(tile, features), facts["provenance"]["parameters"]["min_object_size"]
+                ),
                 "detections_are_clear": _clearness(tables["segments"], config.least_clear),
                 "scene_was_seen": Outcome(
                     [_why_not_seen(seen)] if seen["clear"] <= config.least_extent else [],
@@ -196,11 +199,9 @@ def _clearness(segments: Any, least: float) -> Outcome:
     )  # fmt: skip
 
 
-def _validity(tables: Any, tile: Any, min_object_size: int) -> Outcome:
+def _validity(tables: Mapping[str, Any], geobox: Any, min_object_size: int) -> Outcome:
     from darts_assets.detection.vectorize import geometry_faults, segment_faults
-    from darts_assets.stores.tiles import read_geobox
 
-    geobox = read_geobox(tile)
     # Polygons of earlier versions have no `clear_fraction`.
     columns, extent_columns = (
         [column.name for column in schema.columns if column.name != "clear_fraction"] for schema in (SEGMENTS, EXTENT)

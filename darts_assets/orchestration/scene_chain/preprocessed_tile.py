@@ -83,7 +83,7 @@ def build_preprocessed_tile(family: SceneFamily) -> dg.AssetsDefinition:
             chosen = config.model_dump(include=set(PreprocessParameters.model_fields) - {"terrain"})
             parameters = PreprocessParameters(**chosen, terrain=terrain)
             quality = {int(scl): grade for scl, grade in config.quality.items()}
-            optical = raw.optical(family, scene, quality, config.offset)
+            optical, version = raw.optical(family, scene, quality, config.offset)
             layers = cubes.windows(family, scene, geobox_of(optical), models.bands, parameters.tpi_outer_radius)
             stream = preprocess(optical, layers.get("arcticdem"), layers.get("tcvis"), parameters)
         context.log.info(f"{scene.id}: {terrain}, layers {', '.join(layers) or 'none'}")
@@ -93,7 +93,7 @@ def build_preprocessed_tile(family: SceneFamily) -> dg.AssetsDefinition:
         facts = provenance(
             CODE_VERSION,
             {"terrain": terrain, **config.model_dump(exclude={"terrain"}), "offset": offsets, "layers": used},
-            raw_scene=raw.version(scene),
+            raw_scene=version,
         )
         about = {"terrain": terrain, "offset": offsets, "cube_snapshots": snapshots}
         return materialize_result(about, facts, stream)
@@ -145,7 +145,8 @@ def build_tile_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
             from darts_assets.stores.tiles import read_statistics
 
             place = store.place("tiles", *family.key("preprocessed_tile").path, f"{scene}.zarr")
-            coverage, statistics = place.require().metadata["coverage"], read_statistics(place)
+            manifest = place.require()
+            coverage, statistics = manifest.metadata["coverage"], read_statistics(place, manifest)
             required = auxiliary_layers(models.bands)
             in_use = cubes.layers_for(models.bands)
             missing = {layer: round(1 - coverage[_LAYER_BANDS[layer]], 6) for layer in required if layer in in_use}

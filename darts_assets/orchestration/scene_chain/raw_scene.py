@@ -169,9 +169,10 @@ def build_raw_scene_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
                 return {"bands_complete": Outcome((), text), "scene_coverage": Outcome(unmasked, text)}
             place = raw.place(scene)
             needed = RawSceneConfig().select_bands(scene, models.bands)
-            shapes, statistics = read_shapes(place), read_statistics(place)
-            rows, columns = read_geobox(place).shape
-            coverage = place.require().metadata["coverage"]
+            manifest = place.require()
+            shapes, statistics = read_shapes(place, manifest), read_statistics(place, manifest)
+            rows, columns = read_geobox(place, manifest).shape
+            coverage = manifest.metadata["coverage"]
             return {
                 "bands_complete": Outcome(
                     band_faults(needed, shapes, (rows, columns), statistics),
