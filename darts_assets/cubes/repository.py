@@ -22,11 +22,14 @@ from filelock import FileLock, Timeout
 from obstore.exceptions import AlreadyExistsError, BaseError
 
 from darts_assets.errors import StoreError
+from darts_assets.remote.retry import TransientError, with_retries
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.preflight import FOLDER as PREFLIGHT
 from darts_assets.stores.preflight import ensure_safe
 
 BRANCH = "main"
+
+_TRUNCATED = "error streaming bytes"
 
 _ERRORS = (icechunk.IcechunkError, icechunk.ConflictError, icechunk.RebaseFailedError, BaseError)
 _REPOSITORY_ENTRIES = {"refs", "snapshots", "transactions", "manifests", "chunks", "config.yaml", PREFLIGHT}
@@ -121,15 +124,21 @@ class CubeRepository:
             StoreError: if the store fails, or the lock is not released in time.
         """
         base, attempt = session.snapshot_id, uuid.uuid4().hex
-        with self.exclusive(), self.errors():
+
+        def commit() -> str | None:
             try:
                 return str(session.commit(message, metadata | {"attempt": attempt}, icechunk.ConflictDetector()))
             except _ERRORS as error:
                 own, has_base = self._since(base, attempt)
                 # Without the base Icechunk cannot compute the changes of others; it fails with a missing object.
                 if own is None and has_base and not isinstance(error, icechunk.RebaseFailedError):
+                    if _TRUNCATED in str(error):  # Icechunk repeats failed requests, but not these
+                        raise TransientError(_first_line(error)) from error
                     raise
                 return own
+
+        with self.exclusive(), self.errors():
+            return with_retries(commit, f"{self.location}: commit", error=StoreError)
 
     def _since(self, base: str, attempt: str) -> tuple[str | None, bool]:
         """The snapshot of an attempt, None if there is none, and whether the history still has the attempt's base.

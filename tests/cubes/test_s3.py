@@ -8,7 +8,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import icechunk
 import numpy as np
 import obstore
 import pytest
@@ -17,6 +19,7 @@ from odc.geo.geobox import GeoBox
 from darts_assets.cubes import CHUNK, ChunkData, ChunkStatus, Cube, arcticdem_spec, ensure
 from darts_assets.errors import MissingChunksError, StoreError, UnsafeStoreError
 from darts_assets.stores.location import StoreLocation
+from tests.servers.s3.fault_proxy import Fault, fault_proxy
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 pytestmark = pytest.mark.slow
@@ -220,3 +223,24 @@ def below(location: StoreLocation, requests: list[str]) -> Counter[str]:
         assert path.startswith(f"/{location.bucket}/{location.prefix}/"), request
         names.append(f"{method} {path.removeprefix(f'/{location.bucket}/{location.prefix}/').partition('/')[0]}")
     return Counter(names)
+
+
+@pytest.mark.parametrize("skip", [0, 1])
+def test_a_commit_is_repeated_if_the_store_cuts_a_response_short(
+    server: S3Server, location: StoreLocation, read_surface: Read, monkeypatch: pytest.MonkeyPatch, skip: int
+) -> None:
+    monkeypatch.setattr("darts_assets.remote.retry.BACKOFF", (0.0, 0.0))
+    with fault_proxy(server.endpoint) as proxy:
+        cube = Cube(arcticdem_spec(10), proxy.before(location))
+        ensure(cube, ["10m-r0200-c0200"], read_surface, message="first", workers=1)
+        commit = icechunk.Session.commit
+
+        def cut(session: icechunk.Session, *arguments: Any) -> str:
+            monkeypatch.setattr(icechunk.Session, "commit", commit)
+            proxy.faults = [Fault("truncated", "GET", skip=skip)]
+            return commit(session, *arguments)
+
+        monkeypatch.setattr(icechunk.Session, "commit", cut)
+        ensure(cube, ["10m-r0200-c0201"], read_surface, message="second", workers=1)
+        assert proxy.happened == ["truncated"]
+        assert cube.missing(["10m-r0200-c0200", "10m-r0200-c0201"]) == []
