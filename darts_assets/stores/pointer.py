@@ -70,8 +70,8 @@ class Pointer:
 
         def attempt() -> State:
             try:
-                found = obstore.get(self.location.objects(), self.name)
-                return State(bytes(found.bytes()), found.meta["e_tag"])
+                response = obstore.get(self.location.objects(), self.name)
+                return State(bytes(response.bytes()), response.meta["e_tag"])
             except FileNotFoundError:
                 return State(None)
             except BaseError as error:  # also a truncated body

@@ -231,7 +231,7 @@ def test_a_commit_is_repeated_if_the_store_cuts_a_response_short(
 ) -> None:
     monkeypatch.setattr("darts_assets.remote.retry.BACKOFF", (0.0, 0.0))
     with fault_proxy(server.endpoint) as proxy:
-        cube = Cube(arcticdem_spec(10), proxy.before(location))
+        cube = Cube(proxy.before(location), arcticdem_spec(10))
         ensure(cube, ["10m-r0200-c0200"], read_surface, message="first", workers=1)
         commit = icechunk.Session.commit
 
