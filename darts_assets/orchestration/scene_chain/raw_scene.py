@@ -90,6 +90,7 @@ def keep_raw_scene(
         return KeptScene([], metadata | {"stored": False, "shape": str(tuple(grid.shape))}, facts["data_version"])
     kept = {} if config.force else raw.kept(scene)
     missing = [name for name in selected if name not in kept]
+    log(f"{scene.id}: offset {scene.offset_evidence}")
     log(f"{scene.id}: {len(missing)} of {len(selected)} bands to fetch: {', '.join(missing)}")
     metadata |= {"stored": True, "fetched": missing}
     if missing:

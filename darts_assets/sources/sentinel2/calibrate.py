@@ -74,7 +74,7 @@ def with_offsets(raw: xr.Dataset, scene: Scene, choice: OffsetChoice = "auto") -
     offsets = {name: scene.bands[name].offset if choice == "auto" else float(choice) for name in _optical(raw)}
     if undecided := [name for name, offset in offsets.items() if offset is None]:
         raise SceneError(
-            f"scene {scene.id}: the offset of its digital numbers ({', '.join(undecided)}) cannot be decided: "
+            f"scene {scene.id}: the offset of its digital numbers ({', '.join(undecided)}) is "
             f"{scene.offset_evidence}. Set the config `offset` of preprocessed_tile to 0 (digital numbers are "
             "reflectance x 10,000) or -0.1 (1000 was added to them)"
         )
