@@ -15,5 +15,6 @@ def check_models(context: dg.AssetExecutionContext, family: SceneFamily, models:
     Raises:
         SettingsError: see `Models.check_suitable`.
     """
-    if family.key("segmentation") in selected_assets(context):
+    # The selection of a backfill is read from the database; that is not needed where models are set.
+    if not models.checkpoints and family.key("segmentation") in selected_assets(context):
         models.check_suitable()
