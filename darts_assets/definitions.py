@@ -26,21 +26,26 @@ from darts_assets.orchestration.training.dataset import build_training_data
 from darts_assets.orchestration.training.images import build_training_images
 from darts_assets.orchestration.training.matches import build_training_matched
 from darts_assets.orchestration.training.model import build_training
+from darts_assets.redaction import hidden
 from darts_assets.settings import Settings, settings
 
 
 def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definitions:
     """The code location for `current` settings (default: file and environment); `resources` override ours by key."""
     current = current or settings()
-    store = Store(url=current.root.url, endpoint=current.store_endpoint, region=current.store_region)
+    store = Store(
+        url=current.root.url,
+        endpoint=hidden(current.store_endpoint, "DARTS_STORE_ENDPOINT"),
+        region=current.store_region,
+    )
     access = SourceAccess(
-        endpoint=current.source_endpoint,
+        endpoint=hidden(current.source_endpoint, "DARTS_SOURCE_ENDPOINT"),
         region=current.source_region,
         anonymous=current.source_anonymous,
         profile=current.source_profile,
         connections=current.source_connections,
         earth_engine_project=current.earth_engine_project,
-        earth_engine_url=current.earth_engine_url,
+        earth_engine_url=hidden(current.earth_engine_url, "DARTS_EARTH_ENGINE_URL"),
         earth_engine_key_file=current.earth_engine_key_file,
     )
     sentinel2 = build_chain(SENTINEL2, current.scenes_per_run)
@@ -50,8 +55,8 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         "scenes": SceneRegistry(store=store, access=access),
         "catalogs": SceneCatalogs(
             access=access,
-            cdse_url=current.cdse_url,
-            earth_search_url=current.earth_search_url,
+            cdse_url=hidden(current.cdse_url, "DARTS_CDSE_URL"),
+            earth_search_url=hidden(current.earth_search_url, "DARTS_EARTH_SEARCH_URL"),
             pause=current.catalog_pause,
             keys_are_of_store=not current.root.is_local,
             offline=current.offline,
@@ -61,18 +66,22 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
             store=store,
             access=access,
             layers=list(current.auxiliary),
-            arcticdem=current.arcticdem,
+            arcticdem=hidden(current.arcticdem, "DARTS_ARCTICDEM"),
             arcticdem_resolution=current.arcticdem_resolution,
-            tcvis=current.tcvis,
+            tcvis=hidden(current.tcvis, "DARTS_TCVIS"),
             offline=current.offline,
         ),
-        "models": Models(store=store, checkpoints=list(current.models)),
+        "models": Models(store=store, checkpoints=[hidden(model, "DARTS_MODELS") for model in current.models]),
         "tiles": TileIOManager(store=store),
         "vectors": VectorIOManager(store=store),
         "step_values": StepValueIOManager(store=store),
         "notifier": build_notifier(current),
-        "deliveries": DeliveryFolders(access=access, folders=current.planet_folders, offline=current.offline),
-        "watch": Watch(path=current.watch_file),
+        "deliveries": DeliveryFolders(
+            access=access,
+            folders=[hidden(folder, "DARTS_PLANET") for folder in current.planet_folders],
+            offline=current.offline,
+        ),
+        "watch": Watch(path=hidden(current.watch_file, "DARTS_WATCH")),
     }
     return dg.Definitions(
         assets=[

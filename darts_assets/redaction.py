@@ -3,7 +3,7 @@
 import os
 import re
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 _USER = re.compile(r"(?<=://)[^\s/'\"`]+@")
@@ -37,6 +37,29 @@ def shown_values(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: shown_values(each) for name, each in value.items()}
     return [shown_values(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+Url = TypeVar("Url", str, str | None)
+
+_hidden: dict[str, str] = {}
+
+
+def hidden(url: Url, setting: str) -> Url:
+    """A URL for config that Dagster stores and shows: without credentials, which only `revealed` adds again.
+
+    Args:
+        url: the URL of a setting; returned as it is if it has no credentials.
+        setting: name of the setting, a part of the result.
+    """
+    if url is None or (safe := shown(url)) == url:
+        return url
+    _hidden[f"{safe} ({setting})"] = url
+    return f"{safe} ({setting})"
+
+
+def revealed(url: str) -> str:
+    """The URL behind the result of `hidden` in this process; any other text as it is."""
+    return _hidden.get(url, url)
 
 
 @lru_cache(maxsize=4)

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import dagster as dg
 import pytest
 from click.testing import CliRunner
+from dagster._core.remote_representation.external_data import RepositorySnap
 from pydantic import SecretStr
 
 from darts_assets.cli import cli
@@ -101,10 +102,15 @@ def test_runs_and_ticks_record_no_secret_of_any_setting(
     texts: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("STORE", "STORE_ENDPOINT", "SOURCE_ENDPOINT", "SOURCE_PROFILE", "MODELS"):
+    no_urls = {"STORE_REGION", "SOURCE_REGION", "SOURCE_PROFILE", "EARTH_ENGINE_PROJECT", "EARTH_ENGINE_KEY_FILE"}
+    for name in no_urls | {"STORE", "STORE_ENDPOINT", "SOURCE_ENDPOINT"}:
         monkeypatch.setenv(f"DARTS_{name}", "")
     defs = build_defs()
     resources = defs.resources or {}
+    repository = RepositorySnap.from_def(defs.get_repository_def())
+    snapshots = dg.serialize_value(repository).replace("{", "\n{")  # of config, for the UI and Dagster's database
+    assert "vintage}.tif?*** (DARTS_TCVIS)" in snapshots
+    assert resources["catalogs"].open("cdse", "").service.url == planted("cdse_url", "x")
     with dg.DagsterInstance.ephemeral() as instance:
         for layer, key in (("arcticdem", "10m-r0123-c0456"), ("tcvis", "2024-r0010-c0010")):
             instance.add_dynamic_partitions(str(CHUNK_PARTITIONS[layer].name), [key])  # type: ignore[index]
@@ -127,6 +133,6 @@ def test_runs_and_ticks_record_no_secret_of_any_setting(
                     ticks.append(str(sensor.evaluate_tick(context)))
         recorded = [str(entry) for run in instance.get_runs() for entry in instance.all_logs(run.run_id)]
     assert len(recorded) > 20
-    everything = "\n".join([*recorded, *ticks, caplog.text])
+    everything = "\n".join([*recorded, *ticks, caplog.text, *snapshots.splitlines()])
     assert "127.0.0.1:9" in everything
     assert [line for line in everything.splitlines() if "PLANTED" in line] == []

@@ -12,6 +12,7 @@ from darts_assets.bands import AuxiliaryLayer, auxiliary_layers
 from darts_assets.errors import CubeError, MissingChunksError
 from darts_assets.orchestration.core.error_handling import job_command
 from darts_assets.orchestration.core.resources import SourceAccess, Store
+from darts_assets.redaction import revealed
 from darts_assets.stores.location import StoreLocation
 
 if TYPE_CHECKING:
@@ -206,14 +207,14 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _arcticdem_tiles(self) -> "ArcticDemTiles":
         from darts_assets.cubes import ArcticDemTiles
 
-        return ArcticDemTiles(self.arcticdem)
+        return ArcticDemTiles(revealed(self.arcticdem))
 
     @cached_property
     def _trends(self) -> "TcvisRasters | EarthEngineTcvis":
         from darts_assets.cubes import EarthEngineTcvis, TcvisRasters
 
         if self.tcvis:
-            return TcvisRasters(self.tcvis)
+            return TcvisRasters(revealed(self.tcvis))
         return EarthEngineTcvis(self.access.earth_engine)
 
     def _location(self, cube: str) -> StoreLocation:

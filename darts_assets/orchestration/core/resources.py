@@ -11,6 +11,7 @@ import dagster as dg
 from dagster import ResourceDependency
 
 from darts_assets.errors import SettingsError
+from darts_assets.redaction import revealed
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
 
@@ -32,7 +33,7 @@ class Store(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def root(self) -> StoreLocation:
         """The store's location."""
-        return StoreLocation(self.url, self.endpoint, self.region)
+        return StoreLocation(self.url, self.endpoint and revealed(self.endpoint), self.region)
 
     def place(self, *parts: str) -> Place:
         """The place of `parts` below the root."""
@@ -80,7 +81,7 @@ class SourceAccess(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Access to files without a provider, such as areas and items registered by URL."""
         from darts_assets.sources import S3Options
 
-        options = S3Options(self.endpoint, self.region, self.anonymous, self.profile)
+        options = S3Options(self.endpoint and revealed(self.endpoint), self.region, self.anonymous, self.profile)
         return replace(options, connections=self.connections) if self.connections else options
 
     def options_for(self, provider: str) -> "SourceOptions":
@@ -100,7 +101,7 @@ class SourceAccess(dg.ConfigurableResource):  # type: ignore[type-arg]
         from darts_assets.earth_engine import EarthEngineOptions
 
         options = EarthEngineOptions(project=self.earth_engine_project, key_file=self.earth_engine_key_file)
-        return replace(options, url=self.earth_engine_url) if self.earth_engine_url else options
+        return replace(options, url=revealed(self.earth_engine_url)) if self.earth_engine_url else options
 
 
 class SceneCatalogs(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -150,7 +151,7 @@ class SceneCatalogs(dg.ConfigurableResource):  # type: ignore[type-arg]
         from darts_assets.sources.stac.services import SERVICES
 
         url = self.earth_search_url if provider == "earth_search" else self.cdse_url
-        return StacCatalog(SERVICES[provider], url=url, pause=self.pause)
+        return StacCatalog(SERVICES[provider], url=url and revealed(url), pause=self.pause)
 
 
 class Models(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -218,7 +219,7 @@ class Models(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Name (None for the file's stem) and location of each checkpoint."""
         from darts_assets.demo import DEMO_CHECKPOINT
 
-        return [_split_name(text) for text in self.checkpoints] or [("demo", str(DEMO_CHECKPOINT))]
+        return [_split_name(revealed(text)) for text in self.checkpoints] or [("demo", str(DEMO_CHECKPOINT))]
 
 
 def _split_name(text: str) -> tuple[str | None, str]:

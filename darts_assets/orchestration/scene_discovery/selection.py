@@ -230,7 +230,7 @@ def write_ids(href: str, scene_ids: Sequence[str], store: Store) -> None:
 def _id_file(field: str, href: str, store: Store) -> tuple[StoreLocation, str]:
     parent, _, name = href.rpartition("/")
     try:
-        folder = StoreLocation(parent or ("/" if href.startswith("/") else "."), store.endpoint, store.region)
+        folder = StoreLocation(parent or ("/" if href.startswith("/") else "."), store.root.endpoint, store.region)
     except StoreError as error:
         raise SettingsError(f"{field}: {error}") from None
     if not name:

@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from darts_assets.errors import DartsError, SettingsError
 from darts_assets.orchestration.scene_discovery.selection import read_area
+from darts_assets.redaction import revealed
 
 if TYPE_CHECKING:
     from darts_assets.sources import S3Options
@@ -121,7 +122,7 @@ class Watch(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def folder(self) -> str:
         """Folder of the file."""
-        return (self.path or "").rpartition("/")[0]
+        return revealed(self.path or "").rpartition("/")[0]
 
     def read(self, s3: "S3Options") -> WatchedAreas:
         """The current content of the file.
@@ -138,7 +139,7 @@ class Watch(dg.ConfigurableResource):  # type: ignore[type-arg]
         if self.path is None:
             raise SettingsError("No areas are watched: set DARTS_WATCH to a file of areas")
         try:
-            return _parse(read_bytes(self.path, s3))
+            return _parse(read_bytes(revealed(self.path), s3))
         except FileNotFoundError:
             problem = "there is no such file"
         except OSError as error:

@@ -13,6 +13,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from darts_assets.errors import SettingsError, SourceUnavailableError
+from darts_assets.redaction import revealed
 from darts_assets.remote.byte_reader import CONNECT_SECONDS, READ_SECONDS, is_remote, local_path, shown
 from darts_assets.remote.retry import object_store_retries
 from darts_assets.remote.s3_auth import S3Keys, S3Options, split_s3_url
@@ -52,6 +53,7 @@ class File:
 
 def absolute(root: str) -> str:
     """The absolute path or `s3://` URL of a folder, without a trailing slash."""
+    root = revealed(root)
     return root.rstrip("/") if is_remote(root) else str(local_path(root).expanduser().absolute())
 
 
