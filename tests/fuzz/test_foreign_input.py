@@ -64,7 +64,7 @@ def fuzz(strategy: st.SearchStrategy[Any], use: Callable[[Any], object], *errors
                 cause = cause.__cause__ or cause.__context__
 
     options = hypothesis.settings(
-        max_examples=100, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
+        max_examples=50, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
     )
     end = time.monotonic() + SECONDS
     for seed in itertools.count(SEED):
