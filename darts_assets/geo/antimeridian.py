@@ -16,6 +16,7 @@ from darts_assets.errors import SettingsError
 _TURN = 360.0
 _HALF_TURN = 180.0
 _STEP = 5_000.0  # metres between the points of a densified edge; its sagitta is half a metre
+_MOST_POINTS = 500_000
 _PIXEL = 1e-5  # degrees, about a metre; buffer of points and lines
 
 Points = npt.NDArray[np.float64]
@@ -29,7 +30,7 @@ def lonlat_area(area: BaseGeometry, crs: CRS) -> shapely.MultiPolygon:
         crs: its CRS. In a projected CRS, edges are densified, and may go around a pole.
 
     Raises:
-        SettingsError: if the area cannot be projected.
+        SettingsError: if the area cannot be projected, or has edges that are longer than any on Earth.
     """
     transform = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform
 
@@ -40,7 +41,12 @@ def lonlat_area(area: BaseGeometry, crs: CRS) -> shapely.MultiPolygon:
         return np.stack([lon, lat], axis=1)
 
     if not crs.is_geographic:
-        area = shapely.segmentize(area, _STEP / (crs.axis_info[0].unit_conversion_factor or 1.0))
+        step = _STEP / (crs.axis_info[0].unit_conversion_factor or 1.0)
+        if not area.length / step < _MOST_POINTS:
+            raise SettingsError(
+                f"the edges of the area have a length of {area.length:.3g} in the units of {crs.name}: check its CRS"
+            )
+        area = shapely.segmentize(area, step)
     elif crs.to_epsg() == 4326:
         return _cut([area])
     return _cut([_continued(shapely.transform(part, project)) for part in shapely.get_parts(shapely.get_parts(area))])

@@ -6,6 +6,7 @@ import shapely
 from odc.geo.geom import BoundingBox
 from pyproj import CRS, Transformer
 
+from darts_assets.errors import SettingsError
 from darts_assets.geo.antimeridian import lonlat_area
 
 TO_LONLAT = Transformer.from_crs("EPSG:3413", "EPSG:4326", always_xy=True)
@@ -40,3 +41,9 @@ def test_same_points(left: float, bottom: float) -> None:
     assert 1000 < inside.sum() < 4000
     (pole_inside,) = shapely.intersects(shapely.box(*box.bbox), [shapely.Point(0, 0)])
     assert (north == 90) == pole_inside
+
+
+@pytest.mark.parametrize("side", [1e9, 1e13, 1e300])
+def test_an_area_that_is_larger_than_the_earth(side: float) -> None:
+    with pytest.raises(SettingsError, match=r"the edges of the area have a length of .* in the units of .*: check"):
+        lonlat_area(shapely.box(0, 0, side, side), CRS("EPSG:3413"))
