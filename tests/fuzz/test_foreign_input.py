@@ -1,6 +1,7 @@
 """Damaged input of others ends in an error of ours, never in a traceback, and takes no memory to speak of.
 
-By default each target is tried for about a second. For longer, one process per target (libraries alone take 2 GiB of addresses):
+By default each target is tried for about a second. For longer, one process per target; libraries alone reserve 2 GiB of
+addresses:
 
     DARTS_ASSETS_TEST_FUZZ_SECONDS=600 prlimit --as=4294967296 pytest -n 0 -s tests/fuzz -k item
 
