@@ -27,7 +27,7 @@ class Links:
     Attributes:
         one: number of a detection (links,).
         other: number of the other one, which is larger (links,).
-        likeness: shared area by the area of their union (links,), 0 to 1.
+        likeness: shared area by the area of their union (links,), 0 to 1; 1 if all of a cluster are linked.
     """
 
     one: Indices
@@ -62,19 +62,20 @@ def find_links(
         parameters: `min_overlap` and `tolerance`.
     """
     one, other = _close_pairs(geometries, scenes, parameters.tolerance)
-    shared = shared_area(geometries[one], geometries[other])
-    # Proximity is enough if either is cut.
-    is_linked = cut[one] | cut[other]
-    is_linked[overlapping(geometries[one], geometries[other], shared, parameters.min_overlap)] = True
-    one, other, shared = one[is_linked], other[is_linked], shared[is_linked]
-    areas = shapely.area(geometries)
-    return Links(one, other, shared / (areas[one] + areas[other] - shared))
+    areas, likeness = shapely.area(geometries), np.ones(len(one))
+    is_linked = _all_overlap(geometries, one, other, parameters.min_overlap)
+    rest = np.flatnonzero(~is_linked)
+    pairs = geometries[one[rest]], geometries[other[rest]]
+    shared = shared_area(*pairs)
+    likeness[rest] = shared / (areas[one[rest]] + areas[other[rest]] - shared)
+    is_linked[rest[overlapping(*pairs, shared, parameters.min_overlap)]] = True
+    is_linked |= cut[one] | cut[other]  # then proximity is enough
+    return Links(one[is_linked], other[is_linked], likeness[is_linked])
 
 
 def clusters_of(count: int, links: Links) -> Indices:
     """Cluster of each of `count` detections: int64, numbered in the order of their first detections."""
-    graph = coo_array((np.ones(len(links.one), dtype=bool), (links.one, links.other)), shape=(count, count))
-    labels = connected_components(graph, directed=False)[1]
+    labels = _components(count, links.one, links.other)
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse].astype(np.int64)
 
@@ -196,6 +197,30 @@ def shared_area(one: Geometries, other: Geometries) -> npt.NDArray[np.float64]:
 def overlapping(one: Geometries, other: Geometries, shared: npt.NDArray[np.float64], least: float) -> Indices:
     """Indices of pairs whose shared area is at least `least` (fraction) of the smaller one's area."""
     return np.flatnonzero(shared >= least * np.minimum(shapely.area(one), shapely.area(other)))
+
+
+def _all_overlap(geometries: Geometries, one: Indices, other: Indices, least: float) -> npt.NDArray[np.bool_]:
+    """Whether each pair belongs to detections that all share an area large enough to link any two of them.
+
+    Most slumps are such detections. The area of n detections takes n - 1 overlays; their pairs, which are many more,
+    need not be tested.
+    """
+    labels = _components(len(geometries), one, other)
+    sizes, pairs = np.bincount(labels), np.bincount(labels[one], minlength=labels.max(initial=-1) + 1)
+    candidates = np.flatnonzero((sizes > 2) & (pairs == sizes * (sizes - 1) // 2))
+    overlap = np.zeros(len(sizes), dtype=bool)
+    order, ends = np.argsort(labels, kind="stable"), np.cumsum(sizes)
+    for label in candidates:
+        members = geometries[order[ends[label] - sizes[label] : ends[label]]]
+        second = np.sort(shapely.area(members))[-2]  # no pair's smaller one is larger
+        overlap[label] = shapely.area(shapely.intersection_all(members)) >= least * second
+    return overlap[labels[one]]
+
+
+def _components(count: int, one: Indices, other: Indices) -> Indices:
+    graph = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(count, count))
+    labels: Indices = connected_components(graph, directed=False)[1]
+    return labels
 
 
 def _close_pairs(geometries: Geometries, scenes: Indices, tolerance: float) -> tuple[Indices, Indices]:
