@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pytest
 
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, STEPS
@@ -25,6 +26,7 @@ import json, sys, warnings
 warnings.simplefilter("ignore")
 from pathlib import Path
 import dagster as dg
+import numpy as np
 from darts_assets.demo import build_world
 from darts_assets.settings import Settings
 from harness import Site, reason
@@ -82,14 +84,24 @@ def test_a_site_of_the_first_layout_is_opened_and_a_scene_mapped_again(old_site:
         assert {e.asset_key.path[-1] for e in result.get_asset_materialization_events()} == set(STEPS)
         checks = [evaluation for evaluation in result.get_asset_check_evaluations() if evaluation.partition == mapped]
         assert {check.check_name for check in checks} == {
-            "auxiliary_coverage", "bands_complete", "feature_ranges", "geometries_valid", "probabilities_plausible",
-            "probabilities_valid", "scene_coverage", "scene_was_seen",
+            "auxiliary_coverage", "bands_complete", "detections_are_clear", "feature_ranges", "geometries_valid",
+            "probabilities_plausible", "probabilities_valid", "scene_coverage", "scene_was_seen",
         }  # fmt: skip
         assert all(check.passed for check in checks)
         assert {step: site.materialized(step) for step in STEPS} == {step: {mapped} for step in STEPS}
         assert {layer: site.chunks(layer) for layer in CHUNK_KEYS} == chunks
         assert runs_of(site, mapped) == {step: [result.run_id, made["run_id"]] for step in STEPS}
-        assert_equal_stores(untouched, site, mapped)
+        assert_equal_stores(untouched, site, mapped, places=2)  # the raw scene and the preprocessed tile
+        # It stored probabilities in whole percent, and its threshold was 0.505 in effect.
+        old, new = (each.load("segmentation", mapped)["probabilities"].values for each in (untouched, site))
+        np.testing.assert_allclose(old, new, atol=0.0051)
+        before, after = (each.load("polygons", mapped) for each in (untouched, site))
+        assert before["extent"].geometry.equals(after["extent"].geometry)
+        larger = after["segments"].area.sum() / before["segments"].area.sum()
+        assert 1 < larger < 1.02
+        # The old polygons are read by the checks and by the inventory as entirely clear.
+        assert "clear_fraction" not in before["segments"]
+        assert (after["segments"]["clear_fraction"] == 1).all()
 
         result = site.run(made["registered"])
         assert result.success, reason(result)
