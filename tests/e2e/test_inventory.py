@@ -111,7 +111,7 @@ def test_slumps_keep_their_ids_through_the_years(site: Site, world: World) -> No
     metadata_of(site, RTS, 2021)
     # Processed again since, and no longer in the store.
     publish(site, world, Planted(180, [], year=2021, version="2"))
-    site.place("vectors", "sentinel2", "polygons", gone).clear()
+    shutil.rmtree(site.place("vectors", "sentinel2", "polygons", gone).location.path)
     result = run(site, SLUMPS)
     (warning,) = warnings(site.instance, result)
     assert gone in warning
