@@ -235,7 +235,7 @@ def test_auxiliary_layers_with_holes(finished: Finished, damaged: Site) -> None:
 
 
 def impossible(tile: xr.Dataset) -> None:
-    tile["probabilities"] += 0.5
+    tile["probabilities"][:2] += 1.5
 
 
 def nothing(tile: xr.Dataset) -> None:
@@ -253,7 +253,7 @@ def blind(tile: xr.Dataset) -> None:
 @pytest.mark.parametrize(
     ("change", "name", "words"),
     [
-        (impossible, "probabilities_valid", "band probabilities ranges from 0.5"),
+        (impossible, "probabilities_valid", "band probabilities ranges from 5e-05 to 1.5"),
         (nothing, "probabilities_valid", "has no values, but the scene has 90000 valid pixels"),
         (saturated, "probabilities_plausible", "99 % or more in"),
         (blind, "probabilities_plausible", "probabilities is 0.25 everywhere"),

@@ -20,7 +20,7 @@ from darts_assets.settings import Settings
 from darts_assets.stores.tiles import read_tile
 from tests.e2e.harness import Site
 
-KILLS = 20
+KILLS = 10
 
 
 def materialize(home: str, folder: str, settings: Settings, scene: str) -> None:
@@ -35,7 +35,7 @@ def larger_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return build_world(tmp_path_factory.mktemp("larger") / "world", seed=3, scenes=1, size=1024)
 
 
-def test_twenty_kills_at_random_moments(new_site: Callable[..., Site], larger_world: World) -> None:
+def test_kills_at_random_moments(new_site: Callable[..., Site], larger_world: World) -> None:
     processes = multiprocessing.get_context("forkserver")  # a server that has imported everything: children start fast
     processes.set_forkserver_preload(["tests.e2e.harness", "darts_assets.sources", "darts_assets.stores.tiles"])
     site = new_site()

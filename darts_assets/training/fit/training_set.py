@@ -136,7 +136,7 @@ class TrainingSet:
             store = ObjectStore(self.location.child("data.zarr").objects(), read_only=True)
             try:
                 self._arrays[name] = open_band(store, name)  # a missing chunk raises instead of reading as zeros
-            except FileNotFoundError:
+            except NotReadableError:
                 raise NotReadableError(f"training set {self.location}: data.zarr has no array {name}") from None
         return self._arrays[name]
 

@@ -92,7 +92,7 @@ def test_how_fast_makes_no_other_version_but_the_precision_does(materialized: Ca
         result, again = materialized(**same)
         assert result.success
         assert version(result) == version(default)
-        np.testing.assert_allclose(again["probabilities"], expected, atol=1e-5)
+        np.testing.assert_allclose(again["probabilities"], expected, atol=1.1e-4)  # a step of the codec
     for different in ({"precision": "bf16"}, {"overlap": 8}):
         result, _ = materialized(**different)
         assert result.success
