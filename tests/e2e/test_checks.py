@@ -107,10 +107,10 @@ def test_all_is_well_in_the_demo(finished: Finished) -> None:
     for result in finished.results.values():
         found = evaluations(result)
         assert found.keys() == ALL
-        said = {name: each.description for name, each in found.items() if not each.passed}
+        failed = {name: each.description for name, each in found.items() if not each.passed}
         # The second scene has a hole in its elevations and a detection in its clouds, and the checks tell.
-        assert said.keys() == (set() if result is first else {"auxiliary_coverage", "detections_are_clear"})
-        assert result is first or said["auxiliary_coverage"] == "arcticdem lacks 0.50 % of the scene"
+        assert failed.keys() == (set() if result is first else {"auxiliary_coverage", "detections_are_clear"})
+        assert result is first or failed["auxiliary_coverage"] == "arcticdem lacks 0.50 % of the scene"
         assert {name for name, each in found.items() if each.blocking} == BLOCKING
         assert {each.partition for each in found.values()} == {
             next(s for s, r in finished.results.items() if r is result)

@@ -17,7 +17,8 @@ import torch
 from darts_assets.bands import FEATURES
 from darts_assets.errors import CheckpointError
 from darts_assets.model import CheckpointHeader, read_header, required_bands, terrain_convention
-from darts_assets.model.header import MAX_PICKLE_BYTES, check_ensemble, keyword_problem, known_architectures
+from darts_assets.model.architectures import keyword_problem, known_architectures
+from darts_assets.model.header import MAX_PICKLE_BYTES, check_ensemble
 
 MODEL = {"arch": "unet", "encoder_name": "resnet18", "in_channels": 3, "classes": 1}
 BANDS = ["red", "green", "ndvi"]

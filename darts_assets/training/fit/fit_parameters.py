@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from darts_assets.model.header import keyword_problem
+from darts_assets.model.architectures import keyword_problem
 from darts_assets.parameters import Parameters
 
 SplitBy = Literal["region", "sample", "random"]
