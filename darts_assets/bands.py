@@ -10,7 +10,7 @@ and after storing.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,20 @@ FEATURES = ("red", "green", "blue", "nir", "ndvi", *TERRAIN, *TCVIS)
 """The 13 features, in the order of the channels of a model."""
 
 
+class Flag(NamedTuple):
+    """A class of a mask.
+
+    Attributes:
+        value: in the pixels.
+        meaning: a word, as in the CF attribute `flag_meanings`.
+        color: `#rrggbb`, in colour tables and styles.
+    """
+
+    value: int
+    meaning: str
+    color: str
+
+
 @dataclass(frozen=True, slots=True)
 class Band:
     """The codec of a band.
@@ -53,7 +67,9 @@ class Band:
         upwards: whether storing rounds up, and reading returns the middle of a step. Then stored values of a positive
             range exceed any multiple of `scale` exactly where the values before storing do.
         long_name: title for people.
-        units: unit of physical values; "1" for ratios, "" for classes.
+        units: UDUNITS unit of physical values; "1" for ratios, "" for classes.
+        standard_name: from the CF standard name table (version 93), if it has the quantity.
+        flags: classes of a mask.
     """
 
     name: str
@@ -67,6 +83,8 @@ class Band:
     upwards: bool = False
     long_name: str = ""
     units: str = ""
+    standard_name: str = ""
+    flags: tuple[Flag, ...] = ()
 
     def encode(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Stored values of physical ones (any shape): scaled, rounded (`upwards`), clipped, NaN as `fill`."""
@@ -104,11 +122,20 @@ class Band:
         np.clip(scaled, 0, 1, out=scaled)
         return np.nan_to_num(scaled, copy=False, nan=0.0)
 
+    def description(self) -> dict[str, Any]:
+        """The CF attributes `long_name`, `standard_name`, `units`, `flag_values`, `flag_meanings`, where they apply."""
+        attributes: dict[str, Any] = {
+            "long_name": self.long_name, "standard_name": self.standard_name, "units": self.units,
+            "flag_values": [flag.value for flag in self.flags],
+            "flag_meanings": " ".join(flag.meaning for flag in self.flags),
+        }  # fmt: skip
+        return {name: value for name, value in attributes.items() if value}
+
     def cf_attributes(self) -> dict[str, Any]:
-        """Attributes with which CF-aware readers decode the stored band."""
-        attributes: dict[str, Any] = {"long_name": self.long_name, "units": self.units}
+        """Attributes with which CF-aware readers decode and describe the stored band."""
+        attributes = self.description()
         if self.scale is not None:
-            attributes |= {"scale_factor": self.scale, "add_offset": self.offset, "_FillValue": self.fill}
+            attributes |= {"scale_factor": self.scale, "add_offset": float(self.offset), "_FillValue": self.fill}
         return attributes
 
     def _encode_upwards(self, values: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
@@ -139,42 +166,94 @@ def _scaled(
     return Band(name, np.dtype("float32"), np.dtype(stored), valid, scale, offset, fill, **more)
 
 
-def _plain(name: str, memory: str, stored: str, valid: tuple[float, float], long_name: str) -> Band:
-    return Band(name, np.dtype(memory), np.dtype(stored), valid, long_name=long_name)
+def _plain(
+    name: str, memory: str, stored: str, valid: tuple[float, float], long_name: str, *flags: Flag, **more: Any
+) -> Band:
+    return Band(name, np.dtype(memory), np.dtype(stored), valid, long_name=long_name, flags=flags, **more)
 
+
+SURFACE_REFLECTANCE = "surface_bidirectional_reflectance"
+TOA_REFLECTANCE = "toa_bidirectional_reflectance"
+"""Standard names of reflectance at the surface and at the top of the atmosphere."""
+
+_QUALITY = "quality_flag"
+_NOTHING, _SLUMP, _VALID = "#f2f2f2", "#d7301f", "#1b9e77"
 
 _TABLE: dict[str, Band] = {
     b.name: b
     for b in (
         *(
             _scaled(
-                name, "uint16", (-0.1, 0.5), 1e-4, -0.1, 0, clip=False, long_name=f"{name} reflectance", units="1"
+                name, "uint16", (-0.1, 0.5), 1e-4, -0.1, 0, clip=False, long_name=f"{name} reflectance", units="1",
+                standard_name=SURFACE_REFLECTANCE,
             )
             for name in OPTICAL
         ),
-        _scaled("ndvi", "int16", (-1, 1), 1e-4, -1, -1, long_name="Normalized difference vegetation index", units="1"),
+        _scaled(
+            "ndvi", "int16", (-1, 1), 1e-4, -1, -1, long_name="Normalized difference vegetation index", units="1",
+            standard_name="normalized_difference_vegetation_index",
+        ),
         _scaled(
             "relative_elevation", "int16", (-50, 50), 100 / 30000, -50, -1,
             long_name="Topographic position index", units="m",
         ),
-        _scaled("slope", "int16", (0, 90), 0.01, 0, -1, long_name="Slope", units="degree"),
-        # Not clipped: -1 is flat ground in the convention `physical`, stored as -10; stored -1 is NaN.
+        _scaled(
+            "slope", "int16", (0, 90), 0.01, 0, -1, long_name="Slope", units="degree",
+            standard_name="ground_slope_angle",
+        ),
+        # Not clipped: -1 is flat ground in the convention `physical`, stored as -10; stored -1 is NaN. Without the
+        # standard name `ground_slope_direction`, since two of the conventions do not count from north.
         _scaled("aspect", "int16", (0, 360), 0.1, 0, -1, clip=False, long_name="Aspect", units="degree"),
         _scaled("hillshade", "int16", (0, 1), 1e-4, 0, -1, long_name="Hillshade", units="1"),
-        _scaled("curvature", "int16", (-1, 1), 1e-3, 0, -32768, clip=False, long_name="Curvature", units="1/100 m"),
-        _scaled("dem", "int16", (-100, 3000), 0.1, -100, -1, long_name="Elevation", units="m"),
-        *(_plain(name, "uint8", "uint8", (0, 255), f"Trend of tasselled cap {name[3:]}, 2000 on") for name in TCVIS),
-        _plain("arcticdem_data_mask", "uint8", "bool", (0, 1), "ArcticDEM data mask"),
-        _plain("quality_data_mask", "uint8", "uint8", (0, 2), "Quality: 0 invalid, 1 low, 2 high"),
-        _plain("s2_scl", "uint8", "uint8", (0, 11), "Sentinel-2 scene classification"),
-        _plain("observations", "uint16", "uint16", (0, 65535), "Valid observations in a mosaic"),
-        _plain("planet_udm", "uint8", "uint8", (0, 8), "PlanetScope usable data mask"),
+        _scaled("curvature", "int16", (-1, 1), 1e-3, 0, -32768, clip=False, long_name="Curvature", units="0.01 m-1"),
+        _scaled(
+            "dem", "int16", (-100, 3000), 0.1, -100, -1, long_name="Elevation", units="m",
+            standard_name="height_above_reference_ellipsoid",
+        ),
+        *(
+            _plain(name, "uint8", "uint8", (0, 255), f"Trend of tasselled cap {name[3:]}, 2000 on", units="1")
+            for name in TCVIS
+        ),
+        _plain(
+            "arcticdem_data_mask", "uint8", "bool", (0, 1), "ArcticDEM data mask",
+            Flag(0, "no_data", _NOTHING), Flag(1, "data", _VALID), standard_name=_QUALITY,
+        ),
+        _plain(
+            "quality_data_mask", "uint8", "uint8", (0, 2), "Quality: 0 invalid, 1 low, 2 high",
+            Flag(0, "invalid", "#d73027"), Flag(1, "low_quality", "#fee08b"), Flag(2, "high_quality", "#1a9850"),
+            standard_name=_QUALITY,
+        ),
+        # The colours are those of ESA's documentation of Level-2A.
+        _plain(
+            "s2_scl", "uint8", "uint8", (0, 11), "Sentinel-2 scene classification",
+            Flag(0, "no_data", "#000000"), Flag(1, "saturated_or_defective", "#ff0000"),
+            Flag(2, "dark_area", "#2f2f2f"), Flag(3, "cloud_shadow", "#643200"), Flag(4, "vegetation", "#00a000"),
+            Flag(5, "not_vegetated", "#ffe65a"), Flag(6, "water", "#0000ff"), Flag(7, "unclassified", "#808080"),
+            Flag(8, "cloud_medium_probability", "#c0c0c0"), Flag(9, "cloud_high_probability", "#ffffff"),
+            Flag(10, "thin_cirrus", "#64c8ff"), Flag(11, "snow_or_ice", "#ff96ff"), standard_name="status_flag",
+        ),
+        _plain(
+            "observations", "uint16", "uint16", (0, 65535), "Valid observations in a mosaic", units="1",
+            standard_name="number_of_observations",
+        ),
+        _plain(
+            "planet_udm", "uint8", "uint8", (0, 8), "PlanetScope usable data mask",
+            Flag(0, "not_flagged", _NOTHING), Flag(1, "clear", "#1a9850"), Flag(2, "snow", "#ff96ff"),
+            Flag(3, "shadow", "#643200"), Flag(4, "light_haze", "#fee08b"), Flag(5, "heavy_haze", "#fdae61"),
+            Flag(6, "cloud", "#c0c0c0"), Flag(8, "no_data", "#000000"), standard_name=_QUALITY,
+        ),
         _scaled(
             "probabilities", "uint16", (0, 1), 1e-4, -0.5e-4, 65535, upwards=True,
             long_name="Probability of a thaw slump", units="1",
         ),
-        _plain("binarized_segmentation", "bool", "bool", (0, 1), "Thaw slump"),
-        _plain("extent", "bool", "bool", (0, 1), "Valid area"),
+        _plain(
+            "binarized_segmentation", "bool", "bool", (0, 1), "Thaw slump",
+            Flag(0, "no_thaw_slump", _NOTHING), Flag(1, "thaw_slump", _SLUMP),
+        ),
+        _plain(
+            "extent", "bool", "bool", (0, 1), "Valid area",
+            Flag(0, "not_seen", _NOTHING), Flag(1, "valid_area", _VALID),
+        ),
     )
 }  # fmt: skip
 

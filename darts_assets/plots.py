@@ -87,7 +87,7 @@ _STYLES: dict[str, _Style] = {
     "quality_data_mask": _Style("RdYlGn", 0, 2),
 }
 _TITLES = {"curvature": "curvature (1/100 m)", "dem": "elevation", "quality_data_mask": "quality"}
-_UNITS = {"1": "", "degree": "°", "1/100 m": ""}
+_UNITS = {"1": "", "degree": "°", "0.01 m-1": ""}
 _COLUMNS, _SIDE, _GAP, _CAPTION = 4, 128, 8, 30  # pixels of the contact sheet
 
 

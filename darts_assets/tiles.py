@@ -81,6 +81,8 @@ def ahead(items: Generator[T | None, None, None], depth: int = 1) -> Generator[T
 def on_grid(bands: Mapping[str, Any], geobox: "GeoBox", attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
     """Dataset with dims (y, x), coordinates and `spatial_ref` of arrays (numpy, dask) of shape `geobox.shape`.
 
+    The coordinates have the CF attributes `axis`, `standard_name`, `long_name` and `units`.
+
     Raises:
         ValueError: if the shape of an array differs from the grid's.
     """
@@ -91,6 +93,15 @@ def on_grid(bands: Mapping[str, Any], geobox: "GeoBox", attrs: Mapping[str, Any]
             raise ValueError(f"band {name} has shape {values.shape}, its grid {tuple(geobox.shape)}")
     # Dims are (y, x) for geographic grids as well.
     coords = xr_coords(geobox, dims=("y", "x"))
+    is_geographic = geobox.crs is not None and geobox.crs.geographic
+    for name, degrees in (("y", "latitude"), ("x", "longitude")):
+        standard_name = degrees if is_geographic else f"projection_{name}_coordinate"
+        coords[name].attrs |= {
+            "axis": name.upper(), "standard_name": standard_name, "long_name": standard_name.replace("_", " "),
+        }  # fmt: skip
+        coords[name].encoding["_FillValue"] = None  # xarray's default is NaN, which CF forbids
+    if "spatial_ref" in coords:
+        coords["spatial_ref"].attrs["long_name"] = "coordinate reference system"
     data = {name: (("y", "x"), values, {"grid_mapping": "spatial_ref"}) for name, values in bands.items()}
     return xr.Dataset(data, coords=coords, attrs=dict(attrs or {}))
 

@@ -21,6 +21,7 @@ from zarr.storage import ObjectStore
 
 from darts_assets.bands import band, stored_band
 from darts_assets.errors import NotReadableError
+from darts_assets.stores.group_attributes import band_attributes, group_attributes
 from darts_assets.stores.layout import CHUNK, FreshStore, create_band, lazy_band, open_band
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Manifest, Place
@@ -100,8 +101,8 @@ def write_tile(
                     progress(row, height)
         if row != height:
             raise ValueError(f"{place.location}: the stream ended after {row} of {height} rows")
-        _write_coordinates(version.location, stream.geobox)
         contents = {**(keep or {}), **dict.fromkeys(stream.bands, version.id)}
+        _write_coordinates(version.location, stream.geobox, group_attributes(metadata, stream.attrs, contents))
         coverage = {name: round(each.pixels / (height * width), 6) for name, each in gathered.items()}
         statistics = {name: band.statistics() for name, band in gathered.items()}
         facts = {**metadata, "grid": grid_record(stream.geobox), "attrs": stream.attrs, "coverage": coverage}
@@ -219,11 +220,11 @@ def _watched(
                 codec = None if encoded else band(name)
                 arrays[name] = create_band(
                     group, name, shape, window[name].dtype if codec is None else codec.stored,
-                    dict(window[name].attrs) if codec is None else codec.cf_attributes(),
+                    dict(window[name].attrs) if codec is None else band_attributes(codec, stream.attrs),
                 )  # fmt: skip
         yield window
 
 
-def _write_coordinates(location: StoreLocation, geobox: GeoBox) -> None:
-    coordinates = on_grid({}, geobox)
+def _write_coordinates(location: StoreLocation, geobox: GeoBox, attrs: Mapping[str, Any]) -> None:
+    coordinates = on_grid({}, geobox, attrs)
     coordinates.to_zarr(_zarr(location), mode="a", consolidated=False, zarr_format=3)

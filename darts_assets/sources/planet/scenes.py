@@ -118,7 +118,7 @@ def _classes(flags: xr.Dataset, *, is_udm2: bool) -> xr.DataArray:
     planes = list(flags.data_vars.values())
     classify = _from_udm2 if is_udm2 else _from_udm
     classes: xr.DataArray = xr.apply_ufunc(classify, *planes, dask="parallelized", output_dtypes=[np.uint8])
-    return classes.assign_attrs(long_name=codec(UDM).long_name, grid_mapping="spatial_ref")
+    return classes.assign_attrs(codec(UDM).description(), grid_mapping="spatial_ref")
 
 
 def _from_udm2(*planes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

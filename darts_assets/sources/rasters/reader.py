@@ -11,7 +11,7 @@ import pystac
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from darts_assets.bands import MASKS
+from darts_assets.bands import MASKS, TOA_REFLECTANCE
 from darts_assets.bands import band as codec
 from darts_assets.errors import SceneError
 from darts_assets.remote.byte_reader import MAX_CONNECTIONS, S3Options
@@ -24,6 +24,10 @@ from darts_assets.tiles import WINDOW_ROWS, TileStream, on_grid, row_windows
 
 _MOST_ROWS = 2048
 """Windows are not aligned with internal tiles that have more rows than this."""
+
+
+TOA = "toa"
+"""Asset of Planet images whose digital numbers are reflectance at the top of the atmosphere."""
 
 
 def scene_grid(scene: Scene, bands: Sequence[str], s3: S3Options | None = None) -> GeoBox:
@@ -179,6 +183,7 @@ def _stac_item(scene: Scene, headers: dict[str, Header], hrefs: dict[str, str]) 
 
 def scene_attributes(scene: Scene) -> dict[str, Any]:
     """Attributes of a dataset with a scene's digital numbers; unknown ones are left out."""
+    properties = scene.item.get("properties", {})
     attributes = {
         "scene_id": scene.id,
         "source": scene.source,
@@ -187,15 +192,18 @@ def scene_attributes(scene: Scene) -> dict[str, Any]:
         "sun_elevation": scene.sun_elevation,
         "tile": scene.tile,
         "processing_baseline": scene.processing_baseline,
-        "item_updated": scene.item.get("properties", {}).get("updated"),
+        "item_updated": properties.get("updated"),
+        "platform": properties.get("platform"),
+        "reflectance": "toa" if any(band.asset == TOA for band in scene.bands.values()) else None,
     }
     return {key: value for key, value in attributes.items() if value is not None}
 
 
 def band_attributes(band: SceneBand) -> dict[str, Any]:
-    """What an array of a band's digital numbers says of the band, as CF has it."""
+    """CF attributes of a band's digital numbers."""
     if (mask := band.name.partition("-")[0]) in MASKS:
-        return {"long_name": codec(mask).long_name}
+        return codec(mask).description()
     coefficients = {"scale_factor": band.scale, "add_offset": band.offset, "_FillValue": band.nodata}
     known = {key: value for key, value in coefficients.items() if value is not None}
-    return {"long_name": codec(band.name).long_name, "units": codec(band.name).units, **known}
+    toa = {"standard_name": TOA_REFLECTANCE} if band.asset == TOA else {}
+    return {**codec(band.name).description(), **toa, **known}

@@ -112,7 +112,7 @@ def calibrated(raw: xr.Dataset, valid: xr.DataArray, quality: xr.DataArray) -> x
     """Reflectance (float32, NaN where not valid), `quality` as `quality_data_mask`, and the masks of `raw`."""
     bands = {name: _reflectance(raw[name], valid) for name in _optical(raw)}
     grid_mapping = _georeference(next(iter(bands.values())))
-    bands[QUALITY] = quality.assign_attrs(long_name=codec(QUALITY).long_name, **grid_mapping)
+    bands[QUALITY] = quality.assign_attrs(codec(QUALITY).description(), **grid_mapping)
     masks = {name: raw[name] for name in MASKS if name in raw}
     return xr.Dataset({**bands, **masks}, attrs=dict(raw.attrs))
 
@@ -133,8 +133,8 @@ def _optical(raw: xr.Dataset) -> list[str]:
 def _reflectance(numbers: xr.DataArray, valid: xr.DataArray) -> xr.DataArray:
     scale, offset = (np.float32(_attribute(numbers, key)) for key in ("scale_factor", "add_offset"))
     reflectance = (numbers.astype(np.float32) * scale + offset).where(valid)
-    attributes = {"long_name": codec(str(numbers.name)).long_name, "units": codec(str(numbers.name)).units}
-    reflectance.attrs = attributes | _georeference(numbers)
+    kept = {key: numbers.attrs[key] for key in ("standard_name", "grid_mapping") if key in numbers.attrs}
+    reflectance.attrs = codec(str(numbers.name)).description() | kept
     return reflectance
 
 
