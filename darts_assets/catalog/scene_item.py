@@ -19,6 +19,7 @@ from shapely.geometry import shape
 
 from darts_assets.catalog.catalog_store import Products
 from darts_assets.catalog.scene_regions import box_of
+from darts_assets.qgis_styles import MEDIA_TYPE
 
 PARQUET = "application/vnd.apache.parquet"
 _PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
@@ -37,7 +38,7 @@ class FileKind(NamedTuple):
 
 FILE_KINDS: Mapping[str, FileKind] = {
     "probabilities": FileKind("Probability of thaw slumps in percent, 255 outside the valid area", ["data"]),
-    "binarized": FileKind("Detection mask: 1 thaw slump, 0 background", ["data"]),
+    "binarized": FileKind("Detection mask: 1 thaw slump, 0 none", ["data"]),
     "prediction_segments": FileKind("Detected thaw slumps as polygons", ["data"]),
     "prediction_extent": FileKind("Valid area", ["data-mask"]),
     "thumbnail": FileKind("True colour with outlines of the detections", ["thumbnail"]),
@@ -51,6 +52,7 @@ _MEDIA_TYPES = {
     ".parquet": PARQUET,
     ".jpg": pystac.MediaType.JPEG,
     ".json": pystac.MediaType.JSON,
+    ".qml": MEDIA_TYPE,
 }
 
 
@@ -115,7 +117,7 @@ def _utc(time: str) -> dt.datetime:
 
 def _asset_key(file: str) -> str:
     stem, _, suffix = file.rpartition(".")
-    return f"{stem}-gpkg" if suffix == "gpkg" else stem
+    return f"{stem}-{suffix}" if suffix in ("gpkg", "qml") else stem
 
 
 def _asset(products: Products, name: str, file: Mapping[str, Any]) -> pystac.Asset:
@@ -123,6 +125,8 @@ def _asset(products: Products, name: str, file: Mapping[str, Any]) -> pystac.Ass
     base, _, model = stem.partition("-")
     kind = FILE_KINDS.get(base) or FileKind(f"{base} on the scene's grid", ["data"])
     title = f"{kind.title} (model {model})" if model else kind.title
+    if suffix == ".qml":
+        title, kind = f"QGIS style: {title}", FileKind(title, ["style"])
     asset = pystac.Asset(_TO_ROOT + products.key(name), title, media_type=_MEDIA_TYPES[suffix], roles=kind.roles)
     if "bands" in file:
         asset.extra_fields["bands"] = [

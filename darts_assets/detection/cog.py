@@ -10,9 +10,10 @@ import numpy.typing as npt
 import rasterio
 import rasterio.shutil
 from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
-from darts_assets.bands import Band
+from darts_assets.bands import TCVIS, Band, Flag
 
 BLOCK = 512
 
@@ -35,6 +36,7 @@ class RasterBand:
         offset: physical value of stored 0.
         units: of physical values.
         continuous: whether overviews average values instead of picking one.
+        flags: classes with their colours; a raster of one band gets them as its colour table.
     """
 
     name: str
@@ -44,6 +46,7 @@ class RasterBand:
     offset: float = 0.0
     units: str = ""
     continuous: bool = True
+    flags: tuple[Flag, ...] = ()
 
     @classmethod
     def of(cls, band: Band) -> "RasterBand":
@@ -51,7 +54,17 @@ class RasterBand:
         dtype = "uint8" if band.stored == np.dtype(bool) else band.stored.name
         units = "" if band.units == "1" else band.units
         continuous = band.scale is not None or band.name.startswith("tc_")
-        return cls(band.name, dtype, band.fill, band.scale or 1.0, band.offset, units, continuous)
+        return cls(band.name, dtype, band.fill, band.scale or 1.0, band.offset, units, continuous, band.flags)
+
+
+def color_interpretation(bands: Sequence[RasterBand]) -> list[ColorInterp]:
+    """Red, green and blue for true colour and for TCVIS, a palette for classes, else gray; other bands undefined."""
+    names = tuple(band.name for band in bands)
+    if names[:3] in (("red", "green", "blue"), TCVIS):
+        first = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+    else:
+        first = [ColorInterp.palette if len(bands) == 1 and bands[0].flags else ColorInterp.gray]
+    return first + [ColorInterp.undefined] * (len(bands) - len(first))
 
 
 def write_cog(
@@ -61,7 +74,7 @@ def write_cog(
     bands: Sequence[RasterBand],
     tags: Mapping[str, str],
 ) -> Path:
-    """Write a DEFLATE-compressed COG with overviews.
+    """Write a DEFLATE-compressed COG with overviews and colour interpretation.
 
     Args:
         path: the file to write.
@@ -78,7 +91,8 @@ def write_cog(
     """
     if len({(band.dtype, band.nodata, band.continuous) for band in bands}) != 1:
         raise ValueError(f"{path.name}: bands differ in dtype or nodata value; one raster needs common ones")
-    kind = bands[0]
+    kind, colors = bands[0], color_interpretation(bands)
+    photometric = "RGB" if colors[0] == ColorInterp.red else "MINISBLACK"
     height, width = geobox.shape
     # The COG driver can only copy, since a COG stores overviews before full resolution. The plain file and temporary
     # overviews stay uncompressed.
@@ -90,9 +104,12 @@ def write_cog(
         with rasterio.open(
             plain, "w", driver="GTiff", height=height, width=width, count=len(bands), dtype=kind.dtype,
             nodata=kind.nodata, crs=geobox.crs, transform=geobox.affine, tiled=True, blockxsize=BLOCK,
-            blockysize=BLOCK, interleave="band", bigtiff="IF_SAFER",
+            blockysize=BLOCK, interleave="band", bigtiff="IF_SAFER", photometric=photometric,
         ) as target:  # fmt: skip
             target.update_tags(**tags)
+            target.colorinterp = colors
+            if kind.flags:
+                target.write_colormap(1, {flag.value: tuple(bytes.fromhex(flag.color[1:])) for flag in kind.flags})
             target.descriptions = [band.name for band in bands]
             target.scales = [band.scale for band in bands]
             target.offsets = [band.offset for band in bands]

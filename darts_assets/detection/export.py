@@ -26,6 +26,7 @@ from darts_assets.detection.vectorize import mask_from
 from darts_assets.errors import SettingsError
 from darts_assets.geo.antimeridian import lonlat_area
 from darts_assets.plots import thumbnail
+from darts_assets.qgis_styles import write_raster_style, write_vector_style
 from darts_assets.tiles import geobox_of, row_windows
 
 RASTER_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -46,7 +47,11 @@ SINGLE_BANDS = (
 """Products with a single band, of the same name."""
 
 PROBABILITY = RasterBand("probabilities", "uint8", nodata=255, units="percent")
-BINARIZED = RasterBand("binarized", "uint8", continuous=False)
+NOT_SEEN = 255
+"""Value of `binarized` outside the valid area."""
+
+_FLAGS = band("binarized_segmentation").flags
+BINARIZED = RasterBand("binarized", "uint8", nodata=NOT_SEEN, continuous=False, flags=_FLAGS)
 
 _FOOTPRINT_PRECISION = 1e-6  # degrees: a tenth of a metre
 
@@ -100,10 +105,11 @@ def export(
 ) -> dict[str, list[Path]]:
     """Write the products of one scene.
 
-    Rasters are COGs. `probabilities` holds percent (0..100, 255 outside the valid area), `binarized` 0 and 1; both
-    agree with the polygons. Rasters of feature bands hold the integers of the band codecs, with scale, offset and
-    nodata value, so that GIS programs show physical values. Tables are written as GeoPackage and as GeoParquet. Each
-    file carries the texts and numbers of `metadata`.
+    Rasters are COGs. `probabilities` holds percent (0..100, 255 outside the valid area), `binarized` 0 and 1 (255
+    outside); both agree with the polygons. Rasters of feature bands hold the integers of the band codecs, with scale,
+    offset and nodata value, so that GIS programs show physical values. Tables are written as GeoPackage and as
+    GeoParquet. A QGIS style (`.qml`) is beside each raster and table. Each file carries the texts and numbers of
+    `metadata`.
 
     Args:
         folder: an existing, empty, local folder.
@@ -137,9 +143,9 @@ def export(
     for product in dict.fromkeys(products):
         match product:
             case "probabilities":
-                files[product] = [writer.probability_raster(suffix) for suffix in suffixes]
+                files[product] = [path for suffix in suffixes for path in writer.probability_raster(suffix)]
             case "binarized":
-                files[product] = [writer.binarized_raster(suffix) for suffix in suffixes]
+                files[product] = [path for suffix in suffixes for path in writer.binarized_raster(suffix)]
             case "polygonized":
                 files[product] = [
                     path
@@ -155,7 +161,7 @@ def export(
                 path.write_text(json.dumps(dict(metadata), indent=2), encoding="utf-8")
                 files[product] = [path]
             case _:
-                files[product] = [writer.feature_raster(product)]
+                files[product] = writer.feature_raster(product)
     return files
 
 
@@ -170,7 +176,7 @@ class _Writer:
     vectors: Mapping[str, gpd.GeoDataFrame]
     tags: Mapping[str, str]
 
-    def probability_raster(self, suffix: str) -> Path:
+    def probability_raster(self, suffix: str) -> list[Path]:
         extent = mask_from(self.vectors["extent"], self.geobox)
 
         def windows() -> Iterator[npt.NDArray[np.generic]]:
@@ -181,11 +187,12 @@ class _Writer:
 
         return self._cog(f"probabilities{suffix}", windows(), [PROBABILITY])
 
-    def binarized_raster(self, suffix: str) -> Path:
+    def binarized_raster(self, suffix: str) -> list[Path]:
         binarized = mask_from(self.vectors[f"segments{suffix}"], self.geobox).view(np.uint8)
+        binarized[~mask_from(self.vectors["extent"], self.geobox)] = NOT_SEEN
         return self._cog(f"binarized{suffix}", iter([binarized[None]]), [BINARIZED])
 
-    def feature_raster(self, product: str) -> Path:
+    def feature_raster(self, product: str) -> list[Path]:
         codecs = [band(name) for name in bands_of(product)]
         described = [RasterBand.of(codec) for codec in codecs]
 
@@ -206,15 +213,16 @@ class _Writer:
         )  # fmt: skip
         table.attrs = dict(self.tags)
         table.to_parquet(parquet)
-        return [geopackage, parquet]
+        return [geopackage, parquet, write_vector_style(geopackage)]
 
     def picture(self) -> Path:
         path = self.folder / "thumbnail.jpg"
         thumbnail(self.features, self.vectors).save(path, quality=90, comment=json.dumps(dict(self.tags)))
         return path
 
-    def _cog(self, stem: str, windows: Iterator[npt.NDArray[np.generic]], bands: Sequence[RasterBand]) -> Path:
-        return write_cog(self.folder / f"{stem}.tif", windows, self.geobox, bands, self.tags)
+    def _cog(self, stem: str, windows: Iterator[npt.NDArray[np.generic]], bands: Sequence[RasterBand]) -> list[Path]:
+        path = write_cog(self.folder / f"{stem}.tif", windows, self.geobox, bands, self.tags)
+        return [path, write_raster_style(path, [each.name for each in bands])]
 
 
 def describe(folder: Path, geobox: GeoBox, vectors: Mapping[str, gpd.GeoDataFrame]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pyogrio
 from darts_assets.inventory.site_parameters import InventoryParameters
 from darts_assets.inventory.slumps import Followed
 from darts_assets.inventory.yearly_inventory import Inventory, empty_inventory
+from darts_assets.qgis_styles import write_vector_style
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Manifest, Place
 from darts_assets.stores.vectors import read_table, write_table
@@ -21,7 +22,7 @@ STATE_FORMAT = 3
 
 
 def write_inventory(place: Place, inventory: Inventory, metadata: Mapping[str, Any]) -> Manifest:
-    """Publish the inventory of a year: `rts_<year>` as `.parquet` and `.gpkg`, `detections` and `scenes`."""
+    """Publish the inventory of a year: `rts_<year>` as `.parquet`, `.gpkg` and `.qml`, `detections` and `scenes`."""
     name = f"rts_{inventory.year}"
     tables = {name: inventory.sites, "detections": inventory.detections, "scenes": inventory.scenes}
     return _write(place, tables, [name], {**metadata, "state_format": STATE_FORMAT})
@@ -45,7 +46,7 @@ def read_year(place: Place, manifest: Manifest, year: int) -> tuple[gpd.GeoDataF
 
 
 def write_followed(place: Place, followed: Followed, metadata: Mapping[str, Any]) -> Manifest:
-    """Publish slumps over the years: `rts_slumps` and `rts_sites`, each as `.parquet` and `.gpkg`."""
+    """Publish slumps over the years: `rts_slumps` and `rts_sites`, each as `.parquet`, `.gpkg` and `.qml`."""
     tables = {"rts_slumps": followed.slumps, "rts_sites": followed.sites}
     return _write(place, tables, list(tables), metadata)
 
@@ -68,8 +69,9 @@ def _write(
             pyogrio.write_dataframe(
                 tables[name], path, layer=name, driver="GPKG", geometry_type="MultiPolygon", promote_to_multi=True
             )
-            obstore.put(version.location.objects(), path.name, path)
-            files.append(path.name)
+            for file in (path, write_vector_style(path)):
+                obstore.put(version.location.objects(), file.name, file)
+                files.append(file.name)
         manifest = Manifest(dict.fromkeys(files, version.id), dict(metadata))
         place.publish(version, manifest.contents, manifest.metadata)
     return manifest

@@ -89,8 +89,12 @@ def test_an_item_describes_its_files(root: StoreLocation, put: Callable[..., int
     assert item.properties["processing:software"]["darts_assets"] == "0.1.0"
     assert set(item.assets) == {
         "probabilities", "binarized", "prediction_segments", "prediction_segments-gpkg", "prediction_extent",
-        "prediction_extent-gpkg", "thumbnail", "metadata",
+        "prediction_extent-gpkg", "thumbnail", "metadata", "probabilities-qml", "binarized-qml",
+        "prediction_segments-qml", "prediction_extent-qml",
     }  # fmt: skip
+    style = item.assets["binarized-qml"]
+    assert (style.media_type, style.roles) == ("application/x-qgis-layer-settings", ["style"])
+    assert style.title == "QGIS style: Detection mask: 1 thaw slump, 0 none"
     hrefs = {key: asset.get_absolute_href() for key, asset in item.assets.items()}
     projection = ProjectionExtension.ext(item)
     for key in ("probabilities", "binarized"):
@@ -212,7 +216,7 @@ def test_a_clouded_scene_and_one_without_polygons(
     assert validate(root) == 3
     published = items(root)
     assert TableExtension.ext(published["clouded"]).row_count == 0
-    assert set(published["rasters"].assets) == {"probabilities"}
+    assert set(published["rasters"].assets) == {"probabilities", "probabilities-qml"}
 
 
 def test_the_tree_can_be_moved(root: StoreLocation, put: Callable[..., int], update: Callable, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import geopandas as gpd
@@ -12,6 +14,7 @@ from affine import Affine
 from geopandas.testing import assert_geodataframe_equal
 from odc.geo.geobox import GeoBox
 from PIL import Image
+from rio_cogeo.cogeo import cog_validate
 from shapely.geometry import shape
 
 from darts_assets.bands import FEATURES, TCVIS, band
@@ -54,15 +57,18 @@ def exported(tmp_path_factory, probabilities, features, vectors):
 
 def test_files_are_those_promised(exported):
     folder, files = exported
-    vectors = [f"prediction_segments{model}.{kind}" for model in ("", "-tcvis") for kind in ("gpkg", "parquet")]
+    both = ("probabilities", "binarized")
+    vectors = [f"prediction_segments{model}.{kind}" for model in ("", "-tcvis") for kind in ("gpkg", "parquet", "qml")]
     assert {product: [path.name for path in paths] for product, paths in files.items()} == {
-        "probabilities": ["probabilities.tif", "probabilities-tcvis.tif"],
-        "binarized": ["binarized.tif", "binarized-tcvis.tif"],
+        **{name: [f"{name}{model}.{kind}" for model in ("", "-tcvis") for kind in ("tif", "qml")] for name in both},
         "polygonized": vectors,
-        "extent": ["prediction_extent.gpkg", "prediction_extent.parquet"],
+        "extent": ["prediction_extent.gpkg", "prediction_extent.parquet", "prediction_extent.qml"],
         "thumbnail": ["thumbnail.jpg"],
         "metadata": ["metadata.json"],
-        **{name: [f"{name}.tif"] for name in ("optical", "dem", "tcvis", "ndvi", "curvature", "quality_data_mask")},
+        **{
+            name: [f"{name}.tif", f"{name}.qml"]
+            for name in ("optical", "dem", "tcvis", "ndvi", "curvature", "quality_data_mask")
+        },
     }
     # Nothing else is left behind.
     assert sorted(folder.iterdir()) == sorted(path for paths in files.values() for path in paths)
@@ -83,8 +89,11 @@ def test_probabilities_are_rounded_percent(exported, detections):
 def test_binarized_is_the_detections(exported, detections):
     for suffix in ("", "-tcvis"):
         with rasterio.open(exported[0] / f"binarized{suffix}.tif") as raster:
-            assert (raster.nodata, raster.dtypes) == (None, ("uint8",))
-            np.testing.assert_array_equal(raster.read(1), detections[f"binarized_segmentation{suffix}"].values)
+            assert (raster.nodata, raster.dtypes) == (255, ("uint8",))
+            pixels, extent = raster.read(1), detections["extent"].values
+            np.testing.assert_array_equal(pixels == 1, detections[f"binarized_segmentation{suffix}"].values)
+            np.testing.assert_array_equal(pixels == 255, ~extent)
+            assert 0.1 < extent.mean() < 0.99
 
 
 @pytest.mark.parametrize(
@@ -120,6 +129,7 @@ def test_rasters_are_valid_cogs_on_the_scenes_grid(exported, features):
     for path in rasters:
         with rasterio.open(path) as raster:
             assert raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+            assert cog_validate(path, strict=True, quiet=True) == (True, [], [])
             assert raster.compression.name == "deflate"
             assert raster.overviews(1) == [2]
             assert raster.block_shapes[0] == (512, 512)
@@ -130,6 +140,37 @@ def test_rasters_are_valid_cogs_on_the_scenes_grid(exported, features):
                 **{key: str(value) for key, value in METADATA.items()},
                 "models": None,
             }
+
+
+def test_rasters_have_colors_for_programs_without_styles(exported):
+    gray, undefined = "Gray", "Undefined"
+    colors = {
+        "optical": ["Red", "Green", "Blue", undefined], "tcvis": ["Red", "Green", "Blue"], "dem": [gray, undefined],
+        "probabilities": [gray], "binarized": ["Palette"], "quality_data_mask": ["Palette"],
+    }  # fmt: skip
+    for name, expected in colors.items():
+        with rasterio.open(exported[0] / f"{name}.tif") as raster:
+            assert [each.name.capitalize() for each in raster.colorinterp] == expected
+    with rasterio.open(exported[0] / "binarized.tif") as raster:
+        assert {value: raster.colormap(1)[value] for value in (0, 1)} == {
+            0: (242, 242, 242, 255),
+            1: (215, 48, 31, 255),
+        }
+    if not shutil.which("gdalinfo"):
+        pytest.skip("gdalinfo (Debian: gdal-bin) is not installed")
+    for name, expected in colors.items():
+        command = ["gdalinfo", "-json", str(exported[0] / f"{name}.tif")]
+        bands = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["bands"]
+        assert [each["colorInterpretation"] for each in bands] == expected
+        assert all(each["description"] for each in bands)
+        nodata = {"optical": 0, "dem": -1, "probabilities": 255, "binarized": 255}
+        assert [each.get("noDataValue") for each in bands] == [nodata.get(name)] * len(bands)
+        if expected == ["Palette"]:
+            flags = band("binarized_segmentation" if name == "binarized" else name).flags
+            entries = bands[0]["colorTable"]["entries"]
+            assert [entries[flag.value][:3] for flag in flags] == [
+                list(bytes.fromhex(flag.color[1:])) for flag in flags
+            ]
 
 
 def test_overviews_stand_before_the_full_resolution(exported):
@@ -151,7 +192,7 @@ def test_overviews_average_what_is_known_but_not_classes(exported):
     assert np.abs(coarse[known] - blocks.mean(axis=(1, 3))[known]).max() <= 0.5
     assert (coarse[np.isnan(blocks).all(axis=(1, 3))] == 255).all()
     with rasterio.open(exported[0] / "binarized.tif") as raster:
-        assert np.unique(raster.read(1, out_shape=(512, 512))).tolist() == [0, 1]
+        assert np.unique(raster.read(1, out_shape=(512, 512))).tolist() == [0, 1, 255]
 
 
 @pytest.mark.parametrize(
@@ -198,8 +239,8 @@ def test_an_invalid_scene_is_exported_whole(tmp_path, probabilities, features, q
     with rasterio.open(files["probabilities"][0]) as raster:
         assert (raster.read() == 255).all()
     with rasterio.open(files["binarized"][0]) as raster:
-        assert not raster.read().any()
-    geopackage, parquet = files["polygonized"]
+        assert (raster.read() == 255).all()
+    geopackage, parquet, _ = files["polygonized"]
     assert_geodataframe_equal(gpd.read_parquet(parquet), nothing["segments"])
     assert pyogrio.read_info(geopackage)["features"] == 0
     assert pyogrio.read_info(geopackage)["crs"] == "EPSG:32608"

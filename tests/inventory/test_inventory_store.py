@@ -42,7 +42,9 @@ def test_what_was_written_is_read_and_goes_on(root: StoreLocation) -> None:
     sites, scenes = read_year(place, place.require(), 2023)
     followed = follow({2023: sites}, {2023: scenes}, Tables(SCENES).observed, FollowParameters())
     manifest = write_followed(Place(root.child("inventory", "slumps")), followed, {})
-    assert sorted(manifest.contents) == ["rts_sites.gpkg", "rts_sites.parquet", "rts_slumps.gpkg", "rts_slumps.parquet"]
+    assert sorted(manifest.contents) == [
+        f"rts_{table}.{kind}" for table in ("sites", "slumps") for kind in ("gpkg", "parquet", "qml")
+    ]
 
 
 def test_tables_can_be_read_by_area(tmp_path: Path) -> None:

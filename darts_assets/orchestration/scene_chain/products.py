@@ -30,7 +30,7 @@ from darts_assets.stores.publish import Version
 if TYPE_CHECKING:
     from PIL import Image
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 _LINKED = ("prediction_segments.gpkg", "prediction_segments.parquet", "probabilities.tif", "thumbnail.jpg")
 
 
