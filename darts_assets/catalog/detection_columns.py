@@ -19,7 +19,7 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "median": ("double", "Median probability of its pixels"),
     "std": ("double", "Standard deviation of the probabilities"),
     "npixel": ("int64", "Number of pixels"),
-    "area_m2": ("double", "Area in the projection of the scene, m2"),
+    "area_m2": ("double", "Geodesic area on the WGS 84 ellipsoid, m2"),
     "crs": ("string", "Projection of the scene"),
     "models": ("string", "Names and hashes of the models"),
     "config_hash": ("string", "Hash of all parameters"),

@@ -20,6 +20,7 @@ from darts_assets.catalog.catalog_store import Products
 from darts_assets.catalog.detection_columns import COLUMNS
 from darts_assets.catalog.scene_regions import region_of
 from darts_assets.geo.antimeridian import lonlat_area
+from darts_assets.geo.geodesic import geodesic_area
 
 ROW_GROUP = 4096
 """Rows per row group, the unit that spatial queries read or skip; some megabytes of outlines."""
@@ -80,14 +81,16 @@ def rows_of(source: Source, raw: bytes) -> gpd.GeoDataFrame:
     table = pq.read_table(BytesIO(raw)).replace_schema_metadata()
     outlines = shapely.from_wkb(table["geometry"].to_numpy())
     columns = table.drop_columns("geometry").to_pandas()
+    crs = _crs(source.constants["crs"])
     if "clear_fraction" not in columns:
         columns["clear_fraction"] = np.nan
+    if "area_m2" not in columns:
+        columns["area_m2"] = geodesic_area(outlines, crs)
     columns = columns.assign(
         id=[f"{source.scene}/{number}" for number in columns["Region_ID"]],
-        area_m2=shapely.area(outlines),
         **source.constants,
     )
-    geometry = to_lonlat(outlines, _crs(source.constants["crs"]))
+    geometry = to_lonlat(outlines, crs)
     names = [name for name in COLUMNS if name not in ("geometry", "bbox")]
     return gpd.GeoDataFrame(columns[names], geometry=geometry, crs="EPSG:4326")
 

@@ -116,7 +116,7 @@ def export(
         products: names from `DEFAULT_PRODUCTS`, `optical`, `dem` (slope and relative elevation), `tcvis`, or bands.
         probabilities: lazy tile with `probabilities` and optionally `probabilities-NAME`, fractions.
         features: lazy preprocessed tile on the same grid, physical values.
-        vectors: tables `segments`, `extent`, and `segments-NAME` per model.
+        vectors: tables `segments`, `extent`, and `segments-NAME` per model, as of `product_tables`.
         metadata: provenance and parameters (JSON types), written as `metadata.json`.
         write_model_outputs: write `probabilities`, `binarized` and `polygonized` also for each model of an ensemble
             whose own probabilities are in the tile.
@@ -261,7 +261,7 @@ def clear_summary(extent: gpd.GeoDataFrame) -> dict[str, float]:
     """`clear_km2` of a valid area; nothing for a table of a version without `clear_fraction`."""
     if "clear_fraction" not in extent:
         return {}
-    return {"clear_km2": round(float((extent["area_m2"] * extent["clear_fraction"]).sum()) / 1e6, 3)}
+    return {"clear_km2": round(float((extent.area * extent["clear_fraction"]).sum()) / 1e6, 3)}
 
 
 def footprint(extent: gpd.GeoDataFrame, geobox: GeoBox) -> dict[str, Any]:

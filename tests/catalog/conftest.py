@@ -1,5 +1,6 @@
 """Stores with the products of small scenes, exported and published as `products` does it."""
 
+import datetime as dt
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from darts_assets.catalog.catalog_store import Tree, read_products
 from darts_assets.detection import PostprocessParameters
 from darts_assets.detection.export import describe, export
 from darts_assets.detection.postprocess import postprocess
+from darts_assets.detection.product_tables import Origin, product_tables
 from darts_assets.detection.vectorize import extent_polygons, segments
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
@@ -52,8 +54,12 @@ def publish(
     products: tuple[str, ...] = PRODUCTS,
     family: str = "sentinel2",
     facts: Mapping[str, Any] | None = None,
+    standalone: bool = True,
 ) -> int:
-    """Publish the products of a scene of 96 x 96 pixels with up to `objects` slumps; returns how many there are."""
+    """Publish the products of a scene of 96 x 96 pixels with up to `objects` slumps; returns how many there are.
+
+    `standalone=False` writes tables as earlier versions did.
+    """
     grid = GeoBox((SIDE, SIDE), Affine(10, 0, spot.left, 0, -10, spot.top), f"EPSG:{spot.epsg}")
     rng = np.random.default_rng([seed, spot.epsg, int(spot.left)])
     values = np.full(grid.shape, 0.1, "float32")
@@ -65,6 +71,9 @@ def publish(
     small = PostprocessParameters(mask_erosion_size=2, min_object_size=4, threshold=threshold)
     detections = postprocess(probabilities, on_grid({"q": quality}, grid)["q"], small)
     vectors = {"segments": segments(detections), "extent": extent_polygons(detections)}
+    if standalone:
+        origin = Origin(scene, dt.datetime.fromisoformat(when), list(MODELS), "0.1.0+1")
+        vectors = product_tables(vectors, origin)
     version = f"{scene}-{seed}-{objects}-{threshold}"
     step = {"code_version": "0.1.0+1", "data_version": version, "parameters": {}}
     metadata = {

@@ -21,6 +21,7 @@ from pystac.validation import JsonSchemaSTACValidator, set_validator
 from darts_assets.catalog import detection_rows as rows
 from darts_assets.catalog.detection_columns import COLUMNS
 from darts_assets.catalog.detections import DetectionsUpdate, update_detections
+from darts_assets.geo.geodesic import geodesic_area
 from darts_assets.stores.location import StoreLocation
 from tests.catalog.stac_schemas import offline_validator
 
@@ -68,7 +69,8 @@ def test_rows_are_the_detections_of_all_scenes(root: StoreLocation, put: Callabl
     source = gpd.read_parquet(path).set_index("Region_ID")
     mine = published[published["scene"] == "scene-a"].set_index("Region_ID").sort_index()
     assert mine["id"].tolist() == [f"scene-a/{number}" for number in source.index]
-    np.testing.assert_allclose(mine["area_m2"], source.area)
+    np.testing.assert_allclose(mine["area_m2"], source["area_m2"])
+    np.testing.assert_allclose(mine["area_m2"], source.area / 0.9996**2, rtol=1e-4)  # scale on the central meridian
     np.testing.assert_allclose(mine["mean"], source["mean"])
     back = mine.to_crs("EPSG:32608").geometry
     assert (shapely.hausdorff_distance(back, source.geometry) < 1e-3).all()
@@ -96,14 +98,19 @@ def test_the_schema_is_what_it_says(root: StoreLocation, put: Callable[..., int]
     assert b"PANDAS_ATTRS" not in schema.metadata
 
 
-def test_polygons_of_an_earlier_version_have_no_clear_fraction(
+def test_polygons_of_an_earlier_version_have_an_area_and_no_clear_fraction(
     root: StoreLocation, put: Callable[..., int], update: Callable
 ) -> None:
     put("scene-a")
-    put("scene-b", MACKENZIE)
+    put("scene-b", MACKENZIE, standalone=False)
     (path,) = (root.path / "products" / "sentinel2" / "scene-b").rglob("prediction_segments.parquet")
-    gpd.read_parquet(path).drop(columns="clear_fraction").to_parquet(path)
+    old = gpd.read_parquet(path).drop(columns="clear_fraction")
+    assert "area_m2" not in old
+    old.to_parquet(path)
     update()
+    published = table(root)
+    areas = published[published["scene"] == "scene-b"].set_index("Region_ID")["area_m2"].sort_index()
+    np.testing.assert_array_equal(areas, geodesic_area(old.geometry.to_numpy(), old.crs))
     clear = table(root).groupby("scene")["clear_fraction"]
     assert clear.min()["scene-a"] == 1
     assert clear.count()["scene-b"] == 0
@@ -268,7 +275,7 @@ def test_outlines_over_the_antimeridian_are_cut(root: StoreLocation, put: Callab
     assert 0 < cut.sum() < count
     assert (published[cut].geometry.geom_type == "MultiPolygon").all()
     areas = published.to_crs("EPSG:6931").area
-    np.testing.assert_allclose(areas, published["area_m2"], rtol=2e-3)  # UTM stretches by some tenths of a percent
+    np.testing.assert_allclose(areas, published["area_m2"], rtol=1e-6)  # equal-area
     west, _, east, _ = done.parts[part]["bbox"]
     assert 179.9 < west < 180
     assert -180 < east < -179.9

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import geopandas as gpd
 import numpy as np
 import pytest
 import xarray as xr
@@ -20,12 +21,13 @@ from darts_assets.demo import World
 from darts_assets.orchestration.core.multi_partition import materialize_each
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 from darts_assets.orchestration.scene_chain.polygons import EXTENT, SEGMENTS
+from darts_assets.orchestration.scene_chain.products import PREDICTION_EXTENT, PREDICTION_SEGMENTS
 from darts_assets.orchestration.scene_chain.segmentation import require_valid
 from darts_assets.settings import Settings
 from darts_assets.stores.tiles import read_tile, write_tile
 from darts_assets.stores.vectors import read_vectors, write_vectors
 from darts_assets.tiles import TileStream, geobox_of
-from tests.e2e.harness import DEMO_MODEL, QUIET, Site, reason
+from tests.e2e.harness import DEMO_MODEL, QUIET, Site, metadata_of, reason
 
 BLOCKING = {"bands_complete", "feature_ranges", "probabilities_valid", "geometries_valid"}
 ALL = BLOCKING | {
@@ -432,7 +434,18 @@ def test_vector_assets_have_the_columns_that_they_name(finished: Finished) -> No
     for name, schema in (("segments", SEGMENTS), ("extent", EXTENT)):
         assert {c.name: c.type for c in schema.columns} == dict(tables[name].dtypes.astype(str))
         assert all(column.description for column in schema.columns)
+    folder = Path(metadata_of(finished.results[finished.clear], "products")["path"])
+    for stem, schema in (("prediction_segments", PREDICTION_SEGMENTS), ("prediction_extent", PREDICTION_EXTENT)):
+        table = gpd.read_parquet(folder / f"{stem}.parquet")
+        assert {c.name: c.type for c in schema.columns} == dict(table.dtypes.astype(str))
+        assert (table["scene_id"] == finished.clear).all()
+        assert table["area_m2"].between(0.99 * table.area, 1.01 * table.area).all()
+        assert set(table["model"]) == {"demo"}
+        assert all(column.description for column in schema.columns)
     graph = finished.site.defs.resolve_asset_graph()
-    for step in ("polygons", "products"):
-        shown = graph.get(SENTINEL2.key(step)).metadata["dagster/column_schema"]
-        assert shown.value == SEGMENTS
+    for step, segments, extent in (
+        ("polygons", SEGMENTS, EXTENT),
+        ("products", PREDICTION_SEGMENTS, PREDICTION_EXTENT),
+    ):
+        shown = graph.get(SENTINEL2.key(step)).metadata
+        assert (shown["dagster/column_schema"].value, shown["extent_columns"].value) == (segments, extent)

@@ -17,7 +17,7 @@ from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Models, Store
 from darts_assets.orchestration.core.step_metrics import measured
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 GROUP = "catalog"
 STAC = dg.AssetKey([GROUP, "stac"])

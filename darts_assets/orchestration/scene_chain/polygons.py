@@ -46,15 +46,18 @@ SEGMENTS = _schema(
 
 EXTENT = _schema(
     ("npixel", "int64", "Number of pixels."),
-    ("area_m2", "float64", "Area in square metres."),
+    ("area_m2", "float64", "Area in square metres, in the projection of the scene."),
     ("clear_fraction", "float64", "Fraction of the pixels that are clear: no cloud, shadow or snow."),
     ("geometry", "geometry", _OUTLINE),
 )
 """Columns of the valid area, one row for each 8-connected part."""
 
-COLUMNS = as_metadata({"dagster/column_schema": dg.MetadataValue.table_schema(SEGMENTS),
-                       "extent_columns": dg.MetadataValue.table_schema(EXTENT)})  # fmt: skip
-"""Metadata of the assets that contain both tables."""
+
+def column_metadata(segments: dg.TableSchema, extent: dg.TableSchema) -> dict[str, dg.MetadataValue[Any]]:
+    """Metadata of an asset that contains both tables."""
+    schemas = {"dagster/column_schema": segments, "extent_columns": extent}
+    return as_metadata({name: dg.MetadataValue.table_schema(schema) for name, schema in schemas.items()})
+
 
 _LISTED = 10
 
@@ -71,7 +74,7 @@ def build_polygons(family: SceneFamily) -> dg.AssetsDefinition:
         kinds={"parquet", "geopandas"},
         code_version=CODE_VERSION,
         io_manager_key="vectors",
-        metadata=COLUMNS,
+        metadata=column_metadata(SEGMENTS, EXTENT),
         ins={
             "probabilities": dg.AssetIn(family.key("segmentation"), input_manager_key="tiles"),
             "tile": dg.AssetIn(family.key("preprocessed_tile"), input_manager_key="tiles"),

@@ -23,14 +23,34 @@ from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.core.step_metrics import measured
-from darts_assets.orchestration.scene_chain.polygons import COLUMNS
+from darts_assets.orchestration.scene_chain.polygons import EXTENT, SEGMENTS, column_metadata
 from darts_assets.scene import Scene
 from darts_assets.stores.publish import Version
 
 if TYPE_CHECKING:
     from PIL import Image
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
+
+_ORIGIN = (
+    ("area_m2", "float64", "Geodesic area on the WGS 84 ellipsoid, square metres."),
+    ("scene_id", "str", "Id of the scene."),
+    ("datetime", "datetime64[ms, UTC]", "Sensing time of the scene, UTC."),
+    ("model", "str", "Names of the models, separated by commas."),
+    ("code_version", "str", "Version of the code that made the polygons."),
+)
+
+
+def _with_origin(schema: dg.TableSchema) -> dg.TableSchema:
+    """The columns of a product, from those of its polygons."""
+    added = [dg.TableColumn(*column) for column in _ORIGIN]
+    columns = {column.name: column for column in (*schema.columns[:-1], *added, schema.columns[-1])}
+    return dg.TableSchema(list(columns.values()))
+
+
+PREDICTION_SEGMENTS, PREDICTION_EXTENT = _with_origin(SEGMENTS), _with_origin(EXTENT)
+"""Columns of the exported tables."""
+
 _LINKED = ("prediction_segments.gpkg", "prediction_segments.parquet", "probabilities.tif", "thumbnail.jpg")
 
 
@@ -45,7 +65,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
         **family.asset("products"),
         kinds={"cog", "geopackage"},
         code_version=CODE_VERSION,
-        metadata=COLUMNS,
+        metadata=column_metadata(PREDICTION_SEGMENTS, PREDICTION_EXTENT),
         ins={
             "vectors": dg.AssetIn(family.key("polygons"), input_manager_key="vectors"),
             "probabilities": dg.AssetIn(family.key("segmentation"), input_manager_key="tiles"),
@@ -64,6 +84,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
         tile: xr.Dataset,
     ) -> dg.MaterializeResult[None]:
         from darts_assets.detection.export import check_products, describe, export
+        from darts_assets.detection.product_tables import Origin, product_tables
         from darts_assets.tiles import geobox_of
 
         with domain_call(context.log):
@@ -76,6 +97,9 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
             }
             facts = provenance(CODE_VERSION, config.model_dump(), polygons=upstream["polygons"]["data_version"])
             export_metadata = _export_metadata(scene, facts, upstream)
+            code_version = upstream["polygons"]["code_version"]
+            origin = Origin(scene.id, scene.datetime, list(export_metadata["models"]), code_version)
+            tables = product_tables(vectors, origin)
             place = store.place("products", family.name, scene.id)
             with place.new_version() as version, _local_folder(version) as folder:
                 written = export(
@@ -83,7 +107,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
                     config.products,
                     probabilities=probabilities,
                     features=tile,
-                    vectors=vectors,
+                    vectors=tables,
                     metadata=export_metadata,
                     write_model_outputs=config.write_model_outputs,
                 )
@@ -95,7 +119,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
                     "provenance": facts,
                     "metadata": export_metadata,
                     "item": _item_url(scene),
-                    **describe(folder, geobox_of(tile), vectors),
+                    **describe(folder, geobox_of(tile), tables),
                 }
                 place.publish(version, dict.fromkeys(names, version.id), manifest)
         context.log.info(f"{scene.id}: {len(names)} files in {version.location}")
