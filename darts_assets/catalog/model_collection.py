@@ -51,7 +51,8 @@ class ModelCollection:
 
     def __init__(self, tree: Tree, models: Sequence[Model], *, licence: str, rebuild: bool = False) -> None:
         tree.remove_unfinished(_FOLDER)
-        links = (tree.document(_COLLECTION) or {}).get("links", [])
+        self._document = tree.document(_COLLECTION)
+        links = (self._document or {}).get("links", [])
         hrefs = [link["href"] for link in links if link["rel"] == "item"]
         self._published = {href.removeprefix("./").removesuffix(".json") for href in hrefs}
         self._local = {model_id(model.name, model.sha256): model for model in models}
@@ -79,8 +80,9 @@ class ModelCollection:
             self._tree.write(f"{_FOLDER}/{name}.json", model_item(model, f"./{weights}"))
         self._published |= set(missing)
         self._current |= set(missing)
-        if missing:
-            self._tree.write(_COLLECTION, models_collection(self._published, self._licence))
+        if self._published and (document := models_collection(self._published, self._licence)) != self._document:
+            self._tree.write(_COLLECTION, document)
+            self._document = document
 
 
 def model_item(model: Model, weights: str) -> dict[str, Any]:

@@ -73,7 +73,9 @@ def models_collection(models: Iterable[str], licence: str) -> dict[str, Any]:
     """`catalog/stac/models/collection.json`."""
     collection = _collection("models", "The models behind the results, by the hashes of their checkpoints.", licence)
     MLMExtension.add_to(collection)
-    collection.summaries = pystac.Summaries({"mlm:tasks": ["semantic-segmentation"]})
+    # As a JSON schema of the field, since the schema of MLM refuses the other form of summaries, lists of values.
+    tasks = {"type": "array", "items": {"type": "string", "enum": ["semantic-segmentation"]}}
+    collection.summaries = pystac.Summaries({"mlm:tasks": tasks})
     collection.links = [link("item", f"./{name}.json", pystac.MediaType.GEOJSON) for name in sorted(models)]
     return _document(collection, *_upwards())
 

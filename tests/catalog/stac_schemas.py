@@ -84,7 +84,13 @@ _MLM = {
 }  # fmt: skip
 
 
-def _schema(name: str, prefix: str, fields: dict[str, Any], item: dict[str, Any] | None = None) -> dict[str, Any]:
+def _schema(
+    name: str,
+    prefix: str,
+    fields: dict[str, Any],
+    item: dict[str, Any] | None = None,
+    of_collection: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """A schema whose fields may stand in an item's properties, in assets and bands, and at the top of a collection."""
     uri = f"{_BASE}{name}/schema.json"
     known: dict[str, Any] = {
@@ -97,7 +103,7 @@ def _schema(name: str, prefix: str, fields: dict[str, Any], item: dict[str, Any]
     assets = {"type": "object", "additionalProperties": anywhere}
     declared = _object(["stac_extensions"], stac_extensions={"contains": {"const": uri}})
     feature = _object(["properties", "assets"], properties=anywhere, assets=assets)
-    collection = {"allOf": [known, _object([], assets=assets, item_assets=assets)]}
+    collection = {"allOf": [known, _object([], assets=assets, item_assets=assets), of_collection or {}]}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "$id": uri,
@@ -108,12 +114,17 @@ def _schema(name: str, prefix: str, fields: dict[str, Any], item: dict[str, Any]
     }
 
 
+_SUMMARIES = _object([], summaries={"type": "object", "additionalProperties": {"type": "object"}})
+"""MLM refuses lists of values in summaries, of all fields."""
 _REQUIRED = ["mlm:name", "mlm:architecture", "mlm:tasks", "mlm:input", "mlm:output"]
+_OF_ITEMS = ["mlm:name", "mlm:input", "mlm:output", "mlm:hyperparameters"]
 _IS_MODEL = _object(["roles", "mlm:artifact_type"], roles={"contains": {"const": "mlm:model"}})
 _MODEL_ITEM = {
     "allOf": [
         _object([], properties=_object([*_REQUIRED, "bands"], bands={"minItems": 1})),
         _object([], assets={"not": {"additionalProperties": {"not": _IS_MODEL}}}),  # one asset at least
+        _object([], properties={"not": _object(["mlm:artifact_type"])}),
+        _object([], assets={"additionalProperties": {"not": {"anyOf": [_object([name]) for name in _OF_ITEMS]}}}),
     ]
 }
 _TABLE_ITEM = _object([], properties=_object(["table:columns"]))
@@ -123,7 +134,7 @@ SCHEMAS = [
     _schema("raster/v2.0.0", "raster", _RASTER),
     _schema("table/v1.2.0", "table", _TABLE, _TABLE_ITEM),
     _schema("processing/v1.2.0", "processing", _PROCESSING),
-    _schema("mlm/v1.4.0", "mlm", _MLM, _MODEL_ITEM),
+    _schema("mlm/v1.4.0", "mlm", _MLM, _MODEL_ITEM, _SUMMARIES),
 ]
 
 

@@ -164,6 +164,24 @@ def test_the_model_is_published_with_its_checkpoint(
     assert Path(item.assets["checkpoint"].get_absolute_href()).read_bytes() == b"weights"
 
 
+def test_the_collection_of_models_is_valid_also_in_an_old_store(
+    root: StoreLocation, put: Callable[..., int], update: Callable
+) -> None:
+    put("scene-a")
+    update()
+    models = catalog(root).get_child("models")
+    assert isinstance(models, pystac.Collection)
+    models.validate()
+    assert models.summaries.get_schema("mlm:tasks")["items"]["enum"] == ["semantic-segmentation"]
+    path = root.path / "catalog" / "stac" / "models" / "collection.json"
+    old = json.loads(path.read_text()) | {"summaries": {"mlm:tasks": ["semantic-segmentation"]}}
+    path.write_text(json.dumps(old))
+    with pytest.raises(pystac.STACValidationError):
+        catalog(root).get_child("models").validate()
+    update()
+    catalog(root).get_child("models").validate()
+
+
 def test_a_model_without_a_local_checkpoint_has_no_item(
     root: StoreLocation, put: Callable[..., int], update: Callable, model: Checkpoint
 ) -> None:
