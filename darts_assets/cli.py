@@ -101,6 +101,51 @@ def doctor(offline: bool, device: str, as_json: bool) -> None:
     sys.exit(report.failed)
 
 
+@cli.command()
+@click.argument("scene")
+@click.argument(
+    "step",
+    required=False,
+    type=click.Choice(["raw_scene", "preprocessed_tile", "segmentation", "polygons", "products"]),
+)
+def path(scene: str, step: str | None) -> None:
+    """Print where the store of DARTS_STORE has the results of a SCENE.
+
+    `xarray.open_zarr` opens the paths of raw_scene, preprocessed_tile and segmentation. With a STEP, only its path is
+    printed, for use in scripts.
+    """
+    from darts_assets.settings import settings
+    from darts_assets.stores.scene_paths import scene_paths
+
+    try:
+        paths = scene_paths(settings().root, scene)
+    except DartsError as error:
+        raise click.ClickException(str(error)) from error
+    if step and step not in paths:
+        raise click.ClickException(f"scene {scene} has no {step}; it has {', '.join(paths)}")
+    for name, url in paths.items():
+        if step in (None, name):
+            click.echo(url if step else f"{name:<18} {url}")
+
+
+@cli.command()
+def migrate() -> None:
+    """Convert the store of DARTS_STORE, written by a former release, without fetching or computing again.
+
+    No run may be active. The command can be repeated after an interruption.
+    """
+    from darts_assets.settings import settings
+    from darts_assets.store_migration import migrate_store
+
+    try:
+        done = migrate_store(settings().root, click.echo)
+    except DartsError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{done.tiles} tiles converted")
+    if done.problems:
+        raise click.ClickException("; ".join(f"{part}: {reason}" for part, reason in done.problems.items()))
+
+
 def main() -> None:
     """Entry point of the command."""
     # Background jobs of scripts start with SIGINT ignored. Dagster then ignores SIGTERM as well, and so do the

@@ -37,6 +37,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         url=current.root.url,
         endpoint=hidden(current.store_endpoint, "DARTS_STORE_ENDPOINT"),
         region=current.store_region,
+        keep_replaced_hours=current.keep_replaced_hours,
     )
     access = SourceAccess(
         endpoint=hidden(current.source_endpoint, "DARTS_SOURCE_ENDPOINT"),

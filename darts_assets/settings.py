@@ -32,6 +32,11 @@ class Settings(BaseSettings):
         default=None, description="URL of the store's S3-compatible service. Default: AWS."
     )
     store_region: str | None = Field(default=None, description="S3 region of the store.")
+    keep_replaced_hours: float = Field(
+        default=24,
+        ge=0,
+        description="Hours for which replaced versions of tiles and products are kept, for readers that use them.",
+    )
     raw_store: bool = Field(
         default=True, description="Store raw scenes; if off, they are read from the source each time."
     )

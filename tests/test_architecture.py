@@ -20,7 +20,7 @@ FLOORS = {
     **dict.fromkeys(("__init__", "definitions", "cli"), 6),
     **dict.fromkeys(("demo_runner", "doctor"), 5),
     "orchestration": 4,
-    **dict.fromkeys(("settings", "training", "demo"), 3),
+    **dict.fromkeys(("settings", "store_migration", "training", "demo"), 3),
     **dict.fromkeys(("sources", "cubes", "features", "model", "detection", "catalog", "inventory", "timings"), 2),
     **dict.fromkeys(("maps", "plots", "qgis_styles", "stores", "earth_engine", "geo", "remote"), 1),
     **dict.fromkeys(("bands", "scene", "tiles", "errors", "parameters", "redaction"), 0),

@@ -1,4 +1,4 @@
-"""The jobs: scene chains, discovery, registration, data preparation, catalog, inventory and cube history."""
+"""The jobs: scene chains, discovery, registration, data preparation, catalog, inventory, and what has been replaced."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from darts_assets.orchestration.auxiliary.expire_job import expire_cube_history
+from darts_assets.orchestration.collect_replaced import collect_replaced_versions
 from darts_assets.orchestration.core.partitions import STEPS, SceneFamily
 from darts_assets.orchestration.data_preparation.prepare_data import (
     prepare_auxiliary,
@@ -31,6 +32,7 @@ def build_jobs(families: Iterable[SceneFamily]) -> "list[dg.JobDefinition | Unre
         prepare_planet_data,
         prepare_auxiliary,
         expire_cube_history,
+        collect_replaced_versions,
         _publish_catalog(),
         _update_inventory(),
     ]

@@ -13,6 +13,13 @@ def build_schedules() -> list[dg.ScheduleDefinition]:
             default_status=dg.DefaultScheduleStatus.STOPPED,
             description="Updates the published catalog (group `catalog`) at 03:00 UTC.",
         ),
+        dg.ScheduleDefinition(
+            name="collect_replaced_versions_nightly",
+            job_name="collect_replaced_versions",
+            cron_schedule="0 5 * * *",
+            default_status=dg.DefaultScheduleStatus.STOPPED,
+            description="Removes replaced versions that are old enough at 05:00 UTC.",
+        ),
         update_inventory_nightly,
     ]
 

@@ -8,13 +8,17 @@ compare-and-swap ([`pointer.py`](pointer.py)):
    it knows. If two writers overlap, the later one wins and the earlier one fails.
 2. It removes the versions that the pointer does not list. They belong to killed writers, or to writers that can no
    longer publish.
-3. It writes its version and publishes it by replacing the pointer that has its name. The replaced versions are removed.
+3. It writes its version and publishes it by replacing the pointer that has its name.
 
 A writer that is killed or stalled at any moment therefore changes nothing of what is published. The pointer is never
 deleted. Nothing is removed that the pointer lists, or that does not have the name of a version.
 
-A place with a name ending in `.zarr` is a valid Zarr hierarchy: its pointer is the `zarr.json` of the root group, and
-each version is a subgroup.
+A version is complete in itself and never changes. The pointer lists replaced versions with the time of their
+replacement: a reader that has opened one can finish. They are removed by the next writer, or by `collect`, once they
+are older than the grace time of the place and nothing published refers to them.
+
+Former releases named places of Zarr stores `<partition>.zarr`, with the pointer in the root group;
+[`migration.py`](migration.py) converts them.
 """
 
 import datetime as dt
@@ -25,15 +29,16 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import obstore
 from obstore.exceptions import BaseError
 
 from darts_assets.errors import NotReadableError, StoreError
+from darts_assets.stores.latest import LATEST, refresh_latest
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.pointer import ONCE, Pointer, State, SupersededError
 from darts_assets.stores.preflight import ensure_safe
@@ -41,8 +46,35 @@ from darts_assets.stores.service_errors import in_words
 
 logger = logging.getLogger(__name__)
 
-_VERSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6,12}(\.writer)?")  # the suffix: of former releases
+ZARR = ".zarr"
+"""End of the names of versions that are Zarr stores."""
+
+VERSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6,12}(\.zarr)?")
+
+_LEFT_BEHIND = re.compile(VERSION.pattern + r"|\d{8}T\d{6}Z-[0-9a-f]{6,12}\.writer")  # the latter: of former releases
 _CLAIMS = 20
+_STALLED = dt.timedelta(days=1)  # longer than any step writes
+POINTER = "current.json"
+
+FORMER_POINTER = "zarr.json"
+"""The pointer in places of Zarr stores of former releases."""
+
+
+def _nothing() -> set[str]:
+    return set()
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long replaced versions are kept.
+
+    Attributes:
+        grace: time since their replacement.
+        referenced: names of the versions that something published refers to; called only if versions are old enough.
+    """
+
+    grace: dt.timedelta = dt.timedelta(days=1)
+    referenced: Callable[[], set[str]] = _nothing
 
 
 @dataclass(frozen=True)
@@ -52,15 +84,25 @@ class Manifest:
     Attributes:
         contents: name of each part (band or file) -> version that holds it.
         metadata: JSON facts about the content (provenance, grid).
+        replaced: versions that were replaced and are still kept -> time of their replacement (ISO 8601).
     """
 
     contents: dict[str, str]
     metadata: dict[str, Any] = field(default_factory=dict)
+    replaced: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        contents = self.contents.items() if isinstance(self.contents, dict) else [(self.contents, None)]
-        if not all(isinstance(part, str) for pair in contents for part in pair) or not isinstance(self.metadata, dict):
-            raise TypeError("contents must map names to versions, metadata must be an object")
+        for names in (self.contents, self.replaced):
+            pairs = names.items() if isinstance(names, dict) else [(names, None)]
+            if not all(isinstance(part, str) for pair in pairs for part in pair):
+                raise TypeError("contents must map names to versions, and replaced versions to times")
+        if not isinstance(self.metadata, dict):
+            raise TypeError("metadata must be an object")
+
+    @property
+    def versions(self) -> set[str]:
+        """The versions of the contents."""
+        return set(self.contents.values())
 
 
 @dataclass
@@ -73,6 +115,7 @@ class Version:
         base: the content that it replaces, as published when its writer began.
         state: of the pointer with this version's writer.
         is_published: whether it has become the current content.
+        removed: number of other versions that its writer has removed.
     """
 
     id: str
@@ -80,24 +123,41 @@ class Version:
     base: Manifest | None
     state: State
     is_published: bool = False
+    removed: int = 0
 
 
 class Place:
-    """A named location of a store whose content is replaced atomically."""
+    """A named location of a store whose content is replaced atomically.
 
-    def __init__(self, location: StoreLocation) -> None:
+    Args:
+        location: the folder.
+        retention: of replaced versions.
+        has_latest: whether `latest/` below the location leads to the current files; see `refresh_latest`.
+        refuses_former: whether a place that a former release wrote is an error.
+    """
+
+    def __init__(
+        self,
+        location: StoreLocation,
+        retention: Retention | None = None,
+        *,
+        has_latest: bool = False,
+        refuses_former: bool = True,
+    ) -> None:
         self.location = location
-        self._is_zarr = location.url.endswith(".zarr")
-        self._pointer = Pointer(location, "zarr.json" if self._is_zarr else "current.json")
+        self._retention = retention or Retention()
+        self._has_latest, self._refuses_former = has_latest, refuses_former
+        self._pointer = Pointer(location, POINTER)
 
     def manifest(self) -> Manifest | None:
         """The current content, None if nothing has been published.
 
         Raises:
-            NotReadableError: if the pointer is damaged.
+            NotReadableError: if the pointer is damaged, or a former release wrote the place and it is not migrated.
             StoreError: if the store does not respond.
         """
-        return self._parse(self._pointer.read())
+        manifest, _ = self._parse(self._pointer.read())
+        return manifest
 
     def require(self) -> Manifest:
         """The current content.
@@ -110,17 +170,35 @@ class Place:
             raise NotReadableError(f"{self.location}: nothing has been published; materialize its partition first")
         return manifest
 
+    def current_url(self, manifest: Manifest | None = None) -> str:
+        """The path or URL of the version that holds the current content; of a tile, that of a Zarr store.
+
+        Args:
+            manifest: content, by default the current one.
+
+        Raises:
+            NotReadableError: if nothing has been published here.
+        """
+        versions = (manifest or self.require()).versions
+        if len(versions) != 1:
+            raise NotReadableError(f"{self.location}: no single version holds the content; run `darts-assets migrate`")
+        return self.location.child(*versions).url
+
     @contextmanager
-    def new_version(self) -> Iterator[Version]:
+    def new_version(self, suffix: str = "") -> Iterator[Version]:
         """A new version to write into. `publish` makes it current; leaving the block without removes it.
+
+        Args:
+            suffix: end of the version's name: nothing or `ZARR`.
 
         Raises:
             UnsafeStoreError: if the object store ignores or lacks conditional writes.
+            NotReadableError: if the pointer is damaged, or a former release wrote the place and it is not migrated.
             StoreError: if the store does not respond.
         """
         ensure_safe(self.location.root)
-        version = self._claim()
-        self._collect(version)
+        version = self._claim(suffix)
+        self._clean(version)
         try:
             yield version
         finally:
@@ -128,7 +206,7 @@ class Place:
                 self._abandon(version)
 
     def publish(self, version: Version, contents: dict[str, str], metadata: dict[str, Any]) -> None:
-        """Make `contents` current, then remove the replaced versions.
+        """Make `contents` current; the versions of the former contents are kept as replaced ones.
 
         Args:
             version: the version written.
@@ -139,29 +217,55 @@ class Place:
             StoreError: if a later writer has started, or contents belong to a version that was replaced before this
                 writer started.
         """
-        replaced = _versions(version.base)
-        if gone := set(contents.values()) - replaced - {version.id}:
+        base = version.base or Manifest({})
+        manifest = Manifest(contents, metadata)
+        if gone := manifest.versions - base.versions - {version.id}:
             raise StoreError(
                 f"{self.location}: another run has replaced {', '.join(sorted(gone))}, parts of which this run keeps; "
                 "start this run again"
             )
-        manifest = Manifest(contents, metadata)
+        replaced = base.replaced | dict.fromkeys(base.versions, dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
+        replaced = {name: since for name, since in replaced.items() if name not in manifest.versions}
+        manifest = replace(manifest, replaced=replaced)
         try:
             version.state = self._pointer.replace(version.state, self._body(manifest, None))
         except SupersededError:
             # A later writer has started before or after the pointer was replaced; the response may have been lost.
-            if version.id not in _versions(self.manifest()):
+            if not self._has(version):
                 raise StoreError(f"{self.location}: another run is writing here; this run does not publish") from None
         version.is_published, version.base = True, manifest
-        for old in replaced - set(contents.values()):
-            self._remove(old)
+        self.refresh_latest()
 
-    def _claim(self) -> Version:
+    def refresh_latest(self) -> None:
+        """Lead `latest/` to the current version, if the place has it and something is published."""
+        if self._has_latest:
+            refresh_latest(self.location, self.manifest)
+
+    def collect(self) -> int:
+        """Remove replaced versions that are old enough, and what a writer left that has been stalled for a day.
+
+        Does nothing while a writer is active: it has collected when it started.
+
+        Returns:
+            The number of removed versions.
+
+        Raises:
+            StoreError: if the store does not respond.
+        """
+        manifest, writer = self._parse(self._pointer.read())
+        if writer and dt.datetime.now(dt.UTC) - _started(writer) < _STALLED:
+            return 0
+        if not writer and not self._due(manifest):
+            return 0
+        with self.new_version() as version:
+            return version.removed
+
+    def _claim(self, suffix: str) -> Version:
         """Put the name of a new version's writer into the pointer."""
-        name = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+        name = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}{suffix}"
         for attempt in range(_CLAIMS):
             seen = self._pointer.read()
-            base = self._parse(seen)
+            base, _ = self._parse(seen)
             try:
                 state = self._pointer.replace(seen, self._body(base, name))
             except SupersededError:
@@ -170,22 +274,40 @@ class Place:
                 return Version(name, self.location.child(name), base, state)
         raise StoreError(f"{self.location}: other runs started to write here {_CLAIMS} times; this run gives up")
 
-    def _collect(self, version: Version) -> None:
-        """Remove what neither the pointer lists nor a writer can publish any more."""
-        names = self._names()
+    def _clean(self, version: Version) -> None:
+        """Remove replaced versions that are due, and what no writer can publish any more."""
+        names, base = self._names(), version.base or Manifest({})
+        due = self._due(base)
         # Whoever started after this writer's claim has changed the pointer before writing anything that is listed.
         if self._pointer.read() != version.state:
             return
-        for name in names - _versions(version.base) - {version.id}:
-            if _VERSION.fullmatch(name):
+        if LATEST in names and version.base:
+            refresh_latest(self.location, self.manifest)  # its writer may have been killed before
+        kept = {name: since for name, since in base.replaced.items() if name not in due}
+        for name in names - base.versions - kept.keys() - {version.id}:
+            if _LEFT_BEHIND.fullmatch(name):
                 self._remove(name)
+                version.removed += 1
+        if version.base:
+            version.base = replace(base, replaced=kept)
+
+    def _due(self, manifest: Manifest | None) -> set[str]:
+        """The replaced versions of a content that need not be kept."""
+        moment = dt.datetime.now(dt.UTC) - self._retention.grace
+        old = {name for name, since in (manifest or Manifest({})).replaced.items() if _time(since) <= moment}
+        return old - self._retention.referenced() if old else old
+
+    def _has(self, version: Version) -> bool:
+        """Whether a version has been published, and is not removed since."""
+        manifest = self.manifest() or Manifest({})
+        return version.id in manifest.versions or version.id in manifest.replaced
 
     def _abandon(self, version: Version) -> None:
         """Withdraw a version that is not published; its PUT of the pointer might arrive later."""
         try:
             self._pointer.replace(version.state, self._body(version.base, None), ONCE)
         except SupersededError:
-            if version.id in _versions(self.manifest()):
+            if self._has(version):
                 return
         except StoreError as error:
             logger.warning("%s: %s is left to the next writer: %s", self.location, version.id, error)
@@ -196,22 +318,28 @@ class Place:
         body: dict[str, Any] = {
             "contents": manifest.contents if manifest else None,
             "metadata": manifest.metadata if manifest else {},
+            "replaced": manifest.replaced if manifest else {},
             "writer": writer,
             "revision": uuid.uuid4().hex,
         }
-        if self._is_zarr:
-            body = {"zarr_format": 3, "node_type": "group", "attributes": {"darts_assets": body}}
         return json.dumps(body, indent=1).encode()
 
-    def _parse(self, state: State) -> Manifest | None:
+    def _parse(self, state: State) -> tuple[Manifest | None, str | None]:
+        """The content and the writer in a state of the pointer."""
         if state.content is None:
-            return None
+            self._refuse_former_layout()
+            return None, None
         try:
-            document = json.loads(state.content)
-            body = document["attributes"]["darts_assets"] if self._is_zarr else document
-            return None if body["contents"] is None else Manifest(body["contents"], body["metadata"])
+            return parse_pointer(json.loads(state.content))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise NotReadableError(f"{self.location}: the pointer {self._pointer.name} is damaged: {error}") from error
+            raise NotReadableError(f"{self.location}: the pointer {POINTER} is damaged: {error}") from error
+
+    def _refuse_former_layout(self) -> None:
+        former = replace(self.location, url=f"{self.location.url}{ZARR}")
+        if self._refuses_former and Pointer(former, FORMER_POINTER).read().content is not None:
+            raise NotReadableError(
+                f"{former} was written by a former release; convert the store once: darts-assets migrate"
+            )
 
     def _names(self) -> set[str]:
         listing = obstore.list_with_delimiter(self.location.objects())
@@ -234,5 +362,27 @@ class Place:
             logger.warning("%s: %s cannot be removed: %s", self.location, name, in_words(error))
 
 
-def _versions(manifest: Manifest | None) -> set[str]:
-    return set(manifest.contents.values()) if manifest else set()
+def parse_pointer(body: dict[str, Any]) -> tuple[Manifest | None, str | None]:
+    """The content and the writer in a pointer; former releases wrote neither a writer nor replaced versions.
+
+    Raises:
+        KeyError, TypeError, ValueError: if the pointer is damaged.
+    """
+    contents, writer = body["contents"], body.get("writer")
+    if writer is not None:
+        _started(writer)
+    if contents is None:
+        return None, writer
+    manifest = Manifest(contents, body["metadata"], body.get("replaced", {}))
+    for since in manifest.replaced.values():
+        _time(since)
+    return manifest, writer
+
+
+def _started(writer: str) -> dt.datetime:
+    """When a writer started, from its version's name."""
+    return dt.datetime.strptime(writer.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC)
+
+
+def _time(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text).astimezone(dt.UTC)

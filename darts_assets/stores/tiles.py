@@ -1,10 +1,11 @@
 """Tiles as Zarr: written as a stream, published atomically, read lazily.
 
-Bands are stored as integers with CF attributes, so that CF-aware readers open a version:
-`xarray.open_zarr(place, group=version, consolidated=False)`. `read_tile` decodes to float32 (xarray to float64) and
-raises for missing chunks, where Zarr returns fill values.
+Each version is a Zarr store with all bands, stored as integers with CF attributes, and consolidated metadata:
+`xarray.open_zarr(place.current_url())` opens it, scaled and masked. `read_tile` decodes to float32 (xarray to float64)
+and raises for missing chunks, where Zarr returns fill values.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -20,13 +21,18 @@ from odc.geo.geobox import GeoBox
 from zarr.storage import ObjectStore
 
 from darts_assets.bands import band, stored_band
-from darts_assets.errors import NotReadableError
+from darts_assets.errors import NotReadableError, StoreError
+from darts_assets.stores.bring_in import bring_in
 from darts_assets.stores.group_attributes import band_attributes, group_attributes
 from darts_assets.stores.layout import CHUNK, FreshStore, create_band, lazy_band, open_band
 from darts_assets.stores.location import StoreLocation
-from darts_assets.stores.publish import Manifest, Place
+from darts_assets.stores.publish import ZARR, Manifest, Place, Version
 from darts_assets.stores.statistics import BandGatherer, BandStatistics
 from darts_assets.tiles import TileStream, on_grid
+
+# Readers without support ignore consolidated metadata; xarray warns of their absence. `catch_warnings` around the call
+# is not safe in threads.
+warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
 
 WRITERS = 4
 """Bands encoded and written concurrently; each needs 50 MB per window of a full scene."""
@@ -40,12 +46,14 @@ class WrittenTile:
     """Result of writing a tile.
 
     Attributes:
+        url: path or URL of the Zarr store.
         size: compressed bytes.
         coverage: band -> fraction of pixels that are neither NaN nor the fill value (0 by default).
         statistics: band -> statistics.
         preview: band -> every n-th pixel, at most 256 on a side.
     """
 
+    url: str
     size: int
     coverage: dict[str, float]
     statistics: dict[str, BandStatistics]
@@ -64,10 +72,11 @@ def write_tile(
     """Write a tile window by window and publish it in one step.
 
     Args:
-        place: target; its name should end in `.zarr`.
+        place: target.
         stream: windows in memory dtypes; they are encoded by the band codecs.
         metadata: JSON facts for the manifest.
-        keep: bands of the current manifest (name -> version) to keep beside the new ones.
+        keep: bands of the current manifest (name -> version) that become part of the new version, without a copy on a
+            local path.
         encoded: whether the windows hold stored values already, with CF attributes on their variables.
         progress: called after each window.
 
@@ -79,7 +88,8 @@ def write_tile(
         StoreError: if another writer has started, or has replaced a band of `keep`.
     """
     height, width = (int(n) for n in stream.geobox.shape)
-    with place.new_version() as version:
+    with place.new_version(ZARR) as version:
+        _bring_in_kept(place, version, keep or {})
         group = zarr.create_group(FreshStore(_zarr(version.location)), zarr_format=3)
         arrays: dict[str, zarr.Array[Any]] = {}
         row, gathered = 0, dict[str, BandGatherer]()
@@ -101,8 +111,8 @@ def write_tile(
                     progress(row, height)
         if row != height:
             raise ValueError(f"{place.location}: the stream ended after {row} of {height} rows")
-        contents = {**(keep or {}), **dict.fromkeys(stream.bands, version.id)}
-        _write_coordinates(version.location, stream.geobox, group_attributes(metadata, stream.attrs, contents))
+        contents = dict.fromkeys([*(keep or {}), *stream.bands], version.id)
+        finish_version(version, stream.geobox, group_attributes(metadata, stream.attrs, contents))
         coverage = {name: round(each.pixels / (height * width), 6) for name, each in gathered.items()}
         statistics = {name: band.statistics() for name, band in gathered.items()}
         facts = {**metadata, "grid": grid_record(stream.geobox), "attrs": stream.attrs, "coverage": coverage}
@@ -112,8 +122,11 @@ def write_tile(
                 before = version.base.metadata.get(about, {})
                 facts[about] |= {name: kept for name, kept in before.items() if name in keep}
         place.publish(version, contents, facts)
-    size = sum(entry["size"] for batch in obstore.list(version.location.objects()) for entry in batch)
-    return WrittenTile(size, coverage, statistics, {name: each.preview for name, each in gathered.items()})
+    objects = (entry for batch in obstore.list(version.location.objects()) for entry in batch)
+    size = sum(entry["size"] for entry in objects if entry["path"].partition("/")[0] not in (keep or {}))
+    return WrittenTile(
+        version.location.url, size, coverage, statistics, {name: each.preview for name, each in gathered.items()}
+    )
 
 
 def read_tile(
@@ -225,6 +238,19 @@ def _watched(
         yield window
 
 
-def _write_coordinates(location: StoreLocation, geobox: GeoBox, attrs: Mapping[str, Any]) -> None:
-    coordinates = on_grid({}, geobox, attrs)
-    coordinates.to_zarr(_zarr(location), mode="a", consolidated=False, zarr_format=3)
+def _bring_in_kept(place: Place, version: Version, keep: Mapping[str, str]) -> None:
+    base = version.base or Manifest({})
+    if gone := {f"{name} of {kept}" for name, kept in keep.items() if base.contents.get(name) != kept}:
+        raise StoreError(
+            f"{place.location}: another run has replaced {', '.join(sorted(gone))}, which this run keeps; "
+            "start this run again"
+        )
+    for name, kept in keep.items():
+        bring_in(place.location.child(kept), version.location, name)
+
+
+def finish_version(version: Version, geobox: GeoBox, attrs: Mapping[str, Any]) -> None:
+    """Complete the Zarr store of a version whose bands are written: coordinates, attributes, consolidated metadata."""
+    store = _zarr(version.location)
+    on_grid({}, geobox, attrs).to_zarr(store, mode="a", consolidated=False, zarr_format=3)
+    zarr.consolidate_metadata(store, zarr_format=3)

@@ -43,8 +43,7 @@ class Site:
         return self._resources[name]
 
     def place(self, kind: str, step: str) -> Place:
-        suffix = ".zarr" if kind == "tiles" else ""
-        return self.resource("store").place(kind, SENTINEL2.name, step, self.scene.id + suffix)
+        return self.resource("store").place(kind, SENTINEL2.name, step, self.scene.id)
 
     def raw_place(self) -> Place:
         return self.resource("raw").place(self.scene)
@@ -87,6 +86,6 @@ def write_again(site: Site, tile: xr.Dataset, encoded: bool = False) -> Callable
     windows = list(row_windows(height))
     held = tile.isel(y=windows[len(windows) // 2 - (len(windows) > 1)]).load()
     rows = (held.isel(y=slice(0, rows.stop - rows.start)) for rows in windows)
-    place = site.resource("store").place("scratch", "again.zarr")
+    place = site.resource("store").place("scratch", "again")
     stream = TileStream(geobox, tuple(map(str, tile.data_vars)), rows)
     return lambda: write_tile(place, stream, metadata={}, encoded=encoded)

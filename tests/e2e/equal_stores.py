@@ -30,8 +30,8 @@ def assert_equal_stores(one: Site, other: Site, scene: str, places: int | None =
 
 def _places(site: Site, scene: str) -> Iterator[tuple[str, ...]]:
     family = site.family.name
-    yield "raw", site.resource("scenes").scene(site.family, scene).source, f"{scene}.zarr"
-    yield from (("tiles", family, step, f"{scene}.zarr") for step in ("preprocessed_tile", "segmentation"))
+    yield "raw", site.resource("scenes").scene(site.family, scene).source, scene
+    yield from (("tiles", family, step, scene) for step in ("preprocessed_tile", "segmentation"))
     yield "vectors", family, "polygons", scene
     yield "products", family, scene
 

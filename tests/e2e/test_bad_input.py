@@ -84,7 +84,7 @@ def test_a_source_that_does_not_answer_is_retried_then_fails_with_its_words(
     assert len(calls) == 1 + error_handling.MAX_SOURCE_RETRIES
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert "503 Slow Down" in str(failure.step_failure_data.error)
-    assert site.place("raw", "cdse", f"{scene}.zarr").manifest() is None
+    assert site.place("raw", "cdse", scene).manifest() is None
 
 
 # --- corrupt raster, wrong dtype, missing band, wrong CRS, several CRSs -----------------------------------------------
@@ -117,7 +117,7 @@ def test_a_bad_file_fails_its_scene_by_name_and_the_others_go_on(
     said = reason(site.run(bad))
     assert "B08_10m.tif" in said
     assert "nir" in said
-    assert site.place("raw", "cdse", f"{bad}.zarr").manifest() is None
+    assert site.place("raw", "cdse", bad).manifest() is None
     assert site.run(good, "raw_scene").success
     assert site.materialized("raw_scene") == {good}
 
@@ -238,7 +238,7 @@ def test_a_bad_checkpoint_is_refused_before_any_scene_is_loaded(
     assert "bad.ckpt" in reason(result)
     assert "CheckpointError" in reason(result)
     assert site.materialized("raw_scene") == set()
-    assert site.place("raw", "cdse", f"{scene}.zarr").manifest() is None
+    assert site.place("raw", "cdse", scene).manifest() is None
     assert not (tmp_path / "pwned").exists()
 
 
@@ -272,7 +272,7 @@ def test_a_full_disk_leaves_nothing_readable_and_the_next_run_heals(site: Site, 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1:] == ["FAILED"], done.stderr[-2000:]
     (scene,) = site.register(world.items[0])
-    place = site.place("raw", "cdse", f"{scene}.zarr")
+    place = site.place("raw", "cdse", scene)
     assert place.manifest() is None
     assert site.run(scene, "raw_scene").success
     assert [path.name for path in place.location.path.iterdir() if path.is_dir()] == [

@@ -180,7 +180,7 @@ def test_only_missing_bands_are_fetched_and_force_fetches_again(site: Site, worl
     assert set(first["fetched"]) == {"blue", "green", "red", "nir", "s2_scl"}
     assert metadata_of(site.run(scene, "raw_scene"), "raw_scene")["fetched"] == []
 
-    place = site.place("raw", "cdse", f"{scene}.zarr")
+    place = site.place("raw", "cdse", scene)
     contents = dict(place.require().contents)
     kept = {name: version for name, version in contents.items() if name != "nir"}
     with place.new_version() as version:  # as if the near infrared had never been asked for
@@ -211,7 +211,7 @@ def test_a_coarser_band_asked_for_later_comes_on_the_same_grid(site: Site, copie
     assert "rededge071" not in metadata_of(site.run(scene, "raw_scene"), "raw_scene")["fetched"]
     said = metadata_of(site.run(scene, "raw_scene", raw_scene={"bands": "all"}), "raw_scene")
     assert said["fetched"] == ["rededge071"]
-    raw = read_tile(site.place("raw", "cdse", f"{scene}.zarr"), decode=False)
+    raw = read_tile(site.place("raw", "cdse", scene), decode=False)
     assert raw.odc.geobox.resolution.x == 10
     np.testing.assert_array_equal(raw["rededge071"].values, np.kron(numbers, np.ones((2, 2), "uint16")))
 

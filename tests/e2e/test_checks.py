@@ -97,11 +97,11 @@ def rewrite(place: Any, change: Callable[[xr.Dataset], None], encoded: bool = Fa
 
 
 def tile_place(site: Site, step: str, scene: str) -> Any:
-    return site.place("tiles", "sentinel2", step, f"{scene}.zarr")
+    return site.place("tiles", "sentinel2", step, scene)
 
 
 def raw_place(site: Site, scene: str) -> Any:
-    return site.place("raw", "cdse", f"{scene}.zarr")
+    return site.place("raw", "cdse", scene)
 
 
 def test_all_is_well_in_the_demo(finished: Finished) -> None:

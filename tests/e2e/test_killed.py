@@ -41,7 +41,7 @@ def test_kills_at_random_moments(new_site: Callable[..., Site], larger_world: Wo
     site = new_site()
     (scene,) = site.register(larger_world.items[0])
     home, folder = str(site.folder / "dagster"), str(site.folder)
-    place = site.place("raw", "cdse", f"{scene}.zarr")
+    place = site.place("raw", "cdse", scene)
     moments = random.Random(11)
     duration = _seconds_of_writing(processes, new_site("unharmed"), larger_world)
     outcomes = {"absent": 0, "complete": 0}
@@ -76,7 +76,7 @@ def test_kills_at_random_moments(new_site: Callable[..., Site], larger_world: Wo
 def _seconds_of_writing(processes: multiprocessing.context.BaseContext, site: Site, world: World) -> float:
     """How long a write takes on this machine, so that kills fall into it."""
     (scene,) = site.register(world.items[0])
-    folder = site.place("raw", "cdse", f"{scene}.zarr").location.path
+    folder = site.place("raw", "cdse", scene).location.path
     child = processes.Process(
         target=materialize, args=(str(site.folder / "dagster"), str(site.folder), site.settings, scene)
     )

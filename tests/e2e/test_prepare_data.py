@@ -106,7 +106,7 @@ def test_a_prepared_scene_is_recorded_as_if_it_had_its_own_run(
 def test_what_is_there_is_not_fetched_again_unless_forced(site: Site, world: World) -> None:
     scenes = site.register(*world.items)
     assert prepare(site, registered_tiles=["08WMB"], scenes_per_step=1).success
-    place = site.place("raw", "cdse", f"{scenes[0]}.zarr")
+    place = site.place("raw", "cdse", scenes[0])
     before = place.manifest().contents
     again = prepare(site, registered_tiles=["08WMB"])
     assert told(again)["fetched"] == 0
@@ -251,7 +251,7 @@ def test_scenes_are_fetched_within_the_quota_of_their_service(site: Site) -> Non
 def test_the_raw_scene_says_where_it_is_from_and_what_was_verified(site: Site, world: World) -> None:
     (scene,) = site.register(world.items[0])
     prepare(site, scene_ids=[scene], auxiliary=False)
-    manifest = site.place("raw", "cdse", f"{scene}.zarr").require()
+    manifest = site.place("raw", "cdse", scene).require()
     item = read_item(str(world.items[0]))
     assert manifest.metadata["item"] == item
     assert manifest.metadata["source"] == "cdse"

@@ -57,7 +57,7 @@ def site(prepared: Site) -> Iterator[Site]:
 
 
 def tile_of(site: Site, scene: str) -> Path:
-    return Path(site.settings.store) / f"tiles/sentinel2/preprocessed_tile/{scene}.zarr"
+    return Path(site.settings.store) / f"tiles/sentinel2/preprocessed_tile/{scene}"
 
 
 def damage(tile: Path) -> bytes:

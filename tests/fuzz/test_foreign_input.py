@@ -41,6 +41,7 @@ from darts_assets.sources import S3Options, parse_item
 from darts_assets.sources.sentinel2.parse_item import PROVIDERS, asset_keys
 from darts_assets.sources.stac.read_item import read_item
 from darts_assets.stores.location import StoreLocation
+from darts_assets.stores.migration import former_manifest, former_tiles
 from darts_assets.stores.publish import Place
 from tests.fuzz.mutations import damaged, documents, texts
 
@@ -150,15 +151,19 @@ def test_aoi(tmp_path: Path) -> None:
 
 def test_manifest(tmp_path: Path) -> None:
     body = {"contents": {"blue": "20240101T000000Z-abcdef"}, "metadata": {"provenance": {"data_version": "1"}}}
+    body |= {"replaced": {"20230101T000000Z-abcdef": "2024-01-01T00:00:00+00:00"}, "writer": "20240101T000000Z-abcdef"}
     root = {"zarr_format": 3, "node_type": "group", "attributes": {"darts_assets": body}}
-    for name in ("plain", "tile.zarr"):
-        (tmp_path / name).mkdir()
+    for name in ("raw/cdse/tile", "raw/cdse/tile.zarr"):
+        (tmp_path / name).mkdir(parents=True)
 
     def read(example: tuple[bool, bytes]) -> None:
-        is_zarr, content = example
-        name, pointer = ("tile.zarr", "zarr.json") if is_zarr else ("plain", "current.json")
-        (tmp_path / name / pointer).write_bytes(content)
-        manifest = Place(StoreLocation(str(tmp_path / name))).manifest()
+        is_former, content = example
+        (tmp_path / "raw/cdse" / ("tile.zarr/zarr.json" if is_former else "tile/current.json")).write_bytes(content)
+        if is_former:
+            for former in former_tiles(StoreLocation(str(tmp_path))):
+                former_manifest(former)
+            return
+        manifest = Place(StoreLocation(str(tmp_path / "raw/cdse/tile"))).manifest()
         if manifest is not None:
             assert all(isinstance(part, str) for pair in manifest.contents.items() for part in pair)
             assert isinstance(manifest.metadata, dict)

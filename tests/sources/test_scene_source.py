@@ -121,7 +121,7 @@ def test_reflectance_and_quality(item: dict[str, Any], values: dict[str, np.ndar
     scene = MOSAIC_SCENES.parse(item)
     assert_calibrated(MOSAIC_SCENES.calibrate(MOSAIC_SCENES.open_raw(scene, BANDS, HERE), {}), values)
     # Kept and read back, as the chain does it.
-    place = Place(StoreLocation(str(tmp_path / "mosaic.zarr")))
+    place = Place(StoreLocation(str(tmp_path / "mosaic")))
     write_tile(place, MOSAIC_SCENES.fetch(scene, BANDS, HERE), metadata={}, encoded=True)
     kept = read_tile(place, BANDS, decode=False)
     assert_calibrated(MOSAIC_SCENES.calibrate(kept, {}), values)

@@ -59,17 +59,19 @@ def stream(value: float) -> TileStream:
 
 
 def test_a_tile_is_published_and_replaced(bucket: StoreLocation) -> None:
-    place = Place(bucket.child("tiles", "scene.zarr"))
+    place = Place(bucket.child("tiles", "scene"))
     assert place.manifest() is None
     for value in (0.1, 0.2):
         write_tile(place, stream(value), metadata={})
         np.testing.assert_allclose(read_tile(place)["red"].values, value, atol=6e-5)
+    manifest = place.require()
     versions = {key.split("/")[0] for key in place.location.keys() if "/" in key}  # noqa: SIM118 - not a mapping
-    assert versions == set(place.require().contents.values())
+    assert versions == manifest.versions | manifest.replaced.keys()
+    assert len(versions) == 2
 
 
 def test_a_window_of_a_band_is_one_request(bucket: StoreLocation, server: S3Server) -> None:
-    place = Place(bucket.child("tiles", "scene.zarr"))
+    place = Place(bucket.child("tiles", "scene"))
     server.requests()
     write_tile(place, stream(0.1), metadata={})
     asked = [request for request in server.requests() if "/red/c/" in request]
@@ -82,7 +84,7 @@ def test_a_window_of_a_band_is_one_request(bucket: StoreLocation, server: S3Serv
 
 
 def test_a_failed_write_leaves_nothing(bucket: StoreLocation) -> None:
-    place = Place(bucket.child("tiles", "scene.zarr"))
+    place = Place(bucket.child("tiles", "scene"))
 
     def broken():
         yield stream(0.1).collect().isel(y=slice(0, 520))
@@ -90,7 +92,7 @@ def test_a_failed_write_leaves_nothing(bucket: StoreLocation) -> None:
 
     with pytest.raises(RuntimeError, match="cut"):
         write_tile(place, TileStream(GRID, ("red",), broken()), metadata={})
-    assert list(place.location.keys()) == ["zarr.json"]
+    assert list(place.location.keys()) == ["current.json"]
     assert place.manifest() is None
 
 
@@ -105,9 +107,9 @@ def test_a_pointer_is_written_although_its_requests_fail(
     bucket: StoreLocation, faults: FaultProxy, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("darts_assets.remote.retry.BACKOFF", (0.0, 0.0))
-    place = Place(faults.before(bucket.child("tiles", "scene.zarr")))
+    place = Place(faults.before(bucket.child("tiles", "scene")))
     write_tile(place, stream(0.1), metadata={})
-    faults.faults = [Fault(kind, "PUT", r"scene\.zarr/zarr\.json", times=1, skip=skip) for skip in (0, 1)]
+    faults.faults = [Fault(kind, "PUT", r"scene/current\.json", times=1, skip=skip) for skip in (0, 1)]
     write_tile(place, stream(0.2), metadata={})
     assert faults.happened == [kind, kind]
     np.testing.assert_allclose(read_tile(place)["red"].values, 0.2, atol=6e-5)
@@ -117,19 +119,19 @@ def test_a_pointer_that_is_cut_short_is_read_again(
     bucket: StoreLocation, faults: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("darts_assets.remote.retry.BACKOFF", (0.0, 0.0))
-    place = Place(faults.before(bucket.child("tiles", "scene.zarr")))
+    place = Place(faults.before(bucket.child("tiles", "scene")))
     write_tile(place, stream(0.1), metadata={})
-    faults.faults = [Fault("truncated", "GET", r"scene\.zarr/zarr\.json", times=2)]
+    faults.faults = [Fault("truncated", "GET", r"scene/current\.json", times=2)]
     np.testing.assert_allclose(read_tile(place)["red"].values, 0.1, atol=6e-5)
     assert faults.happened == ["truncated", "truncated"]
 
 
 def test_a_stalled_writer_does_not_undo_a_later_one(bucket: StoreLocation, faults: FaultProxy) -> None:
     """A's pointer is under way while B starts, publishes and reports success."""
-    place = Place(bucket.child("tiles", "scene.zarr"))
+    place = Place(bucket.child("tiles", "scene"))
     write_tile(place, stream(0.1), metadata={})
     slow = Place(faults.before(place.location))
-    faults.faults = [Fault("late", "PUT", r"scene\.zarr/zarr\.json", seconds=1.0, skip=1)]
+    faults.faults = [Fault("late", "PUT", r"scene/current\.json", seconds=1.0, skip=1)]
     errors: list[Exception] = []
 
     def write() -> None:
@@ -151,7 +153,7 @@ def test_a_stalled_writer_does_not_undo_a_later_one(bucket: StoreLocation, fault
 
 def test_a_store_without_conditional_writes_is_refused_before_anything_is_written(rclone: Rclone) -> None:
     with pytest.raises(UnsafeStoreError, match="the object store ignores conditional writes"):
-        write_tile(Place(rclone.location.child("tiles", "scene.zarr")), stream(0.1), metadata={})
+        write_tile(Place(rclone.location.child("tiles", "scene")), stream(0.1), metadata={})
     assert rclone.files() == []
 
 

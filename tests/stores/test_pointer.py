@@ -1,4 +1,5 @@
-"""Writers, stalls, kills, lost responses, retries and readers in any order: what was published last is readable."""
+"""Writers, collections, stalls, kills, lost responses, retries and readers in any order: what was published last, and
+what must be kept, is readable."""
 
 import os
 import shutil
@@ -28,17 +29,23 @@ class Writers(RuleBasedStateMachine):
     """Up to four writers at a time, on a path or in an object store."""
 
     on_path: ClassVar[bool]
+    has_grace: ClassVar[bool]
 
     @initialize()
     def start(self) -> None:
         self.folder = Path(tempfile.mkdtemp()) if self.on_path else None
         self.patch = pytest.MonkeyPatch()
-        self.bench = Bench(self.folder, self.patch)
+        self.bench = Bench(self.folder, self.patch, self.has_grace)
 
     @precondition(lambda self: len(self.bench.active()) < 4)
     @rule(keeps=st.booleans())
     def begin(self, keeps: bool) -> None:
         self.bench.begin(keeps)
+
+    @precondition(lambda self: len(self.bench.active()) < 4)
+    @rule()
+    def collect(self) -> None:
+        self.bench.collect()
 
     @precondition(lambda self: self.bench.active())
     @rule(number=st.integers(0, 3), accesses=st.integers(1, 12), fault=st.sampled_from(FAULTS))
@@ -72,11 +79,12 @@ class Writers(RuleBasedStateMachine):
                     shutil.rmtree(self.folder)
 
 
+@pytest.mark.parametrize("has_grace", [True, False], ids=["grace", "due at once"])
 @pytest.mark.parametrize("on_path", [True, False], ids=["path", "object store"])
-def test_any_interleaving(on_path: bool) -> None:
-    machine = type("Writers", (Writers,), {"on_path": on_path})
+def test_any_interleaving(on_path: bool, has_grace: bool) -> None:
+    machine = type("Writers", (Writers,), {"on_path": on_path, "has_grace": has_grace})
     limits = settings(
-        max_examples=INTERLEAVINGS, stateful_step_count=40, deadline=None, database=None, print_blob=True,
+        max_examples=INTERLEAVINGS // 2, stateful_step_count=40, deadline=None, database=None, print_blob=True,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     run_state_machine_as_test(machine, settings=limits)

@@ -29,7 +29,7 @@ def bands() -> dict[str, np.ndarray]:
 
 
 def test_statistics_are_of_the_values_before_they_are_stored(tmp_path, bands) -> None:
-    place = Place(StoreLocation(str(tmp_path / "tile.zarr")))
+    place = Place(StoreLocation(str(tmp_path / "tile")))
     written = write_tile(place, stream(bands), metadata={})
     slope = written.statistics["slope"]
     assert slope.pixels == np.isfinite(bands["slope"]).sum()
@@ -46,8 +46,8 @@ def test_statistics_are_of_the_values_before_they_are_stored(tmp_path, bands) ->
 
 
 def test_the_preview_is_every_nth_pixel_whatever_the_windows(tmp_path, bands) -> None:
-    first = write_tile(Place(StoreLocation(str(tmp_path / "a.zarr"))), stream(bands, 300), metadata={})
-    second = write_tile(Place(StoreLocation(str(tmp_path / "b.zarr"))), stream(bands, 7), metadata={})
+    first = write_tile(Place(StoreLocation(str(tmp_path / "a"))), stream(bands, 300), metadata={})
+    second = write_tile(Place(StoreLocation(str(tmp_path / "b"))), stream(bands, 7), metadata={})
     step = -(-1100 // PREVIEW_SIDE)
     for name, values in bands.items():
         np.testing.assert_array_equal(first.preview[name], values[step // 2 :: step, step // 2 :: step])
@@ -58,7 +58,7 @@ def test_the_preview_is_every_nth_pixel_whatever_the_windows(tmp_path, bands) ->
 def test_probabilities_are_counted_by_percent_rounded_up(tmp_path) -> None:
     values = np.full(GRID.shape, np.nan, "float32")
     values.flat[:7] = [0, 0.001, 0.01, 0.5, np.nextafter(np.float32(0.5), np.float32(1)), 0.51, 1]
-    place = Place(StoreLocation(str(tmp_path / "tile.zarr")))
+    place = Place(StoreLocation(str(tmp_path / "tile")))
     written = write_tile(place, stream({"probabilities": values}), metadata={})
     assert written.statistics["probabilities"].counts == {0: 1, 1: 2, 50: 1, 51: 2, 100: 1}
 
@@ -66,7 +66,7 @@ def test_probabilities_are_counted_by_percent_rounded_up(tmp_path) -> None:
 def test_probabilities_stored_in_percent_by_earlier_versions_are_read(tmp_path) -> None:
     stored = np.full(GRID.shape, 255, "uint8")
     stored.flat[:3] = [0, 50, 51]
-    place = Place(StoreLocation(str(tmp_path / "tile.zarr")))
+    place = Place(StoreLocation(str(tmp_path / "tile")))
     written = write_tile(place, stream({"probabilities": stored}), metadata={}, encoded=True)
     assert written.statistics["probabilities"].counts == {0: 1, 50: 1, 51: 1, 255: GRID.shape[0] * GRID.shape[1] - 3}
     values = read_tile(place)["probabilities"].values
@@ -84,7 +84,7 @@ def test_infinity_is_the_largest_number() -> None:
 
 
 def test_bands_that_stay_keep_their_statistics(tmp_path, bands) -> None:
-    place = Place(StoreLocation(str(tmp_path / "tile.zarr")))
+    place = Place(StoreLocation(str(tmp_path / "tile")))
     write_tile(place, stream({"slope": bands["slope"]}), metadata={})
     slope = read_statistics(place)["slope"]
     more = {"quality_data_mask": bands["quality_data_mask"]}

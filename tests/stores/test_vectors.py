@@ -1,6 +1,7 @@
 """Tables of features on a path and on S3: read as written, replaced in one step, missing ones are errors."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import geopandas as gpd
@@ -10,7 +11,7 @@ from geopandas.testing import assert_geodataframe_equal
 
 from darts_assets.errors import NotReadableError
 from darts_assets.stores.location import StoreLocation
-from darts_assets.stores.publish import Place
+from darts_assets.stores.publish import Place, Retention
 from darts_assets.stores.vectors import read_table, read_vectors, write_vectors
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
@@ -47,5 +48,8 @@ def test_a_missing_or_replaced_table_is_an_error(place: Place) -> None:
     with pytest.raises(NotReadableError, match=r"extent\.parquet does not exist"):
         read_table(place, before, "extent")
     write_vectors(place, {"segments": table(3)}, {})
+    assert read_table(place, before, "segments").equals(read_vectors(place, before)["segments"])
+    for rows in (4, 5):
+        write_vectors(Place(place.location, Retention(timedelta(0))), {"segments": table(rows)}, {})
     with pytest.raises(NotReadableError, match="replaced during reading"):
         read_table(place, before, "segments")

@@ -15,7 +15,10 @@ Accesses end in one of these ways:
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import obstore
@@ -27,7 +30,7 @@ from darts_assets.errors import StoreError
 from darts_assets.remote import retry
 from darts_assets.stores import pointer, publish
 from darts_assets.stores.location import StoreLocation
-from darts_assets.stores.publish import Manifest, Place
+from darts_assets.stores.publish import Manifest, Place, Retention
 
 FAULTS = ("none", "none", "none", "lost", "failed", "late", "killed", "killed after")
 
@@ -133,10 +136,13 @@ class Bench:
         root: a folder, None for an object store in memory.
         late: PUTs that are still under way.
         seen: versions that were published, in order.
+        has_grace: whether replaced versions are kept for a time that does not end here. Otherwise they are due at once,
+            except those that end in an even digit, which something refers to.
     """
 
     root: Path | None
     patch: pytest.MonkeyPatch
+    has_grace: bool = False
     writers: list[Writer] = field(default_factory=list)
     late: list[Callable[[], Any]] = field(default_factory=list)
     seen: list[dict[str, str]] = field(default_factory=list)
@@ -145,11 +151,17 @@ class Bench:
         memory = MemoryStore()
         self.location = StoreLocation(str(self.root / "place") if self.root else "s3://memory/place")
         self.store: Any = LocalStore(str(self.location.path), mkdir=True) if self.root else memory
-        self.place = Place(self.location)
+        grace = timedelta(hours=1 if self.has_grace else 0)
+        self.place = Place(self.location, Retention(grace, self.referenced))
         patch = self.patch
         patch.setattr(retry, "BACKOFF", (0.0, 0.0))
         patch.setattr(publish, "ensure_safe", lambda location: None)
+        numbers = count()  # ids decide what is referred to, and must be the same when an example is repeated
+        patch.setattr(
+            publish, "uuid", SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"{next(numbers):08x}{0:024x}"))
+        )
         patch.setattr(publish.time, "sleep", lambda seconds: None)
+        patch.setattr(publish, "_STALLED", timedelta(0))  # collections do not wait for writers
         if not self.root:
             patch.setattr(StoreLocation, "objects", lambda location: memory)
             patch.setattr(pointer, "obstore", _Faulty(self.late.append))
@@ -176,6 +188,21 @@ class Bench:
 
         return work
 
+    def collect(self) -> None:
+        """Another process that collects."""
+        self.writers.append(writer := Writer(lambda writer: self.place.collect()))
+        writer.start()
+        writer.wait()
+
+    def referenced(self) -> set[str]:
+        """The versions that something refers to."""
+        return {writer.version for writer in self.writers if writer.version and writer.version[-1] in "02468ace"}
+
+    def kept(self) -> set[str]:
+        """The versions that must be readable."""
+        published = {version for contents in self.seen for version in contents.values()}
+        return published if self.has_grace else published & self.referenced() | set(self.seen[-1].values())
+
     def active(self) -> list[Writer]:
         return [writer for writer in self.writers if not writer.over]
 
@@ -189,11 +216,12 @@ class Bench:
             self.seen.append(manifest.contents)
         if manifest:
             assert manifest.contents["b"] == manifest.metadata["by"]
-            for version in manifest.contents.values():
+            for version in self.kept():
                 assert bytes(obstore.get(self.store, f"{version}/data").bytes()).decode() == version
         published = {contents["b"] for contents in self.seen}
         for writer in self.writers:
-            assert writer.outcome != "success" or writer.version in published, "a success that nobody could read"
+            is_success = writer.version and writer.outcome == "success"
+            assert not is_success or writer.version in published, "a success that nobody could read"
         return manifest
 
     def end(self) -> None:
@@ -212,8 +240,13 @@ class Bench:
             with pytest.raises(Exception, match=r"."):
                 put()
         assert self.check() is not None
+        self.collect()
+        (last,) = self.active()
+        while not last.over:
+            last.go_on("none")
+        assert self.check() is not None
         names = {key.partition("/")[0] for batch in obstore.list(self.store) for key in (e["path"] for e in batch)}
-        assert {name for name in names if name[0].isdigit()} == {last.version}
+        assert {name for name in names if name[0].isdigit()} == self.kept()
 
 
 class _Faulty:

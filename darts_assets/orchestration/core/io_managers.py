@@ -64,11 +64,11 @@ def publish_tile(
     def progress(done: int, total: int) -> None:
         log.info("%s: %d of %d rows written", partition, done, total)
 
-    place = store.place("tiles", *asset.path, f"{partition}.zarr")
+    place = store.place("tiles", *asset.path, partition)
     written = write_tile(place, stream, metadata=facts, progress=progress)
     return as_metadata(
         {
-            "path": dg.MetadataValue.path(place.location.url),
+            "path": dg.MetadataValue.path(written.url),
             "bytes": written.size,
             "coverage": written.coverage,
             "bands": ", ".join(stream.bands),
@@ -79,7 +79,7 @@ def publish_tile(
 
 
 class TileIOManager(_PlaceIOManager):
-    """`TileStream` in, window by window; lazy `xarray.Dataset` out. Under `tiles/<asset>/<partition>.zarr`."""
+    """`TileStream` in, window by window; lazy `xarray.Dataset` out. Under `tiles/<asset>/<partition>`."""
 
     def handle_output(self, context: dg.OutputContext, obj: TileStream) -> None:
         """Stream the tile into a new version and publish it; adds size, coverage and costs to the metadata."""
@@ -93,7 +93,7 @@ class TileIOManager(_PlaceIOManager):
         """The tile, lazily, with `provenance` and `coverage` from its manifest as attributes."""
         from darts_assets.stores.tiles import read_tile
 
-        place = self.store.place("tiles", *asset, f"{partition}.zarr")
+        place = self.store.place("tiles", *asset, partition)
         manifest = place.require()
         tile = read_tile(place, manifest=manifest)
         return tile.assign_attrs({name: manifest.metadata[name] for name in ("provenance", "coverage")})

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from datetime import timedelta
 from functools import cached_property
 from pathlib import PurePath
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from darts_assets.errors import SettingsError
 from darts_assets.redaction import revealed
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
+from darts_assets.stores.replaced_versions import place_at
 
 if TYPE_CHECKING:
     from darts_assets.earth_engine import EarthEngineOptions
@@ -29,6 +31,7 @@ class Store(dg.ConfigurableResource):  # type: ignore[type-arg]
     url: str
     endpoint: str | None = None
     region: str | None = None
+    keep_replaced_hours: float = 24
 
     @property
     def root(self) -> StoreLocation:
@@ -37,7 +40,7 @@ class Store(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def place(self, *parts: str) -> Place:
         """The place of `parts` below the root."""
-        return Place(self.root.child(*parts))
+        return place_at(self.root, *parts, grace=timedelta(hours=self.keep_replaced_hours))
 
 
 Provider = Literal["cdse", "earth_search", "earth_engine", "cdse_mosaic"]

@@ -31,7 +31,7 @@ _SHOWN = 80  # characters of a malformed partition key in messages
 
 
 class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Raw scenes in `raw/<source>/<scene>.zarr`; if disabled, they are read from their source each time."""
+    """Raw scenes in `raw/<source>/<scene>`; if disabled, they are read from their source each time."""
 
     store: ResourceDependency[Store]
     access: ResourceDependency[SourceAccess]
@@ -40,7 +40,7 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def place(self, scene: "Scene") -> Place:
         """The place of a raw scene."""
-        return self.store.place("raw", scene.source, f"{scene.id}.zarr")
+        return self.store.place("raw", scene.source, scene.id)
 
     def published(self, scene: "Scene") -> Manifest | None:
         """The stored scene; None if there is none, or if it was fetched with another item of the same id."""
@@ -88,7 +88,7 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
             progress=lambda done, total: log(f"{scene.id}: {done} of {total} rows fetched"),
         )
         return {
-            "path": place.location.url,
+            "path": written.url,
             "bytes": written.size,
             "coverage": written.coverage,
             "shape": str(tuple(stream.geobox.shape)),

@@ -26,6 +26,7 @@ from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.core.step_metrics import measured
+from darts_assets.stores.latest import LATEST
 from darts_assets.stores.publish import Manifest
 
 if TYPE_CHECKING:
@@ -125,8 +126,8 @@ def _rts(
         f"{changes.kept} unchanged"
     )
     metadata = {
-        "path": dg.MetadataValue.path(place.location.url),
-        "files": [f"{version}/{name}" for name, version in manifest.contents.items()],
+        "path": dg.MetadataValue.path(place.location.child(LATEST).url),
+        "files": list(manifest.contents),
         **_summary(inventory),
         "scenes_added": len(changes.added),
         "scenes_changed": len(changes.changed),
@@ -166,8 +167,8 @@ def _slumps(context: dg.AssetExecutionContext, config: SlumpsConfig, store: Stor
         context.log.warning(f"scenes without polygons observe nothing: {', '.join(polygons.missing[:_MAX_ROWS])}")
     context.log.info(f"{len(followed.slumps)} slumps in {len(provenances)} years")
     metadata = {
-        "path": dg.MetadataValue.path(place.location.url),
-        "files": [f"{version}/{name}" for name, version in manifest.contents.items()],
+        "path": dg.MetadataValue.path(place.location.child(LATEST).url),
+        "files": list(manifest.contents),
         "dagster/row_count": len(followed.slumps),
         "years": sorted(provenances),
         "seen_of_observable": _counted(followed.slumps, seen="int", observable="int"),

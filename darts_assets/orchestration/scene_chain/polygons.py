@@ -148,7 +148,7 @@ def build_polygon_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
         from darts_assets.stores.vectors import read_vectors
 
         def outcomes(scene: str) -> Outcomes:
-            tile = store.place("tiles", *family.key("preprocessed_tile").path, f"{scene}.zarr")
+            tile = store.place("tiles", *family.key("preprocessed_tile").path, scene)
             vectors = store.place("vectors", *family.key("polygons").path, scene)
             published, features = vectors.require(), tile.require()
             facts, coverage = published.metadata, features.metadata["coverage"]

@@ -144,7 +144,7 @@ def build_tile_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
         def outcomes(scene: str) -> Outcomes:
             from darts_assets.stores.tiles import read_statistics
 
-            place = store.place("tiles", *family.key("preprocessed_tile").path, f"{scene}.zarr")
+            place = store.place("tiles", *family.key("preprocessed_tile").path, scene)
             manifest = place.require()
             coverage, statistics = manifest.metadata["coverage"], read_statistics(place, manifest)
             required = auxiliary_layers(models.bands)

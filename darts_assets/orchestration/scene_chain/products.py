@@ -25,6 +25,7 @@ from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.scene_chain.polygons import EXTENT, SEGMENTS, column_metadata
 from darts_assets.scene import Scene
+from darts_assets.stores.latest import LATEST
 from darts_assets.stores.publish import Version
 
 if TYPE_CHECKING:
@@ -123,11 +124,12 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
                 }
                 place.publish(version, dict.fromkeys(names, version.id), manifest)
         context.log.info(f"{scene.id}: {len(names)} files in {version.location}")
+        latest = place.location.child(LATEST).url
         metadata = {
-            "path": dg.MetadataValue.path(version.location.url),
+            "path": dg.MetadataValue.path(latest),
             "files": names,
             "objects": len(vectors["segments"]),
-            **{name: dg.MetadataValue.path(f"{version.location.url}/{name}") for name in _LINKED if name in names},
+            **{name: dg.MetadataValue.path(f"{latest}/{name}") for name in _LINKED if name in names},
             **detection_preview(preview, geobox_of(tile), len(vectors["segments"])),
         }
         return materialize_result(metadata, facts)

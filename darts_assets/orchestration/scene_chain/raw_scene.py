@@ -95,7 +95,7 @@ def keep_raw_scene(
     metadata |= {"stored": True, "fetched": missing}
     if missing:
         metadata |= raw.fetch(family, scene, missing, {"provenance": facts}, log)
-    metadata |= {"path": dg.MetadataValue.path(raw.place(scene).location.url)}
+    metadata |= {"path": dg.MetadataValue.path(raw.place(scene).current_url())}
     metadata |= location_preview(scene, raw.geobox(family, scene))
     return KeptScene(missing, metadata, facts["data_version"])
 

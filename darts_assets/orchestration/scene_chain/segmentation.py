@@ -127,7 +127,7 @@ def _require_reflectance(family: SceneFamily, store: Store, scene: str) -> None:
     """Raise DartsError if a tile's values are no reflectance: in runs of several scenes no check holds them back."""
     from darts_assets.stores.tiles import read_statistics
 
-    tile = store.place("tiles", *family.key("preprocessed_tile").path, f"{scene}.zarr")
+    tile = store.place("tiles", *family.key("preprocessed_tile").path, scene)
     if faults := reflectance_faults(read_statistics(tile)):
         raise DartsError(
             f"{scene}: {'; '.join(faults)}. Check the offset of its digital numbers (config `offset` of "
@@ -166,7 +166,7 @@ def _outcomes(family: SceneFamily, store: Store, scene: str, config: Segmentatio
     from darts_assets.stores.tiles import read_statistics
 
     def statistics(step: str) -> "dict[str, BandStatistics]":
-        return read_statistics(store.place("tiles", *family.key(step).path, f"{scene}.zarr"))
+        return read_statistics(store.place("tiles", *family.key(step).path, scene))
 
     with_data = statistics("preprocessed_tile")["red"].pixels
     bands = statistics("segmentation")

@@ -64,6 +64,6 @@ def read_preprocessed(store: Store, family: SceneFamily, partition: str) -> "tup
     """
     from darts_assets.stores.tiles import read_tile
 
-    place = store.place("tiles", *family.key("preprocessed_tile").path, f"{partition}.zarr")
+    place = store.place("tiles", *family.key("preprocessed_tile").path, partition)
     manifest = place.require()
     return read_tile(place, manifest=manifest), str(manifest.metadata["provenance"]["data_version"])

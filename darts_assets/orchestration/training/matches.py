@@ -157,7 +157,7 @@ def _provider(source: str | None, catalogs: SceneCatalogs) -> Provider:
 
 def _image_band(store: Store, image: str, band: str | None) -> "tuple[xr.DataArray | None, str]":
     """Band of a preprocessed Planet image for alignment, with its version; (None, "") if it is not preprocessed."""
-    if band is None or store.place("tiles", *PLANET.key("preprocessed_tile").path, f"{image}.zarr").manifest() is None:
+    if band is None or store.place("tiles", *PLANET.key("preprocessed_tile").path, image).manifest() is None:
         return None, ""
     tile, version = read_preprocessed(store, PLANET, image)
     return tile[band], version

@@ -73,7 +73,7 @@ def test_a_table_and_its_provenance_are_of_one_version(
 def test_a_tile_and_its_provenance_are_of_one_version(
     store: Store, publish_after_the_pointer: Callable[..., None], reader: str
 ) -> None:
-    place = store.place("tiles", "sentinel2", "preprocessed_tile", "S.zarr")
+    place = store.place("tiles", "sentinel2", "preprocessed_tile", "S")
     publish_tile(place, 1)
     publish_after_the_pointer(publish_tile)
     tile: Any

@@ -30,7 +30,7 @@ def materialized(tmp_path: Path) -> Callable[..., tuple[dg.ExecuteInProcessResul
     random = np.random.default_rng(5)
     bands = {name: random.uniform(0, 0.5, (64, 100)).astype("float32") for name in FEATURES}
     box = GeoBox.from_bbox((0, 0, 1000, 640), "EPSG:32633", resolution=10)
-    place = store.place("tiles", *SENTINEL2.key("preprocessed_tile").path, f"{SCENE}.zarr")
+    place = store.place("tiles", *SENTINEL2.key("preprocessed_tile").path, SCENE)
     upstream = dg.AssetSpec(SENTINEL2.key("preprocessed_tile"), partitions_def=SENTINEL2.partitions)
     key = SENTINEL2.key("segmentation")
 

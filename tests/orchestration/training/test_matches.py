@@ -68,7 +68,7 @@ class Workshop:
         api.load(CDSE.collection, [item])
 
     def keep(self, family: str, name: str, stream: TileStream) -> None:
-        place = Place(self.settings.root.child("tiles", family, "preprocessed_tile", f"{name}.zarr"))
+        place = Place(self.settings.root.child("tiles", family, "preprocessed_tile", name))
         write_tile(place, stream, metadata={"provenance": {"data_version": "one"}})
 
     def said(self, key: dg.AssetKey, partition: str | None = None, **config: Any) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Workshop:
         for image, item in zip(self.images, world.items, strict=True):
             tile = scene_features(world, item, "darts-2025")
             grid = geobox_of(tile)
-            place = Place(self.settings.root.child("tiles", "planet", "preprocessed_tile", f"{image}.zarr"))
+            place = Place(self.settings.root.child("tiles", "planet", "preprocessed_tile", image))
             stream = TileStream(grid, tuple(map(str, tile.data_vars)), iter([tile]), dict(tile.attrs))
             write_tile(place, stream, metadata={"provenance": {"data_version": "one"}})
             footprints.append(
@@ -132,7 +132,7 @@ def remote(workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     server = S3Server(tmp_path)
     root = server.location("store")
     here = workshop.settings.root
-    tile = f"tiles/planet/preprocessed_tile/{workshop.images[0]}.zarr"
+    tile = f"tiles/planet/preprocessed_tile/{workshop.images[0]}"
     for path in filter(Path.is_file, (here.path / tile).rglob("*")):
         obstore.put(root.objects(), str(path.relative_to(here.path)), path)
     yield Settings(store=root.url, store_endpoint=root.endpoint, store_region=root.region, models=("slumps",))
@@ -152,7 +152,7 @@ def test_a_trained_model_segments_where_the_store_is_s3(
     assert there["models"] == here["models"] == {"slumps": trained["sha256"]}
     assert there["provenance"]["data_version"] == here["provenance"]["data_version"]
     one, other = (
-        read_tile(Place(root.child("tiles", *key.path, f"{image}.zarr")))["probabilities"].values
+        read_tile(Place(root.child("tiles", *key.path, image)))["probabilities"].values
         for root in (workshop.settings.root, remote.root)
     )
     np.testing.assert_array_equal(one, other)

@@ -298,7 +298,7 @@ def test_a_registered_item_leads_to_its_pixels(options: EarthEngineOptions, find
     access = SourceOptions(earth_engine=options)
 
     scene = ANY_SCENES.parse(read_item(str(path)))
-    place = Place(StoreLocation(str(tmp_path / "raw" / scene.source / f"{scene.id}.zarr")))
+    place = Place(StoreLocation(str(tmp_path / "raw" / scene.source / scene.id)))
     write_tile(place, ANY_SCENES.fetch(scene, NEEDED, access), metadata={"item": scene.item}, encoded=True)
     calibrated = ANY_SCENES.calibrate(read_tile(place, NEEDED, decode=False), {}).compute()
 

@@ -1,0 +1,49 @@
+"""The paths of what a store holds of a scene."""
+
+import obstore
+
+from darts_assets.errors import StoreError
+from darts_assets.stores.latest import LATEST
+from darts_assets.stores.location import StoreLocation, checked_name
+from darts_assets.stores.publish import Place
+
+STEPS = ("raw_scene", "preprocessed_tile", "segmentation", "polygons", "products")
+"""The steps of a scene that publish something, in order."""
+
+
+def scene_paths(root: StoreLocation, scene: str) -> dict[str, str]:
+    """The path or URL of the current version of each published step of a scene, in the order of the steps.
+
+    Args:
+        root: root of the store.
+        scene: id of the scene.
+
+    Returns:
+        Step -> Zarr store of a raw scene or tile, folder of GeoParquet files (`polygons`), `latest/` of the products.
+
+    Raises:
+        StoreError: if nothing of the scene is published, or the store does not respond.
+        NotReadableError: if a former release wrote the store and it is not migrated.
+    """
+    checked_name(scene)
+    paths: dict[str, str] = {}
+    for source in _folders(root.child("raw")):
+        if (manifest := (place := Place(root.child("raw", source, scene))).manifest()) is not None:
+            paths["raw_scene"] = place.current_url(manifest)
+    for room in ("tiles", "vectors"):
+        for family in _folders(root.child(room)):
+            for step in _folders(root.child(room, family)):
+                if (manifest := (place := Place(root.child(room, family, step, scene))).manifest()) is not None:
+                    paths[step] = place.current_url(manifest)
+    for family in _folders(root.child("products")):
+        if (place := Place(root.child("products", family, scene))).manifest() is not None:
+            paths["products"] = place.location.child(LATEST).url
+    if not paths:
+        raise StoreError(f"nothing of scene {scene} is published in {root}")
+    return {step: paths[step] for step in STEPS if step in paths}
+
+
+def _folders(location: StoreLocation) -> list[str]:
+    if location.is_local and not location.path.is_dir():
+        return []  # listing would create the folder
+    return sorted(obstore.list_with_delimiter(location.objects())["common_prefixes"])
