@@ -17,13 +17,21 @@ from darts_assets.stores.publish import Place
 from tests.e2e.harness import Site
 
 
-def assert_equal_stores(one: Site, other: Site, scene: str, places: int | None = None) -> None:
-    """The raw scene, tiles, tables and products of a scene, or the first few of these places, are the same in both."""
+def assert_equal_stores(
+    one: Site, other: Site, scene: str, places: int | None = None, *, attributes: bool = True
+) -> None:
+    """The raw scene, tiles, tables and products of a scene, or the first few of these places, are the same in both.
+
+    `attributes`: those of tiles, too.
+    """
     for parts in islice(_places(one, scene), places):
         here, there = (dict(_objects(site.place(*parts))) for site in (one, other))
         assert here.keys() == there.keys(), parts
         for name, content in here.items():
-            if content != there[name]:
+            if name.endswith("zarr.json"):
+                documents = (_untimed(json.loads(each), attributes) for each in (content, there[name]))
+                assert next(documents) == next(documents), f"{parts}: {name}"
+            elif content != there[name]:
                 assert parts[0] == "products", f"{parts}: {name}"
                 _assert_equal_products(name, content, there[name])
 
@@ -43,6 +51,14 @@ def _objects(place: Place) -> Iterator[tuple[str, bytes]]:
         version, _, name = key.partition("/")
         if version in versions:
             yield name, bytes(obstore.get(store, f"{version}/{name}").bytes())
+
+
+def _untimed(document: Any, attributes: bool) -> Any:
+    """The metadata of a Zarr group or array without times of writing, and without attributes unless they count."""
+    if not isinstance(document, dict):
+        return document
+    left_out = {"history", "date_created"} if attributes else {"attributes", "consolidated_metadata", "fill_value"}
+    return {key: _untimed(value, attributes) for key, value in document.items() if key not in left_out}
 
 
 def _assert_equal_products(name: str, one: bytes, other: bytes) -> None:

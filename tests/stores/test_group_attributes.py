@@ -14,7 +14,7 @@ from darts_assets.bands import FEATURES, OPTICAL, band
 from darts_assets.stores.group_attributes import band_attributes, group_attributes
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
-from darts_assets.stores.tiles import write_tile
+from darts_assets.stores.tiles import read_tile, write_tile
 from darts_assets.tiles import TileStream, on_grid
 
 GRID = GeoBox.from_bbox((500_000, 7_700_000, 500_400, 7_700_300), crs="EPSG:32608", resolution=10)
@@ -83,6 +83,19 @@ def test_the_group_gives_scene_date_and_origin(tile: xr.Dataset) -> None:
     assert json.loads(attrs["provenance"])["data_version"] == "0123"
     assert json.loads(attrs["models"]) == {"small": "abc"}
     assert all(isinstance(value, str | int | float) for value in attrs.values()), "NetCDF has no other attributes"
+
+
+def test_a_tile_written_before_has_fewer_attributes_and_the_same_values(tmp_path: Path) -> None:
+    new = written(tmp_path, bands=("ndvi", "s2_scl"))
+    place = Place(StoreLocation(str(tmp_path)).child("tiles", "scene"))
+    before = read_tile(place).compute()
+    for path in tmp_path.rglob("zarr.json"):
+        document = json.loads(path.read_text())
+        for name in ("standard_name", "flag_values", "flag_meanings", "Conventions", "title", "axis"):
+            document["attributes"].pop(name, None)
+        path.write_text(json.dumps(document))
+    xr.testing.assert_identical(read_tile(place).compute(), before)
+    assert read_tile(place, decode=False)["ndvi"].attrs["long_name"] == new["ndvi"].attrs["long_name"]
 
 
 def test_titles_tell_raw_scenes_from_tiles() -> None:

@@ -86,6 +86,8 @@ def test_real_coefficients_make_top_of_atmosphere_reflectance(shared: Path, tmp_
     coefficients = (2.2272053411087134e-05, 2.3286941101653296e-05, 2.617770294902722e-05, 3.857934042956696e-05)
     for name, coefficient in zip(FOUR, coefficients, strict=True):
         np.testing.assert_allclose(tile[name][5, 0], (NUMBERS[name] + 5) * coefficient, rtol=1e-6)
+        assert tile[name].attrs["standard_name"] == "toa_bidirectional_reflectance"
+    assert tile.attrs["reflectance"] == "toa"
 
 
 def test_without_metadata_the_id_tells_the_time_and_a_warning_that_there_is_no_sun(
@@ -120,6 +122,8 @@ def test_every_band_and_every_class_lands_where_it_should(
         assert raw[name].dtype == np.uint16
     classes = np.array([1, 2, 3, 4, 5, 6, 8, 0])[stripes(SIDE)]
     assert raw["planet_udm"].dtype == np.uint8
+    assert raw["planet_udm"].attrs["flag_values"] == [0, 1, 2, 3, 4, 5, 6, 8]
+    assert raw["planet_udm"].attrs["flag_meanings"].split()[-2:] == ["cloud", "no_data"]
     np.testing.assert_array_equal(raw["planet_udm"].values, np.broadcast_to(classes, (SIDE, SIDE)))
     tile = PLANET_SCENES.calibrate(raw, {}).compute()
     expected = dict(zip(STRIPES, (2, 1, 1, 1, 1, 1, 0, 2), strict=True))

@@ -1,5 +1,6 @@
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from odc.geo.geobox import GeoBox
 from darts_assets.errors import RasterError, SceneError
 from darts_assets.sources import calibrate, fetch, open_raw, parse_item, read_item, scene_grid
 from darts_assets.sources.rasters.integrity import Header
+from darts_assets.sources.rasters.reader import band_attributes, scene_attributes
 from darts_assets.tiles import geobox_of
 
 ALL = ("blue", "green", "red", "nir", "rededge071", "nir09", "s2_scl")
@@ -49,9 +51,20 @@ def test_attributes_make_the_numbers_self_describing(scene):
     assert json.loads(json.dumps(raw.attrs)) == raw.attrs
     blue = raw["blue"].attrs
     assert (blue["scale_factor"], blue["add_offset"], blue["_FillValue"]) == (1e-4, -0.1, 0)
+    assert (blue["standard_name"], blue["units"]) == ("surface_bidirectional_reflectance", "1")
     assert "scale_factor" not in raw["s2_scl"].attrs
+    meanings = raw["s2_scl"].attrs["flag_meanings"].split()
+    assert dict(zip(raw["s2_scl"].attrs["flag_values"], meanings, strict=True))[11] == "snow_or_ice"
     decoded = xr.decode_cf(raw)
     np.testing.assert_allclose(decoded["blue"].values, calibrate(raw)["blue"].values, atol=1e-6)
+
+
+def test_platform_and_level_of_reflectance_are_attributes(scene):
+    top = replace(scene.bands["blue"], asset="toa")
+    assert band_attributes(top)["standard_name"] == "toa_bidirectional_reflectance"
+    item = {"properties": {"platform": "sentinel-2b"}}
+    attributes = scene_attributes(replace(scene, item=item, bands={"blue": top}))
+    assert (attributes["platform"], attributes["reflectance"]) == ("sentinel-2b", "toa")
 
 
 @pytest.mark.parametrize("rows", [1, 64, 100, 1024])
