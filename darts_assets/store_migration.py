@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from darts_assets.errors import DartsError
+from darts_assets.stores.former_tiles import former_tiles, migrate_tile
 from darts_assets.stores.location import StoreLocation
-from darts_assets.stores.migration import former_tiles, migrate_tile
 from darts_assets.stores.replaced_versions import WITH_LATEST, place_at, places
 
 

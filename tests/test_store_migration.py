@@ -16,7 +16,7 @@ from zarr.storage import ObjectStore
 
 from darts_assets.errors import NotReadableError
 from darts_assets.store_migration import migrate_store
-from darts_assets.stores import migration
+from darts_assets.stores import former_tiles
 from darts_assets.stores.bring_in import bring_in
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
@@ -75,7 +75,7 @@ def test_an_interrupted_conversion_is_repeated(
     root: StoreLocation, monkeypatch: pytest.MonkeyPatch, step: str, call: int
 ) -> None:
     former(root)
-    calls, original = [], operator.attrgetter(step)(migration)
+    calls, original = [], operator.attrgetter(step)(former_tiles)
 
     def interrupted(*arguments: Any) -> None:
         calls.append(1)
@@ -84,7 +84,7 @@ def test_an_interrupted_conversion_is_repeated(
         original(*arguments)
 
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
-        patch.setattr(f"darts_assets.stores.migration.{step}", interrupted)
+        patch.setattr(f"darts_assets.stores.former_tiles.{step}", interrupted)
         migrate_store(root, lambda line: None)
     migrate_store(root, lambda line: None)
     _assert_converted(root)

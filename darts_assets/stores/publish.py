@@ -18,7 +18,7 @@ replacement: a reader that has opened one can finish. They are removed by the ne
 are older than the grace time of the place and nothing published refers to them.
 
 Former releases named places of Zarr stores `<partition>.zarr`, with the pointer in the root group;
-[`migration.py`](migration.py) converts them.
+[`former_tiles.py`](former_tiles.py) converts them.
 """
 
 import datetime as dt

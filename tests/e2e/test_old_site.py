@@ -12,9 +12,13 @@ from pathlib import Path
 import dagster as dg
 import numpy as np
 import pytest
+import xarray as xr
 
+from darts_assets.errors import NotReadableError
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, STEPS
 from darts_assets.settings import Settings
+from darts_assets.store_migration import migrate_store
+from darts_assets.stores.scene_paths import scene_paths
 from tests.e2e.equal_stores import assert_equal_stores
 from tests.e2e.harness import Site, reason
 
@@ -78,9 +82,19 @@ def test_a_site_of_the_first_layout_is_opened_and_a_scene_mapped_again(old_site:
         assert all(chunks.values())
         assert runs_of(site, mapped) == {step: [made["run_id"]] for step in STEPS}
         assert site.load("polygons", mapped)["segments"].equals(untouched.load("polygons", mapped)["segments"])
+        with pytest.raises(NotReadableError, match=r"was written by a former release.*darts-assets migrate"):
+            site.load("preprocessed_tile", mapped)
+        for each in (site, untouched):
+            done = migrate_store(each.settings.root, lambda line: None)
+            assert (done.tiles, done.problems) == (3, {})
+            assert set(xr.open_zarr(scene_paths(each.settings.root, mapped)["segmentation"]).data_vars) == {
+                "probabilities"
+            }
+        assert (Path(scene_paths(site.settings.root, mapped)["products"]) / "prediction_segments.gpkg").exists()
 
         result = site.run(mapped)
         assert result.success, reason(result)
+        assert materialization(result, site.family.key("raw_scene")).metadata["fetched"].value == []
         assert {e.asset_key.path[-1] for e in result.get_asset_materialization_events()} == set(STEPS)
         checks = [evaluation for evaluation in result.get_asset_check_evaluations() if evaluation.partition == mapped]
         assert {check.check_name for check in checks} == {
@@ -105,6 +119,11 @@ def test_a_site_of_the_first_layout_is_opened_and_a_scene_mapped_again(old_site:
 
         result = site.run(made["registered"])
         assert result.success, reason(result)
+
+
+def materialization(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dg.AssetMaterialization:
+    (event,) = [each for each in result.get_asset_materialization_events() if each.asset_key == key]
+    return event.step_materialization_data.materialization
 
 
 def runs_of(site: Site, scene: str) -> dict[str, list[str]]:

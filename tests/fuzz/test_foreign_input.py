@@ -40,8 +40,8 @@ from darts_assets.orchestration.scene_discovery.watched_areas import Positions
 from darts_assets.sources import S3Options, parse_item
 from darts_assets.sources.sentinel2.parse_item import PROVIDERS, asset_keys
 from darts_assets.sources.stac.read_item import read_item
+from darts_assets.stores.former_tiles import former_manifest, former_tiles
 from darts_assets.stores.location import StoreLocation
-from darts_assets.stores.migration import former_manifest, former_tiles
 from darts_assets.stores.publish import Place
 from tests.fuzz.mutations import damaged, documents, texts
 
