@@ -5,6 +5,7 @@ from darts_assets.cubes.cube import ChunkStatus, Coverage, Cube
 from darts_assets.cubes.fill import FilledChunk, ensure
 from darts_assets.cubes.grid import CHUNK, CubeGrid
 from darts_assets.cubes.history import ExpiredHistory
+from darts_assets.cubes.migration import migrate_cube
 from darts_assets.cubes.tcvis import TcvisRasters, tcvis_spec, vintage_for
 from darts_assets.cubes.tcvis_earth_engine import EarthEngineTcvis
 from darts_assets.cubes.variables import ChunkData, CubeSpec
@@ -24,6 +25,7 @@ __all__ = [
     "TcvisRasters",
     "arcticdem_spec",
     "ensure",
+    "migrate_cube",
     "tcvis_spec",
     "vintage_for",
 ]

@@ -39,6 +39,7 @@ _REACH = 4_100_000
 _DEM = Band(
     "dem", np.dtype("float32"), np.dtype("int32"), valid=(-100, 3000), scale=0.01, fill=np.iinfo("int32").min,
     clip=False, long_name="Elevation above the WGS 84 ellipsoid", units="m",
+    standard_name="height_above_reference_ellipsoid",
 )  # fmt: skip
 _MASK = replace(band("arcticdem_data_mask"), stored=np.dtype("uint8"))
 

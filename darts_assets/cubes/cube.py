@@ -35,6 +35,7 @@ from zarr.codecs import BloscCodec
 from zarr.core.sync import sync
 from zarr.errors import ContainsGroupError
 
+from darts_assets.cubes.cf_metadata import STATUS, describe
 from darts_assets.cubes.grid import CHUNK
 from darts_assets.cubes.history import ExpiredHistory, expire
 from darts_assets.cubes.repository import BRANCH, CubeRepository
@@ -43,7 +44,6 @@ from darts_assets.errors import CubeError, MissingChunksError, StoreError
 from darts_assets.stores.location import StoreLocation
 from darts_assets.tiles import on_grid
 
-_STATUS = "status"
 _MANY = 1000  # keys; listing the whole cube is faster than reading the status of more of them
 _COMMIT_ATTEMPTS = 5  # in addition to one per chunk, which another writer may fill: the history may expire meanwhile
 _ELEVATIONS = BloscCodec(cname="zstd", clevel=4, shuffle="shuffle", blocksize=1 << 19)
@@ -105,6 +105,33 @@ class Cube:
             self._repository.commit(session, f"created {self.spec.name}", {})
         if self._reader() is None:
             raise CubeError(f"{self.spec.name}: the cube at {self.location} could not be created")
+
+    def migrate(self) -> bool:
+        """Commit the metadata of the current version of the cube (`cf_metadata`) if they are not there.
+
+        Chunks are left unchanged, and readers and writers may go on meanwhile, also those of earlier versions.
+
+        Returns:
+            Whether anything was committed; False if the cube does not exist or has the metadata.
+
+        Raises:
+            UnsafeStoreError: if the object store cannot make concurrent commits safe.
+            CubeError: if the cube has another layout.
+            StoreError: if the store fails; then the cube is as before.
+        """
+        if self._reader() is None:
+            return False
+        repository = self._repository.open_or_create()
+        for _ in range(_COMMIT_ATTEMPTS):
+            with self._repository.errors():
+                session = repository.writable_session(BRANCH)
+                if not describe(session.store, self.spec):
+                    return False
+            if self._repository.commit(session, f"described {self.spec.name} for other programs", {}) is not None:
+                return True
+        raise StoreError(
+            f"{self.location}: the metadata of {self.spec.name} could not be committed: others commit faster"
+        )
 
     def snapshot(self) -> str:
         """Id of the newest snapshot, for provenance.
@@ -186,7 +213,7 @@ class Cube:
 
     def _coverage(self, session: icechunk.Session) -> Coverage:
         with self._repository.errors():
-            filled = sync(_coordinates(session, _STATUS))
+            filled = sync(_coordinates(session, STATUS))
             # Variables do not store chunks of fill only, so that an empty chunk has no stored chunk at all.
             with_data: set[tuple[int, int]] = set()
             for variable in self.spec.variables:
@@ -271,7 +298,7 @@ class Cube:
         if len(index) > _MANY:
             return self._listed_status(session, index)
         with self._repository.errors():
-            states = sync(fetch(session.store, [f"{_STATUS}/c/{row}/{col}" for row, col in index.values()]))
+            states = sync(fetch(session.store, [f"{STATUS}/c/{row}/{col}" for row, col in index.values()]))
         return {
             key: ChunkStatus.MISSING if state is None else ChunkStatus(int(state[0]))
             for key, state in zip(index, states, strict=True)
@@ -284,9 +311,7 @@ class Cube:
         return {key: known.get(chunk, ChunkStatus.MISSING) for key, chunk in index.items()}
 
     def _create_arrays(self, session: icechunk.Session) -> None:
-        group = zarr.create_group(session.store, attributes={
-            "title": self.spec.title, "source": self.spec.source, "darts_assets": self.spec.layout(),
-        })  # fmt: skip
+        group = zarr.create_group(session.store)
         for variable in self.spec.variables:
             group.create_array(
                 variable.name,
@@ -295,13 +320,12 @@ class Cube:
                 dtype=variable.stored,
                 fill_value=self.spec.fill_of(variable),
                 compressors=_BYTES if variable.stored.itemsize == 1 else _ELEVATIONS,
-                attributes=variable.cf_attributes(),
-                dimension_names=("y", "x"),
             )
         # Uncompressed bytes stay below Icechunk's inline threshold, so that the status is part of the manifest.
         group.create_array(
-            _STATUS, shape=self.spec.grid.shape, chunks=(1, 1), dtype="uint8", fill_value=0, compressors=None
+            STATUS, shape=self.spec.grid.shape, chunks=(1, 1), dtype="uint8", fill_value=0, compressors=None
         )
+        describe(session.store, self.spec)
 
     def _encoded(self, key: str, data: ChunkData) -> dict[str, npt.NDArray[Any]]:
         """Variable -> stored values of a chunk."""
@@ -324,7 +348,7 @@ class Cube:
         for variable in self.spec.variables:
             _array(group, variable.name)[self.spec.grid.chunk_slices(row, col)] = encoded[variable.name]
             empty &= bool((encoded[variable.name] == self.spec.fill_of(variable)).all())
-        _array(group, _STATUS)[row, col] = ChunkStatus.EMPTY if empty else ChunkStatus.DATA
+        _array(group, STATUS)[row, col] = ChunkStatus.EMPTY if empty else ChunkStatus.DATA
 
 
 async def _group_metadata(store: Store) -> dict[str, Any] | None:

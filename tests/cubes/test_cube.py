@@ -164,7 +164,7 @@ def test_slicing_a_window_reads_only_the_chunks_under_the_slice(cube: Cube, read
     for col in range(300, 304):
         write(cube, f"10m-r0200-c{col:04d}", read_surface)
     chunks = cube.location.path / "chunks"
-    by_time = sorted(chunks.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    by_time = sorted(chunks.iterdir(), key=lambda path: path.stat().st_mtime_ns)[2:]  # after the pixel numbers
     assert len(by_time) == 4  # the masks, all ones, are small enough to be in the manifest
     for path in by_time[1:]:  # all but those of the first chunk
         path.unlink()
