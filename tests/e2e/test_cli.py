@@ -4,14 +4,17 @@ import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import dagster as dg
 import geopandas as gpd
 import pytest
 import rasterio
+import requests
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from geopandas.testing import assert_geodataframe_equal
 
@@ -141,3 +144,63 @@ def test_register_says_what_is_wrong(world: World, tmp_path: Path) -> None:
     assert senseless.returncode == 1
     assert "DARTS_AUXILIARY" in senseless.stderr
     assert "Traceback" not in senseless.stderr
+
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def test_dg_checks_and_lists_the_definitions_of_the_checkout(tmp_path: Path) -> None:
+    home = {"DAGSTER_HOME": str(tmp_path)}
+    done = call("dg", "check", "defs", cwd=CHECKOUT, **home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All definitions loaded successfully." in done.stdout
+    listed = call("dg", "list", "defs", "--json", "--target-path", str(CHECKOUT), cwd=tmp_path, **home)
+    keys = {asset["asset_key"] for asset in json.loads(listed.stdout)["assets"]}
+    assert {"sentinel2/raw_scene", "sentinel2/products", "inventory/rts"} <= keys
+    outside = call("dg", "check", "defs", cwd=tmp_path, **home)
+    assert outside.returncode != 0, "as the README states: a folder without dg's project needs --target-path"
+
+
+def test_dg_launches_a_step_of_a_scene_from_any_folder(demo: tuple[Path, str], tmp_path: Path) -> None:
+    folder, _ = demo
+    (scene,) = (path.name for path in (folder / "store" / "products" / "sentinel2").iterdir())
+    done = call(
+        "dg", "launch", "-m", "darts_assets", "--assets", "key:sentinel2/raw_scene", "--partition", scene,
+        cwd=tmp_path, **variables(folder),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    with dg.DagsterInstance.from_config(variables(folder)["DAGSTER_HOME"]) as instance:
+        event = instance.get_latest_materialization_event(SENTINEL2.key("raw_scene"))
+        assert event is not None
+        assert event.asset_materialization is not None
+        assert event.asset_materialization.partition == scene
+        (newest,) = instance.get_runs(limit=1)
+        assert (newest.run_id, newest.status) == (event.run_id, dg.DagsterRunStatus.SUCCESS)
+
+
+def test_dg_dev_serves_the_definitions(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            [BIN / "dg", "dev", "--port", port, "--target-path", CHECKOUT], cwd=tmp_path, stdout=output, stderr=output,
+            env={**os.environ, "DAGSTER_HOME": str(tmp_path)},
+        )  # fmt: skip
+    query = {"query": "{repositoriesOrError {... on RepositoryConnection {nodes {name location {name}}}}}"}
+    names = []
+    try:
+        deadline = time.monotonic() + 120
+        while not names and time.monotonic() < deadline:
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.5)
+            try:
+                answer = requests.post(f"http://127.0.0.1:{port}/graphql", json=query, timeout=10).json()
+            except requests.ConnectionError:
+                continue
+            names = [node["location"]["name"] for node in answer["data"]["repositoriesOrError"]["nodes"]]
+    finally:
+        server.terminate()
+        server.wait(60)
+    assert names == ["darts_assets"], log.read_text()
