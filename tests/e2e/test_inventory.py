@@ -98,6 +98,8 @@ def test_scenes_that_come_change_and_go(site: Site, world: World) -> None:
     assert update()["sites_worked_out"] == 0
     assert update(rebuild=True)["sites_worked_out"] == 2
     assert sites(site).to_wkb().equals(before.to_wkb())
+    latest = site.place("inventory", "rts", "2023").location.path / "latest"
+    assert gpd.read_parquet(latest / "rts_2023.parquet").to_wkb().equals(before.to_wkb())
     # Another config has another outcome, of all sites.
     assert update(outline="union")["sites_worked_out"] == 2
     assert update(families=["planet"])["scenes"] == 0

@@ -1,15 +1,19 @@
-"""What a step gets of its inputs comes from one published version, whatever is published meanwhile."""
+"""What a step gets of its inputs comes from one published version; replaced versions stay as the store is set."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import dagster as dg
 import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
 from odc.geo.geobox import GeoBox
 
+from darts_assets.orchestration.core import io_managers
 from darts_assets.orchestration.core.io_managers import TileIOManager, VectorIOManager
 from darts_assets.orchestration.core.partitions import SENTINEL2
 from darts_assets.orchestration.core.resources import Store
@@ -84,3 +88,25 @@ def test_a_tile_and_its_provenance_are_of_one_version(
         version = tile.attrs["provenance"]["data_version"]
     assert (tile["tc_wetness"].values[0, 0], int(version)) == (1, 1)
     assert tiles.read_tile(place)["tc_wetness"].values[0, 0] == 2
+
+
+@pytest.mark.parametrize(("hours", "kept"), [(0, 2), (24, 3)])
+@pytest.mark.parametrize("kind", ["tiles", "vectors"])
+def test_replaced_versions_stay_for_the_time_that_the_store_is_set_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, hours: float, kept: int
+) -> None:
+    monkeypatch.setattr(io_managers, "costs_of", lambda context: {})
+    store = Store(url=str(tmp_path), keep_replaced_hours=hours)
+    key, log = dg.AssetKey(["sentinel2", "segmentation"]), logging.getLogger()
+    context: Any = SimpleNamespace(
+        asset_key=key, asset_partition_key="S", log=log, output_metadata={}, add_output_metadata=lambda metadata: None
+    )
+    for number in (1, 2, 3):  # a write collects what earlier ones have replaced
+        if kind == "tiles":
+            tile = on_grid({"tc_wetness": np.full(GRID.shape, number, "uint8")}, GRID)
+            io_managers.publish_tile(store, key, "S", TileStream(GRID, ("tc_wetness",), iter([tile])), {}, log)
+        else:
+            table = gpd.GeoDataFrame({"n": [number]}, geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:32608")
+            VectorIOManager(store=store).handle_output(context, {"segments": table})
+    folder = tmp_path / kind / "sentinel2/segmentation/S"
+    assert len([path for path in folder.iterdir() if path.is_dir()]) == kept
