@@ -4,10 +4,16 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from darts_assets.errors import DartsError
+
+if TYPE_CHECKING:
+    from shapely import MultiPolygon
+
+    from darts_assets.settings import Settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -144,6 +150,69 @@ def migrate() -> None:
     click.echo(f"{done.tiles} tiles converted")
     if done.problems:
         raise click.ClickException("; ".join(f"{part}: {reason}" for part, reason in done.problems.items()))
+
+
+@cli.command()
+@click.argument("target")
+@click.argument("scenes", nargs=-1)
+@click.option("--ids-file", type=click.File(), help="File with a scene id per line; `#` starts a comment.")
+@click.option("--family", help="Only scenes of this family: sentinel2 or planet.")
+@click.option("--aoi", help="Only scenes that intersect the features of a vector file: a path, https:// or s3:// URL.")
+@click.option("--start", help="Only scenes sensed in or after this year, or on or after this date (2023-07-15).")
+@click.option("--end", help="Only scenes sensed until the end of this year or date.")
+@click.option("--products", help="Comma-separated, such as polygonized,extent,probabilities. Default: all that exist.")
+@click.option("--crs", default="EPSG:4326", show_default=True, help="CRS of the merged GeoPackage.")
+@click.option("--endpoint", help="S3 service of TARGET. Default: that of the store.")
+def export(
+    target: str,
+    scenes: tuple[str, ...],
+    ids_file: IO[str] | None,
+    family: str | None,
+    aoi: str | None,
+    start: str | None,
+    end: str | None,
+    products: str | None,
+    crs: str,
+    endpoint: str | None,
+) -> None:
+    """Copy the products of SCENES (default: all) to TARGET, a folder or s3://bucket/prefix.
+
+    TARGET also receives slumps.gpkg, with the polygons of the selected scenes, and the QGIS project slumps.qgs. Files
+    that were exported before and have not changed are skipped. The exit code is 1 if a scene could not be exported.
+    """
+    from darts_assets.catalog.scene_export import SceneSelection, export_scenes
+    from darts_assets.settings import settings
+    from darts_assets.stores.location import StoreLocation
+
+    lines = ids_file.read().splitlines() if ids_file else []
+    listed = [scene for line in lines if (scene := line.partition("#")[0].strip())]
+    if ids_file and not listed:
+        raise click.ClickException(f"{ids_file.name} has no scene ids; expected one per line")
+    names = [name.strip() for name in products.split(",")] if products else []
+    try:
+        current = settings()
+        area = _lonlat(aoi, current) if aoi else None
+        selection = SceneSelection([*scenes, *listed], family, area, start, end)
+        location = StoreLocation(target, endpoint or current.store_endpoint, current.store_region)
+        done = export_scenes(current.root, location, selection, products=names, crs=crs, progress=click.echo)
+    except DartsError as error:
+        raise click.ClickException(str(error)) from error
+    rows = ", ".join(f"{count} rows of {table}" for table, count in done.rows.items())
+    click.echo(f"{done.scenes} scenes in {location}: {done.copied} files copied, {done.unchanged} unchanged; {rows}")
+    for scene, reason in done.failed.items():
+        click.echo(f"{scene}: {reason}", err=True)
+    sys.exit(bool(done.failed))
+
+
+def _lonlat(aoi: str, current: "Settings") -> "MultiPolygon":
+    """The features of a vector file as one area in EPSG:4326."""
+    from darts_assets.geo.antimeridian import lonlat_area
+    from darts_assets.geo.aoi import read_aoi
+    from darts_assets.remote.s3_auth import S3Options
+
+    s3 = S3Options(current.source_endpoint, current.source_region, current.source_anonymous, current.source_profile)
+    area = read_aoi(aoi, s3)
+    return lonlat_area(area.geometry, area.crs)
 
 
 def main() -> None:
