@@ -147,7 +147,7 @@ def migrate() -> None:
         done = migrate_store(settings().root, click.echo)
     except DartsError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{done.tiles} tiles converted")
+    click.echo(f"{done.tiles} tiles and {done.cubes} cubes converted")
     if done.problems:
         raise click.ClickException("; ".join(f"{part}: {reason}" for part, reason in done.problems.items()))
 

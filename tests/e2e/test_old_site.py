@@ -86,7 +86,7 @@ def test_a_site_of_the_first_layout_is_opened_and_a_scene_mapped_again(old_site:
             site.load("preprocessed_tile", mapped)
         for each in (site, untouched):
             done = migrate_store(each.settings.root, lambda line: None)
-            assert (done.tiles, done.problems) == (3, {})
+            assert (done.tiles, done.cubes, done.problems) == (3, 2, {})
             assert set(xr.open_zarr(scene_paths(each.settings.root, mapped)["segmentation"]).data_vars) == {
                 "probabilities"
             }
