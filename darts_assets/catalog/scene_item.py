@@ -25,6 +25,8 @@ PARQUET = "application/vnd.apache.parquet"
 _PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
 _RASTER = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"
 
+_ZARR = "https://stac-extensions.github.io/zarr/v1.1.0/schema.json"
+
 _TO_ROOT = "../../../../"
 """From the folder of an item, `catalog/stac/<family>/<scene>`, to the root of the store."""
 
@@ -45,6 +47,12 @@ FILE_KINDS: Mapping[str, FileKind] = {
     "metadata": FileKind("Scene, parameters and versions", ["metadata"]),
 }
 """Stem of a file -> kind; other files hold feature bands."""
+
+_TILE_TITLES = {
+    "raw_scene": "Digital numbers of the scene, Zarr",
+    "preprocessed_tile": "Reflectance, terrain, vegetation trends and masks, Zarr",
+    "segmentation": "Probabilities of the models, Zarr",
+}
 
 _MEDIA_TYPES = {
     ".tif": pystac.MediaType.COG,
@@ -85,7 +93,10 @@ def scene_item(products: Products, models: Collection[str] = ()) -> dict[str, An
             **({"darts:tile": metadata["tile"]} if metadata.get("tile") else {}),
         },
         collection=products.family,
-        assets={_asset_key(name): _asset(products, name, file) for name, file in files.items()},
+        assets={
+            **{_asset_key(name): _asset(products, name, file) for name, file in files.items()},
+            **{step: _zarr_asset(step, tile) for step, tile in facts.get("tiles", {}).items()},
+        },
     )  # fmt: skip
     ProjectionExtension.ext(item, add_if_missing=True).apply(
         code=grid["crs"], shape=grid["shape"], transform=grid["transform"],
@@ -96,6 +107,8 @@ def scene_item(products: Products, models: Collection[str] = ()) -> dict[str, An
         _fill_table(TableExtension.ext(item, add_if_missing=True), files["prediction_segments.parquet"])
     if any("bands" in file for file in files.values()):
         item.stac_extensions.append(_RASTER)
+    if facts.get("tiles"):
+        item.stac_extensions.append(_ZARR)
     used = [name for name in products.models if name in models]
     item.links = [
         link("root", "../../../catalog.json"),
@@ -140,6 +153,17 @@ def _asset(products: Products, name: str, file: Mapping[str, Any]) -> pystac.Ass
     if "columns" in file:
         _fill_table(TableExtension.ext(asset), file)
     return asset
+
+
+def _zarr_asset(step: str, tile: Mapping[str, Any]) -> pystac.Asset:
+    """A tile that the products were made from, as `xarray.open_zarr` opens it."""
+    return pystac.Asset(
+        _TO_ROOT + tile["key"], _TILE_TITLES[step], media_type="application/vnd.zarr; version=3", roles=["data"],
+        extra_fields={
+            "zarr:node_type": "group", "zarr:zarr_format": 3, "zarr:consolidated": True,
+            "bands": [{"name": name} for name in tile["bands"]],
+        },
+    )  # fmt: skip
 
 
 def _fill_table(table: TableExtension[Any], file: Mapping[str, Any]) -> None:

@@ -55,6 +55,7 @@ def publish(
     family: str = "sentinel2",
     facts: Mapping[str, Any] | None = None,
     standalone: bool = True,
+    has_tiles: bool = False,
 ) -> int:
     """Publish the products of a scene of 96 x 96 pixels with up to `objects` slumps; returns how many there are.
 
@@ -83,13 +84,17 @@ def publish(
         "data_version": f"products-{version}", "model_hash": "demo=abababab", "config_hash": "cafe",
         "item_hash": "beef", "steps": {"preprocessed_tile": step, "segmentation": step, "polygons": step},
     }  # fmt: skip
+    key = f"tiles/{family}/segmentation/{scene}/20240101T000000Z-abcdef01.zarr"
+    tiles = {"segmentation": {"key": key, "bands": ["probabilities"]}} if has_tiles else {}
     place = Place(root.child("products", family, scene))
     with place.new_version() as fresh:
         folder = fresh.location.path
         folder.mkdir(parents=True)
         export(folder, products, probabilities=probabilities, features=features, vectors=vectors, metadata=metadata)
         described = (
-            {"metadata": metadata, "item": None, **describe(folder, grid, vectors)} if facts is None else dict(facts)
+            {"metadata": metadata, "item": None, "tiles": tiles, **describe(folder, grid, vectors)}
+            if facts is None
+            else dict(facts)
         )
         names = sorted(path.name for path in folder.iterdir())
         place.publish(fresh, dict.fromkeys(names, fresh.id), {"provenance": {}, **described})

@@ -84,6 +84,13 @@ _MLM = {
 }  # fmt: skip
 
 
+_ZARR = {
+    "zarr:node_type": {"enum": ["group", "array"]},
+    "zarr:zarr_format": {"type": "integer"},
+    "zarr:consolidated": {"type": "boolean"},
+}
+
+
 def _schema(
     name: str,
     prefix: str,
@@ -134,6 +141,7 @@ SCHEMAS = [
     _schema("raster/v2.0.0", "raster", _RASTER),
     _schema("table/v1.2.0", "table", _TABLE, _TABLE_ITEM),
     _schema("processing/v1.2.0", "processing", _PROCESSING),
+    _schema("zarr/v1.1.0", "zarr", _ZARR),
     _schema("mlm/v1.4.0", "mlm", _MLM, _MODEL_ITEM, _SUMMARIES),
 ]
 

@@ -78,7 +78,7 @@ def validate(root: StoreLocation) -> int:
 
 
 def test_an_item_describes_its_files(root: StoreLocation, put: Callable[..., int], update: Callable) -> None:
-    objects = put("scene-a")
+    objects = put("scene-a", has_tiles=True)
     update()
     assert validate(root) == 2  # the scene and the model
     item = items(root)["scene-a"]
@@ -90,8 +90,12 @@ def test_an_item_describes_its_files(root: StoreLocation, put: Callable[..., int
     assert set(item.assets) == {
         "probabilities", "binarized", "prediction_segments", "prediction_segments-gpkg", "prediction_extent",
         "prediction_extent-gpkg", "thumbnail", "metadata", "probabilities-qml", "binarized-qml",
-        "prediction_segments-qml", "prediction_extent-qml",
+        "prediction_segments-qml", "prediction_extent-qml", "segmentation",
     }  # fmt: skip
+    tile = item.assets["segmentation"]
+    key = "tiles/sentinel2/segmentation/scene-a/20240101T000000Z-abcdef01.zarr"
+    assert tile.get_absolute_href() == str(root.path / key)
+    assert tile.extra_fields["bands"] == [{"name": "probabilities"}]
     style = item.assets["binarized-qml"]
     assert (style.media_type, style.roles) == ("application/x-qgis-layer-settings", ["style"])
     assert style.title == "QGIS style: Detection mask: 1 thaw slump, 0 none"

@@ -12,10 +12,12 @@ import geopandas as gpd
 import pyogrio
 import pystac
 import pytest
+import xarray as xr
 from rio_cogeo.cogeo import cog_validate
 
 from darts_assets.demo import World
 from darts_assets.settings import Settings
+from darts_assets.stores.scene_paths import scene_paths
 from tests.e2e.harness import DEMO_MODEL, QUIET, Site, metadata_of, reason
 
 
@@ -79,7 +81,18 @@ def test_pystac_opens_the_scene_with_its_model_and_its_files(site: Site, publish
     catalog = pystac.Catalog.from_file(str(store(site) / "catalog" / "catalog.json"))
     assert [child.id for child in catalog.get_children()] == ["sentinel2", "models", "detections"]
     (item,) = catalog.get_child("sentinel2").get_items()
-    assert all(Path(asset.get_absolute_href()).is_file() for asset in item.assets.values())
+    tiles = {
+        name: asset for name, asset in item.assets.items() if asset.media_type == "application/vnd.zarr; version=3"
+    }
+    files = [asset for name, asset in item.assets.items() if name not in tiles]
+    assert all(Path(asset.get_absolute_href()).is_file() for asset in files)
+    paths = scene_paths(site.settings.root, item.id)
+    assert {name: str(Path(asset.get_absolute_href()).resolve()) for name, asset in tiles.items()} == {
+        step: paths[step] for step in ("raw_scene", "preprocessed_tile", "segmentation")
+    }
+    for asset in tiles.values():
+        with xr.open_zarr(asset.get_absolute_href()) as opened:
+            assert {band["name"] for band in asset.extra_fields["bands"]} == set(opened.data_vars)
     linked = [Path(link.get_absolute_href()) for link in item.links if link.rel == "derived_from"]
     assert all(path.is_file() for path in linked)
     source, model = (json.loads(path.read_text()) for path in linked)

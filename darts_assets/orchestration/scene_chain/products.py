@@ -21,7 +21,7 @@ from darts_assets.orchestration.core.metadata import (
 )
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Store
-from darts_assets.orchestration.core.scene_store import SceneRegistry
+from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.scene_chain.polygons import EXTENT, SEGMENTS, column_metadata
 from darts_assets.scene import Scene
@@ -80,6 +80,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
         config: ProductsConfig,
         scenes: SceneRegistry,
         store: Store,
+        raw: RawScenes,
         vectors: dict[str, Any],
         probabilities: xr.Dataset,
         tile: xr.Dataset,
@@ -120,6 +121,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
                     "provenance": facts,
                     "metadata": export_metadata,
                     "item": _item_url(scene),
+                    "tiles": _tiles(store, family, scene, raw, upstream),
                     **describe(folder, geobox_of(tile), tables),
                 }
                 place.publish(version, dict.fromkeys(names, version.id), manifest)
@@ -152,6 +154,24 @@ def _export_metadata(scene: Scene, facts: dict[str, Any], upstream: dict[str, di
         "config_hash": data_version("", parameters),
         "item_hash": scene.fingerprint,
         "steps": upstream,
+    }
+
+
+def _tiles(
+    store: Store, family: SceneFamily, scene: Scene, raw: RawScenes, upstream: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Key in the store and bands of the Zarr stores that the products were made from, by step."""
+    manifests = {"raw_scene": (raw.place(scene), raw.published(scene) if raw.enabled else None)}
+    for step in ("preprocessed_tile", "segmentation"):
+        place = store.place("tiles", *family.key(step).path, scene.id)
+        manifest = place.manifest()
+        # A run that has replaced the tile meanwhile makes products of its own.
+        is_input = manifest is not None and manifest.metadata["provenance"] == upstream[step]
+        manifests[step] = (place, manifest if is_input else None)
+    return {
+        step: {"key": place.current_url(manifest).removeprefix(f"{store.root.url}/"), "bands": list(manifest.contents)}
+        for step, (place, manifest) in manifests.items()
+        if manifest is not None
     }
 
 
