@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 ReadChunk = Callable[[GeoBox], ChunkData]
 """Reads a chunk from its source; called from several threads at once."""
 
+Progress = Callable[[int, int], None]
+"""Called with the number of chunks done and of all missing ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class FilledChunk:
@@ -52,6 +55,7 @@ def ensure(
     offline: bool = False,
     workers: int = 4,
     block: int = 4,
+    progress: Progress | None = None,
 ) -> list[FilledChunk]:
     """Fill the missing ones of `keys`; other processes may fill the same ones at the same time.
 
@@ -67,6 +71,7 @@ def ensure(
         workers: concurrent blocks; up to 10 MB of memory for each of their chunks.
         block: side of the largest square of chunks that are read and committed together; 1 if neighbouring chunks share
             no source file.
+        progress: called after each block, in the caller's thread.
 
     Returns:
         The chunks filled by this process, in the order of `keys`; without those that existed or that others filled.
@@ -101,6 +106,8 @@ def ensure(
                     "%s: %d of %d chunks done, %d filled, %d failed",
                     cube.spec.name, tried, len(missing), len(filled), len(work.failed),
                 )  # fmt: skip
+                if progress:
+                    progress(tried, len(missing))
         except BaseException:
             pool.shutdown(cancel_futures=True)  # blocks in progress are still written
             raise

@@ -49,6 +49,7 @@ def disturb(
     count: int,
     seed: int,
     block: tuple[int, ...] = (),
+    grown: float = 1.0,
 ) -> Disturbed:
     """Add slumps and confusers to a landscape.
 
@@ -59,12 +60,14 @@ def disturb(
         count: number of slumps; fewer if the space does not suffice.
         seed: seed of the world.
         block: row and column of the block of the world; empty for the whole world.
+        grown: area of the slumps as a fraction of their final area.
     """
     rng = np.random.default_rng([seed, 1, *block])
     geobox = landscape.geobox
     gradient = hill_gradient(landscape.elevation, geobox.resolution.x, 60)
     taken = landscape.water > 0.2
     slumps = _place(rng, landscape, gradient, allowed & ~taken, count, taken)
+    slumps = [dataclasses.replace(slump, radii=slump.radii * np.sqrt(grown)) for slump in slumps]
     scars = _place(rng, landscape, gradient, allowed & ~taken, count // 3, taken)
     free = within & ~taken
     gravel = _patches(rng, geobox, free, round(1.2 * count), (35, 150))

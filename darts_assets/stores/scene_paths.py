@@ -6,6 +6,7 @@ from darts_assets.errors import StoreError
 from darts_assets.stores.latest import LATEST
 from darts_assets.stores.location import StoreLocation, checked_name
 from darts_assets.stores.publish import Place
+from darts_assets.stores.store_layout import raw_folder, raw_place
 
 STEPS = ("raw_scene", "preprocessed_tile", "segmentation", "polygons", "products")
 """The steps of a scene that publish something, in order."""
@@ -27,8 +28,8 @@ def scene_paths(root: StoreLocation, scene: str) -> dict[str, str]:
     """
     checked_name(scene)
     paths: dict[str, str] = {}
-    for source in _folders(root.child("raw")):
-        if (manifest := (place := Place(root.child("raw", source, scene))).manifest()) is not None:
+    for source in _folders(raw_folder(root)):
+        if (manifest := (place := raw_place(root, source, scene)).manifest()) is not None:
             paths["raw_scene"] = place.current_url(manifest)
     for room in ("tiles", "vectors"):
         for family in _folders(root.child(room)):

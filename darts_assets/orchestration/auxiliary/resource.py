@@ -1,32 +1,30 @@
 """Resource of the auxiliary cubes: the cubes and chunks that scenes need, and the sources of chunks."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import obstore
 from dagster import ResourceDependency
 
 from darts_assets.bands import AuxiliaryLayer, auxiliary_layers
-from darts_assets.errors import CubeError, MissingChunksError
+from darts_assets.errors import MissingChunksError
 from darts_assets.orchestration.core.error_handling import job_command
 from darts_assets.orchestration.core.resources import SourceAccess, Store
 from darts_assets.redaction import revealed
-from darts_assets.stores.location import StoreLocation
 
 if TYPE_CHECKING:
     import xarray as xr
     from odc.geo.geobox import GeoBox
 
-    from darts_assets.cubes import ArcticDemTiles, ChunkData, Cube, EarthEngineTcvis, FilledChunk, TcvisRasters
+    from darts_assets.cubes import Cube, FilledChunk
+    from darts_assets.cubes.cube_store import CubeStore
     from darts_assets.orchestration.core.partitions import SceneFamily
     from darts_assets.scene import Scene
 
 _CUBIC_REACH = 4
 """Pixels that cubic resampling reads around a scene, with a margin for curved edges."""
 
-_SUFFIX = ".icechunk"
 _SHOWN = 10  # chunks in a command shown to users
 
 
@@ -56,39 +54,23 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def arcticdem_cube(self, resolution: int) -> "Cube":
         """The ArcticDEM cube of a resolution, in metres; CubeError if the resolution does not exist."""
-        from darts_assets.cubes import Cube, arcticdem_spec
-
-        return Cube(self._location(f"arcticdem_{resolution}m"), arcticdem_spec(resolution))
+        return self._cubes.arcticdem_cube(resolution)
 
     def tcvis_cube(self, vintage: int) -> "Cube":
         """The TCVIS cube of a vintage; CubeError if the vintage does not exist."""
-        from darts_assets.cubes import Cube, tcvis_spec
-
-        return Cube(self._location(f"tcvis_{vintage}"), tcvis_spec(vintage))
+        return self._cubes.tcvis_cube(vintage)
 
     def cube_named(self, name: str) -> "Cube":
         """A cube by its name, such as `arcticdem_10m` or `tcvis_2024`; CubeError if the name is invalid."""
-        if name not in self._by_name:
-            raise CubeError(f"unknown cube {name!r}; expected one of {', '.join(self._by_name)}")
-        return self._by_name[name]()
+        return self._cubes.named(name)
 
     def cube_of_chunk(self, layer: AuxiliaryLayer, key: str) -> "Cube":
         """The cube of a chunk, from its partition key; CubeError if the key is malformed."""
-        name = f"{layer}_{key.partition('-')[0]}"
-        if name not in self._by_name:
-            example = "10m-r0123-c0456" if layer == "arcticdem" else "2024-r0123-c0456"
-            raise CubeError(f"{key[:80]!r} is not a chunk of {layer}; expected a key such as {example}")
-        cube = self.cube_named(name)
-        cube.spec.grid.parse(key)
-        return cube
+        return self._cubes.of_chunk(layer, key)
 
     def existing(self) -> "list[Cube]":
         """The cubes in the store."""
-        folder = self.store.root.child("aux")
-        if folder.is_local and not folder.path.exists():
-            return []  # opening the folder with obstore would create it
-        present = obstore.list_with_delimiter(folder.objects())["common_prefixes"]
-        return [open_cube() for name, open_cube in self._by_name.items() if name + _SUFFIX in present]
+        return self._cubes.existing()
 
     def cube_for(self, layer: AuxiliaryLayer, family: "SceneFamily", scene: "Scene") -> "Cube":
         """The cube of a scene: ArcticDEM by the family's resolution, TCVIS by the vintage for the scene's year."""
@@ -174,8 +156,6 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
             ChunksFailedError: if chunks cannot be read; the others are filled.
             SettingsError: if the layer's source has no credentials.
         """
-        from darts_assets.cubes import ensure
-
         missing = cube.missing(keys)
         if not missing:
             return []
@@ -183,39 +163,12 @@ class AuxiliaryCubes(dg.ConfigurableResource):  # type: ignore[type-arg]
             command = prepare_command(choice or {"chunks": missing[:_SHOWN]})
             advice = f"Nothing is fetched (DARTS_OFFLINE); with a network, this fetches them: {command}"
             raise MissingChunksError(cube.spec.name, missing, advice)
-        # Neighbouring chunks share blocks of their source files; Earth Engine computes each chunk separately.
-        block = 1 if layer == "tcvis" and not self.tcvis else 4
-        return ensure(cube, missing, self._reader(layer, cube), message=f"created by run {run_id}", block=block)
+        return self._cubes.fill(layer, cube, missing, f"created by run {run_id}")
 
     @cached_property
-    def _by_name(self) -> "Mapping[str, Callable[[], Cube]]":
-        from darts_assets.cubes.arcticdem import RESOLUTIONS
-        from darts_assets.cubes.tcvis import VINTAGES
+    def _cubes(self) -> "CubeStore":
+        # Cached for the run, because it caches the index of its sources.
+        from darts_assets.cubes.cube_store import CubeStore
 
-        return {f"arcticdem_{resolution}m": partial(self.arcticdem_cube, resolution) for resolution in RESOLUTIONS} | {
-            f"tcvis_{vintage}": partial(self.tcvis_cube, vintage) for vintage in VINTAGES
-        }
-
-    def _reader(self, layer: AuxiliaryLayer, cube: "Cube") -> "Callable[[GeoBox], ChunkData]":
-        if layer == "arcticdem":
-            return self._arcticdem_tiles.read_chunk
-        return partial(self._trends.read_chunk, int(cube.spec.grid.prefix))
-
-    # Cached for the run, because they cache the index of their source.
-
-    @cached_property
-    def _arcticdem_tiles(self) -> "ArcticDemTiles":
-        from darts_assets.cubes import ArcticDemTiles
-
-        return ArcticDemTiles(revealed(self.arcticdem))
-
-    @cached_property
-    def _trends(self) -> "TcvisRasters | EarthEngineTcvis":
-        from darts_assets.cubes import EarthEngineTcvis, TcvisRasters
-
-        if self.tcvis:
-            return TcvisRasters(revealed(self.tcvis))
-        return EarthEngineTcvis(self.access.earth_engine)
-
-    def _location(self, cube: str) -> StoreLocation:
-        return self.store.root.child("aux", cube + _SUFFIX)
+        tcvis = revealed(self.tcvis) if self.tcvis else None
+        return CubeStore(self.store.root, revealed(self.arcticdem), tcvis, self.access.earth_engine)

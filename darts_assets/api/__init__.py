@@ -1,0 +1,1 @@
+"""The Python API, without Dagster; its names are exported by `darts_assets`."""
