@@ -11,12 +11,12 @@ import obstore
 import pandas as pd
 import xarray as xr
 
-from darts_assets.errors import NotReadableError, SceneError
+from darts_assets.errors import NotReadableError, SceneError, StoreError
 from darts_assets.settings import settings
 from darts_assets.stores import store_layout as layout
 from darts_assets.stores.location import StoreLocation, checked_name
 from darts_assets.stores.publish import Manifest, Place
-from darts_assets.stores.scene_paths import STEPS
+from darts_assets.stores.scene_paths import STEPS, scene_paths
 from darts_assets.stores.tiles import read_tile
 from darts_assets.stores.vectors import read_table, read_vectors
 
@@ -118,6 +118,23 @@ class OpenedStore:
         """
         place, manifest = self._require(scene, "polygons")
         return read_vectors(place, manifest)
+
+    def paths(self, scene: str) -> dict[str, str]:
+        """The path or URL of the current result of each step of a scene, for other readers.
+
+        Returns:
+            Name of a step -> Zarr store (`xarray.open_zarr` opens it), folder of GeoParquet files (`polygons`), or
+            folder of products; only the steps that are there.
+
+        Raises:
+            SceneError: if the store has no result of the scene; with what it has.
+        """
+        try:
+            return scene_paths(self.root, scene)
+        except NotReadableError:
+            raise
+        except StoreError:
+            raise self._missing(scene, "result") from None
 
     def inventory(self, year: int) -> "gpd.GeoDataFrame":
         """The sites of thaw slumps of a year, one row each, in EPSG:6931.

@@ -1,6 +1,7 @@
-"""Where things lie in a store: the folders that the assets write and the Python API reads."""
+"""Where things lie in a store, for readers.
 
-from collections.abc import Sequence
+Writers open their places by `replaced_versions.place_at`, which also keeps replaced versions and `latest/`.
+"""
 
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
@@ -64,16 +65,6 @@ def slumps_place(root: StoreLocation) -> Place:
 def raw_place(root: StoreLocation, source: str, scene: str) -> Place:
     """`raw/<source>/<scene>`: a raw scene."""
     return Place(raw_folder(root, source).child(scene))
-
-
-def tile_place(root: StoreLocation, asset: Sequence[str], partition: str) -> Place:
-    """`tiles/<asset>/<partition>`: a tile."""
-    return Place(tiles_folder(root, *asset).child(partition))
-
-
-def vectors_place(root: StoreLocation, asset: Sequence[str], partition: str) -> Place:
-    """`vectors/<asset>/<partition>`: tables."""
-    return Place(vectors_folder(root, *asset).child(partition))
 
 
 def step_folder(root: StoreLocation, family: str, step: str) -> StoreLocation:

@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import numpy as np
 import pytest
+import xarray as xr
 from pandas.testing import assert_frame_equal
 
 import darts_assets
@@ -73,12 +74,18 @@ def test_a_scene_becomes_what_the_assets_store(site: Site, world: World, tmp_pat
             results.append(len(names["slumps"]))
     assert results[0] == len(kept["segments"])
     assert results[1] > 3
+    paths = store.paths(scene)
+    assert tuple(paths) == STEPS
+    for step in STEPS[:3]:
+        assert xr.open_zarr(paths[step]).sizes["x"] == geobox.shape[1]
     raw = store.raw(scene)
     assert raw["s2_scl"].dtype == np.uint8
     valid = np.isfinite(optical["red"].values)
     np.testing.assert_allclose(raw["red"].values[valid], optical["red"].values[valid], atol=1e-6)
     with pytest.raises(SceneError, match=f"has no scene S2X; it has {scene}"):
         store.tile("S2X")
+    with pytest.raises(SceneError, match=f"has no scene S2X; it has {scene}"):
+        store.paths("S2X")
     with pytest.raises(NotReadableError, match="there is no inventory of 1999; it has none"):
         store.inventory(1999)
     with pytest.raises(NotReadableError, match="there are no slumps"):

@@ -15,7 +15,6 @@ from darts_assets.orchestration.core.metadata import as_metadata, tile_previews
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import costs_of
 from darts_assets.stores.location import StoreLocation
-from darts_assets.stores.store_layout import tile_place, vectors_place
 from darts_assets.tiles import TileStream
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def publish_tile(
     def progress(done: int, total: int) -> None:
         log.info("%s: %d of %d rows written", partition, done, total)
 
-    place = tile_place(store.root, asset.path, partition)
+    place = store.place("tiles", *asset.path, partition)
     written = write_tile(place, stream, metadata=facts, progress=progress)
     return as_metadata(
         {
@@ -94,7 +93,7 @@ class TileIOManager(_PlaceIOManager):
         """The tile, lazily, with `provenance` and `coverage` from its manifest as attributes."""
         from darts_assets.stores.tiles import read_tile
 
-        place = tile_place(self.store.root, asset, partition)
+        place = self.store.place("tiles", *asset, partition)
         manifest = place.require()
         tile = read_tile(place, manifest=manifest)
         return tile.assign_attrs({name: manifest.metadata[name] for name in ("provenance", "coverage")})
@@ -107,7 +106,7 @@ class VectorIOManager(_PlaceIOManager):
         """Write all tables into a new version and publish it."""
         from darts_assets.stores.vectors import write_vectors
 
-        place = vectors_place(self.store.root, context.asset_key.path, context.asset_partition_key)
+        place = self.store.place("vectors", *context.asset_key.path, context.asset_partition_key)
         with domain_call(context.log):
             manifest = write_vectors(place, obj, _manifest_facts(context))
         context.add_output_metadata(
@@ -122,7 +121,7 @@ class VectorIOManager(_PlaceIOManager):
         """The tables by name, each with `attrs["provenance"]` from the manifest."""
         from darts_assets.stores.vectors import read_vectors
 
-        place = vectors_place(self.store.root, asset, partition)
+        place = self.store.place("vectors", *asset, partition)
         manifest = place.require()
         tables = read_vectors(place, manifest)
         for table in tables.values():

@@ -17,7 +17,6 @@ from darts_assets.orchestration.core.partitions import FAMILIES, SceneFamily
 from darts_assets.orchestration.core.resources import SourceAccess, Store
 from darts_assets.stores.location import StoreLocation, checked_name
 from darts_assets.stores.publish import Manifest, Place
-from darts_assets.stores.store_layout import items_folder, raw_place
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,7 +40,7 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def place(self, scene: "Scene") -> Place:
         """The place of a raw scene."""
-        return raw_place(self.store.root, scene.source, scene.id)
+        return self.store.place("raw", scene.source, scene.id)
 
     def published(self, scene: "Scene") -> Manifest | None:
         """The stored scene; None if there is none, or if it was fetched with another item of the same id."""
@@ -243,7 +242,7 @@ class SceneRegistry(dg.ConfigurableResource):  # type: ignore[type-arg]
         return _opened(self._folder(family))
 
     def _folder(self, family: SceneFamily) -> StoreLocation:
-        return items_folder(self.store.root, family.name)
+        return self.store.root.child("scenes", family.name)
 
 
 @lru_cache(maxsize=8)

@@ -28,7 +28,6 @@ from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.stores.latest import LATEST
 from darts_assets.stores.publish import Manifest
-from darts_assets.stores.store_layout import slumps_place, year_place, years_folder
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -115,7 +114,7 @@ def _rts(
         versions = {scene.scene_id: scene.data_version for scene in records}
         options = config.model_dump(exclude={"rebuild"})
         facts = provenance(CODE_VERSION, options, polygons=data_version("", versions))
-        place = year_place(store.root, year)
+        place = store.place(GROUP, "rts", str(year))
         current = None if config.rebuild else place.manifest()
         before = read_inventory(place, current if _is_compatible(current, facts) else None, year, config)
         inventory, changes = update(before, records, StoredPolygons(store, records))
@@ -153,7 +152,7 @@ def _slumps(context: dg.AssetExecutionContext, config: SlumpsConfig, store: Stor
     from darts_assets.orchestration.inventory.published_polygons import StoredPolygons, records_of
 
     with domain_call(context.log):
-        places = {year: year_place(store.root, year) for year in years_of(years_folder(store.root))}
+        places = {year: store.place(GROUP, "rts", str(year)) for year in years_of(store.root.child(GROUP, "rts"))}
         manifests = {year: manifest for year, place in places.items() if (manifest := place.manifest())}
         provenances = {year: manifest.metadata["provenance"] for year, manifest in manifests.items()}
         tables = {year: read_year(places[year], manifest, year) for year, manifest in manifests.items()}
@@ -162,7 +161,7 @@ def _slumps(context: dg.AssetExecutionContext, config: SlumpsConfig, store: Stor
         followed = follow(sites, scenes, polygons.current_observed, config)
         inputs = {f"rts_{year}": made["data_version"] for year, made in provenances.items()}
         facts = provenance(CODE_VERSION, config.model_dump(), **inputs)
-        place = slumps_place(store.root)
+        place = store.place(GROUP, "slumps")
         manifest = write_followed(place, followed, {"provenance": facts})
     if polygons.missing:
         context.log.warning(f"scenes without polygons observe nothing: {', '.join(polygons.missing[:_MAX_ROWS])}")
