@@ -64,6 +64,17 @@ def test_everything_in_the_images_is_pinned() -> None:
     assert (needed & installed) - pins <= {"setuptools"}
 
 
+def test_builds_of_torch_for_cpus_satisfy_the_pins() -> None:
+    """As the README states: pip keeps `torch 2.15.0+cpu`, which needs no CUDA libraries."""
+    pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line]
+    for name in ("torch", "torchvision"):
+        (pin,) = [pin for pin in pins if pin.name == name]
+        (wanted,) = [each for each in map(Requirement, PROJECT["dependencies"]) if each.name == name]
+        build = f"{str(pin.specifier).removeprefix('==')}+cpu"
+        assert pin.specifier.contains(build)
+        assert wanted.specifier.contains(build)
+
+
 def test_images_run_as_nobody_in_particular_and_are_checked() -> None:
     stages = {stage[0].rpartition(" AS ")[2]: stage for stage in instructions() if stage[0].startswith("FROM")}
     runtime = stages["runtime"]
