@@ -38,3 +38,12 @@ def test_mapped_slumps_grow_as_the_true_ones() -> None:
     assert len(mapped) == 10
     assert mapped == sorted(mapped)
     assert mapped == pytest.approx(true, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["from_scene_to_polygons", "ten_years_of_one_slope"])
+def test_stored_outputs_have_no_warnings_and_no_paths_of_a_machine(name: str) -> None:
+    outputs = [
+        out for cell in nbformat.read(FOLDER / f"{name}.ipynb", as_version=4).cells for out in cell.get("outputs", [])
+    ]
+    assert not [out for out in outputs if out.get("name") == "stderr"]
+    assert "site-packages" not in json.dumps(outputs)

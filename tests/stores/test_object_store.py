@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import obstore
 import pytest
+import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from darts_assets.errors import StoreError, UnsafeStoreError
@@ -81,6 +82,33 @@ def test_a_window_of_a_band_is_one_request(bucket: StoreLocation, server: S3Serv
     np.testing.assert_allclose(opened[:512].values, 0.1, atol=6e-5)
     (request,) = server.requests()
     assert request.endswith("/red/c/0/0 200")
+
+
+def test_a_slow_reader_reads_the_version_that_it_has_opened_to_its_end(bucket: StoreLocation) -> None:
+    place = Place(bucket.child("tiles", "scene"))
+    write_tile(place, stream(0.1), metadata={})
+    options = {"endpoint_url": bucket.endpoint, "use_listings_cache": False}
+    theirs = xr.open_zarr(place.current_url(), storage_options=options)["red"]
+    ours = read_tile(place)["red"]
+    for opened in (ours, theirs):
+        np.testing.assert_allclose(opened[:512].values, 0.1, atol=6e-5)
+    for value in (0.2, 0.3):
+        write_tile(place, stream(value), metadata={})
+    for opened in (ours, theirs):
+        np.testing.assert_allclose(opened[512:].values, 0.1, atol=6e-5)
+
+
+def test_bands_that_are_kept_are_copied_by_the_server(bucket: StoreLocation, server: S3Server) -> None:
+    place = Place(bucket.child("tiles", "scene"))
+    write_tile(place, stream(0.1), metadata={})
+    kept = place.require().contents
+    green = TileStream(GRID, ("green",), iter([on_grid({"green": np.full(GRID.shape, 0.2, "float32")}, GRID)]))
+    server.requests()
+    write_tile(place, green, metadata={}, keep=kept)
+    red = [request for request in server.requests() if "/red/c/" in request]
+    assert [request.split()[0] for request in red] == ["PUT", "PUT"], "copied, not read"
+    for name, value in (("red", 0.1), ("green", 0.2)):
+        np.testing.assert_allclose(read_tile(place)[name].values, value, atol=6e-5)
 
 
 def test_a_failed_write_leaves_nothing(bucket: StoreLocation) -> None:
