@@ -68,7 +68,7 @@ def test_kills_at_random_moments(new_site: Callable[..., Site], larger_world: Wo
     _assert_equal_to_source(place, larger_world)
     assert site.materialized("raw_scene") == {scene}
     names = {path.name for path in place.location.path.iterdir()}
-    assert names == {"zarr.json", "zarr.json.lock", *place.require().contents.values()}, (
+    assert names == {"current.json", "current.json.lock", *place.require().contents.values()}, (
         "the next run removes what killed ones left"
     )
 
@@ -92,7 +92,7 @@ def _seconds_of_writing(processes: multiprocessing.context.BaseContext, site: Si
 def _is_written(place: Path) -> bool:
     """Whether a writer's name is in the pointer."""
     try:
-        return json.loads((place / "zarr.json").read_bytes())["attributes"]["darts_assets"]["writer"] is not None
+        return json.loads((place / "current.json").read_bytes())["writer"] is not None
     except FileNotFoundError:
         return False
 
