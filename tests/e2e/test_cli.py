@@ -62,7 +62,9 @@ def test_the_demo_finds_the_slumps_and_says_where_everything_is(demo: tuple[Path
     assert float(iou) >= 0.6
     assert int(hits) + int(misses) == int(slumps) > 0
     assert int(detections) > 0
-    assert str(products(folder)["prediction_segments.gpkg"].parent) in said
+    latest = products(folder)["prediction_segments.gpkg"].parents[1] / "latest"
+    assert str(latest) in said
+    assert (latest / "prediction_segments.gpkg").is_file()
     assert "1 of 1 scenes" in said
     assert f". {folder / 'env.sh'} && dagster dev -m darts_assets" in said
 
