@@ -23,6 +23,7 @@ from darts_assets.catalog.detection_columns import COLUMNS
 from darts_assets.catalog.detections import DetectionsUpdate, update_detections
 from darts_assets.geo.geodesic import geodesic_area
 from darts_assets.stores.location import StoreLocation
+from darts_assets.stores.publish import Place
 from tests.catalog.stac_schemas import offline_validator
 
 from .conftest import ANTIMERIDIAN, MACKENZIE, PEEL, YAMAL, clone, publish, written
@@ -334,7 +335,7 @@ def test_polygons_that_go_while_they_are_read_are_left_to_the_next_update(
     clone(root, "scene-a", "scene-b")
     update()
     clone(root, "scene-a", "scene-b", data_version="2")
-    (path,) = (root.path / "products" / "sentinel2" / "scene-b").rglob("prediction_segments.parquet")
+    path = Path(Place(root.child("products", "sentinel2", "scene-b")).current_url()) / "prediction_segments.parquet"
     content = path.read_bytes()
     path.unlink()
     before = table(root)
