@@ -71,6 +71,11 @@ class Workshop:
         place = Place(self.settings.root.child("tiles", family, "preprocessed_tile", name))
         write_tile(place, stream, metadata={"provenance": {"data_version": "one"}})
 
+    def metadata(self) -> gpd.GeoDataFrame:
+        """The patches of the current set."""
+        place = Place(self.settings.root.child("training", "default", "set"))
+        return gpd.read_parquet(Path(place.current_url()) / "metadata.parquet")
+
     def said(self, key: dg.AssetKey, partition: str | None = None, **config: Any) -> dict[str, Any]:
         return said(self.settings, self.instance, key, partition, **config)
 
@@ -94,7 +99,7 @@ def test_labels_come_to_lie_on_the_scene(workshop: Workshop) -> None:
     assert samples["images"] == [workshop.image]
     assert samples["patches"][workshop.image] > 3
     assert workshop.said(DATASET)["with_slumps"] > 0
-    table = gpd.read_parquet(next((workshop.folder / "store/training/default/set").glob("*/metadata.parquet")))
+    table = workshop.metadata()
     assert set(table["scene_id"]) == {workshop.scene}
     assert table["shift_x"].iloc[0] == pytest.approx(-10 * X, abs=1)
     assert table["shift_y"].iloc[0] == pytest.approx(10 * Y, abs=1)
@@ -103,5 +108,5 @@ def test_labels_come_to_lie_on_the_scene(workshop: Workshop) -> None:
 
     workshop.said(SENTINEL2_SAMPLES, workshop.scene, align=False, **config)
     workshop.said(DATASET)
-    table = gpd.read_parquet(next((workshop.folder / "store/training/default/set").glob("*/metadata.parquet")))
+    table = workshop.metadata()
     assert table["labels_aligned"].iloc[0] == 0
