@@ -8,6 +8,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import geopandas as gpd
@@ -20,6 +21,7 @@ import zarr
 from darts_assets.bands import FEATURES
 from darts_assets.errors import NotReadableError, TrainingError
 from darts_assets.stores.location import StoreLocation
+from darts_assets.stores.publish import Place, Retention
 from darts_assets.training.patches import cut
 from darts_assets.training.sample_parameters import PatchParameters
 from darts_assets.training.sample_store import Origin, get_table, write_sample
@@ -81,7 +83,9 @@ def test_appending_keeps_what_is_there_and_makes_no_second_copy(store) -> None:
     assert pd.read_parquet(two.location.path / "matches.parquet")["score"].tolist() == [0.4]
     assert (one.patches, two.patches) == (6, 12)
     assert one.data_hash != two.data_hash
-    assert not one.location.path.exists(), "the set that was replaced is gone"
+    assert one.location.path.exists(), "a training that reads the replaced set can finish"
+    assert Place(store.place.location, Retention(timedelta(0))).collect() == 1
+    assert not one.location.path.exists()
     chunk = two.location.path / "data.zarr" / "x" / "c" / "7" / "0" / "0" / "0"
     assert chunk.stat().st_nlink == 2
     assert store.assemble().data_hash == two.data_hash
