@@ -109,11 +109,7 @@ def doctor(offline: bool, device: str, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("scene")
-@click.argument(
-    "step",
-    required=False,
-    type=click.Choice(["raw_scene", "preprocessed_tile", "segmentation", "polygons", "products"]),
-)
+@click.argument("step", required=False)
 def path(scene: str, step: str | None) -> None:
     """Print where the store of DARTS_STORE has the results of a SCENE.
 

@@ -69,11 +69,11 @@ class OpenedStore:
         """
         rows = []
         with ThreadPoolExecutor(_READERS) as pool:
+            raw = self._raw_names()
             for family in layout.FAMILIES:
                 present = {step: self._published(pool, family, step) for step in STEPS if step != "raw_scene"}
                 registered = self._registered(family)
                 ids = sorted(registered.union(*present.values()))
-                raw = self._raw_names()
                 for scene, date in zip(ids, pool.map(lambda scene: self._date(family, scene), ids), strict=True):  # noqa: B023
                     rows.append((family, scene, date, scene in raw, *(scene in present[step] for step in STEPS[1:])))
         table = pd.DataFrame(rows, columns=["family", "scene_id", "date", *STEPS])
@@ -88,8 +88,8 @@ class OpenedStore:
         """
         for source in self._folders(layout.raw_folder(self.root)):
             place = layout.raw_place(self.root, source, checked_name(scene))
-            if place.manifest() is not None:
-                stored = read_tile(place, decode=False)
+            if (manifest := place.manifest()) is not None:
+                stored = read_tile(place, decode=False, manifest=manifest)
                 scaled = xr.decode_cf(stored[[name for name in stored if "scale_factor" in stored[name].attrs]])
                 return stored.assign(scaled.data_vars)
         raise self._missing(scene, "raw_scene")
@@ -178,12 +178,16 @@ class OpenedStore:
         raise self._missing(scene, step)
 
     def _missing(self, scene: str, step: str) -> SceneError:
-        table = self.scenes()
-        row = table[table["scene_id"] == scene]
-        if len(row):
-            has = [name for name in STEPS if bool(row.iloc[0][name])]
-            return SceneError(f"scene {scene} has no {step} in {self.root}; it has {', '.join(has) or 'only an item'}")
-        return SceneError(f"{self.root} has no scene {scene}; it has {_listed(table['scene_id'])}")
+        registered = {name for family in layout.FAMILIES for name in self._registered(family)}
+        try:
+            has = ", ".join(scene_paths(self.root, scene))
+        except NotReadableError:
+            raise
+        except StoreError:
+            has = "only an item" if scene in registered else ""
+        if has:
+            return SceneError(f"scene {scene} has no {step} in {self.root}; it has {has}")
+        return SceneError(f"{self.root} has no scene {scene}; it has {_listed(sorted(registered))}")
 
     def _published(self, pool: ThreadPoolExecutor, family: str, step: str) -> set[str]:
         """Scenes of a step; a folder without a published version is of a writer that was killed or still writes."""

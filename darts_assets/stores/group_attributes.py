@@ -31,7 +31,8 @@ def group_attributes(metadata: Mapping[str, Any], attrs: Mapping[str, Any], band
     now = f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
     provenance = metadata.get("provenance", {})
     software = f"darts_assets {provenance.get('code_version') or version('darts_assets')}"
-    known = {"provider" if name == "source" else name: value for name, value in attrs.items()}
+    # The coverage in `attrs` is that of the tile that this one was made from.
+    known = {"provider" if name == "source" else name: value for name, value in attrs.items() if name != "coverage"}
     platform, provider = known.get("platform"), known.get("provider")
     segmented = "probabilities of thaw slumps" if "probabilities" in bands else "reflectance and other features"
     content = "digital numbers" if "item" in metadata else segmented

@@ -60,10 +60,6 @@ FORMER_POINTER = "zarr.json"
 """The pointer in places of Zarr stores of former releases."""
 
 
-def _nothing() -> set[str]:
-    return set()
-
-
 @dataclass(frozen=True)
 class Retention:
     """How long replaced versions are kept.
@@ -74,7 +70,7 @@ class Retention:
     """
 
     grace: dt.timedelta = dt.timedelta(days=1)
-    referenced: Callable[[], set[str]] = _nothing
+    referenced: Callable[[], set[str]] = set
 
 
 @dataclass(frozen=True)
@@ -198,8 +194,8 @@ class Place:
         """
         ensure_safe(self.location.root)
         version = self._claim(suffix)
-        self._clean(version)
         try:
+            self._clean(version)
             yield version
         finally:
             if not version.is_published:
@@ -295,7 +291,11 @@ class Place:
         """The replaced versions of a content that need not be kept."""
         moment = dt.datetime.now(dt.UTC) - self._retention.grace
         old = {name for name, since in (manifest or Manifest({})).replaced.items() if _time(since) <= moment}
-        return old - self._retention.referenced() if old else old
+        try:
+            return old - self._retention.referenced() if old else old
+        except (BaseError, OSError) as error:  # a writer does not fail for that
+            logger.warning("%s: replaced versions are kept: %s", self.location, in_words(error))
+            return set()
 
     def _has(self, version: Version) -> bool:
         """Whether a version has been published, and is not removed since."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -43,8 +44,9 @@ def mentioned_versions(root: StoreLocation, scene: str) -> set[str]:
     for family in obstore.list_with_delimiter(store)["common_prefixes"]:
         for batch in obstore.list(store, f"{family}/{scene}"):
             for entry in batch:
-                text = bytes(obstore.get(store, entry["path"]).bytes()).decode(errors="replace")
-                versions.update(match[0] for match in _MENTION.finditer(text))
+                with suppress(FileNotFoundError):  # removed by the catalog, which has moved on
+                    text = bytes(obstore.get(store, entry["path"]).bytes()).decode(errors="replace")
+                    versions.update(match[0] for match in _MENTION.finditer(text))
     return versions
 
 

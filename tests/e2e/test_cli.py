@@ -34,7 +34,7 @@ def call(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedPr
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The demo on one scene of 640 x 640 px: its folder and what it said."""
+    """The demo on one scene of 640 x 640 px: its folder and what it output."""
     folder = tmp_path_factory.mktemp("newcomer")
     # As in a script's background; what it started must end with it, else its output would never.
     command = ["/bin/sh", "-c", 'trap "" INT TERM; exec "$0" "$@"', str(BIN / "darts-assets")]
@@ -55,18 +55,18 @@ def products(folder: Path) -> dict[str, Path]:
 
 
 def test_the_demo_finds_the_slumps_and_says_where_everything_is(demo: tuple[Path, str]) -> None:
-    folder, said = demo
-    row = re.search(r"T08WMB 2023-07-15 │\s+(\d+) │\s+(\d+) │\s+(\d+) │\s+(\d+) │\s+(\d+) │ (0\.\d\d) │", said)
-    assert row, said
+    folder, output = demo
+    row = re.search(r"T08WMB 2023-07-15 │\s+(\d+) │\s+(\d+) │\s+(\d+) │\s+(\d+) │\s+(\d+) │ (0\.\d\d) │", output)
+    assert row, output
     detections, slumps, hits, misses, _, iou = row.groups()
     assert float(iou) >= 0.6
     assert int(hits) + int(misses) == int(slumps) > 0
     assert int(detections) > 0
     latest = products(folder)["prediction_segments.gpkg"].parents[1] / "latest"
-    assert str(latest) in said
+    assert str(latest) in output
     assert (latest / "prediction_segments.gpkg").is_file()
-    assert "1 of 1 scenes" in said
-    assert f". {folder / 'env.sh'} && dagster dev -m darts_assets" in said
+    assert "1 of 1 scenes" in output
+    assert f". {folder / 'env.sh'} && dagster dev -m darts_assets" in output
 
 
 def test_another_world_in_the_same_folder_is_refused(demo: tuple[Path, str]) -> None:

@@ -312,6 +312,17 @@ def test_a_replaced_version_is_kept_for_the_grace_time_and_while_it_is_referred_
     np.testing.assert_array_equal(read_tile(place)["tc_wetness"].values, tile(2)["tc_wetness"].values)
 
 
+def test_replaced_versions_stay_if_the_references_cannot_be_read(place: Place) -> None:
+    def unreadable() -> set[str]:
+        raise OSError("the catalog cannot be read")
+
+    for seed in (1, 2):
+        write_tile(place, stream(tile(seed)), metadata={})
+    write_tile(Place(place.location, Retention(timedelta(0), unreadable)), stream(tile(3)), metadata={})
+    assert len(versions(place)) == 3
+    np.testing.assert_array_equal(read_tile(place)["tc_wetness"].values, tile(3)["tc_wetness"].values)
+
+
 def test_a_collection_does_not_disturb_a_writer_that_is_active(place: Place) -> None:
     for seed in (1, 2):
         write_tile(place, stream(tile(seed)), metadata={})
