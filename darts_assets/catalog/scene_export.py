@@ -19,7 +19,6 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import obstore
-import pandas as pd
 import pyogrio
 from pyproj import CRS
 from shapely.geometry import shape
@@ -29,7 +28,7 @@ from darts_assets.catalog.catalog_store import Products, Tree, concurrent_map, p
 from darts_assets.catalog.detection_rows import to_lonlat
 from darts_assets.catalog.qgis_project import Layer, QgisProject
 from darts_assets.errors import DartsError, SettingsError
-from darts_assets.geo.geodesic import geodesic_area
+from darts_assets.geo.product_tables import Origin, with_origin
 from darts_assets.stores.location import StoreLocation
 
 MERGED = ("prediction_segments", "prediction_extent")
@@ -266,14 +265,9 @@ def _complete(rows: gpd.GeoDataFrame, metadata: Mapping[str, Any]) -> gpd.GeoDat
         rows["clear_fraction"] = np.nan
     if "scene_id" in rows:
         return rows
-    time = pd.Timestamp(metadata["datetime"]).tz_convert("UTC").as_unit("ms")
-    return rows.assign(
-        area_m2=geodesic_area(rows.geometry.to_numpy(), rows.crs),
-        scene_id=pd.Series(metadata["scene_id"], rows.index, dtype="str"),
-        datetime=pd.Series(time, rows.index, dtype="datetime64[ms, UTC]"),
-        model=pd.Series(",".join(metadata["models"]), rows.index, dtype="str"),
-        code_version=pd.Series(metadata["steps"]["polygons"]["code_version"], rows.index, dtype="str"),
-    )
+    sensed, polygons = dt.datetime.fromisoformat(metadata["datetime"]), metadata["steps"]["polygons"]
+    origin = Origin(metadata["scene_id"], sensed, list(metadata["models"]), polygons["code_version"])
+    return with_origin(rows, origin)
 
 
 def _layers(scene: Products, files: Mapping[str, Mapping[str, Any]]) -> list[Layer]:

@@ -16,8 +16,8 @@ from darts_assets.catalog.catalog_store import Tree, read_products
 from darts_assets.detection import PostprocessParameters
 from darts_assets.detection.export import describe, export
 from darts_assets.detection.postprocess import postprocess
-from darts_assets.detection.product_tables import Origin, product_tables
 from darts_assets.detection.vectorize import extent_polygons, segments
+from darts_assets.geo.product_tables import Origin, product_tables
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
 from darts_assets.tiles import on_grid

@@ -86,7 +86,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
         tile: xr.Dataset,
     ) -> dg.MaterializeResult[None]:
         from darts_assets.detection.export import check_products, describe, export
-        from darts_assets.detection.product_tables import Origin, product_tables
+        from darts_assets.geo.product_tables import Origin, product_tables
         from darts_assets.tiles import geobox_of
 
         with domain_call(context.log):

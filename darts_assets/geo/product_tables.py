@@ -1,4 +1,7 @@
-"""Tables of the products, whose rows carry their scene, time, area, models and version, so that a row stands alone."""
+"""Tables of the products, whose rows carry their scene, time, area, models and version, so that a row stands alone.
+
+On floor 1, because exports complete the tables of earlier products in the same way.
+"""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -44,12 +47,19 @@ def product_tables(tables: Mapping[str, gpd.GeoDataFrame], origin: Origin) -> di
         are unchanged.
     """
     return {
-        name: table if name == "clear" else _with_origin(table, origin, name.partition("-")[2])
+        name: table if name == "clear" else with_origin(table, origin, name.partition("-")[2])
         for name, table in tables.items()
     }
 
 
-def _with_origin(table: gpd.GeoDataFrame, origin: Origin, model: str) -> gpd.GeoDataFrame:
+def with_origin(table: gpd.GeoDataFrame, origin: Origin, model: str = "") -> gpd.GeoDataFrame:
+    """A table with `area_m2` (geodesic, m2) and the columns of its origin before the geometry.
+
+    Args:
+        table: polygons in a projected CRS in metres.
+        origin: origin of all rows.
+        model: the only model that made the rows; by default all of the origin.
+    """
     time = pd.Timestamp(origin.datetime).tz_convert("UTC")
     columns = {
         "scene_id": pd.Series(origin.scene_id, table.index, dtype="str"),

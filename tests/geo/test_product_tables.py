@@ -7,12 +7,11 @@ import pyogrio
 import pytest
 
 from darts_assets.detection.export import describe, export
-from darts_assets.detection.product_tables import Origin, product_tables
 from darts_assets.detection.vectorize import clear_polygons, extent_polygons, segments
 from darts_assets.geo.geodesic import geodesic_area
+from darts_assets.geo.product_tables import Origin, product_tables
 from darts_assets.tiles import geobox_of, on_grid
-
-from .conftest import detections_of
+from tests.detection.conftest import detections_of
 
 SENSED = dt.datetime(2023, 7, 15, 22, 9, 1, 24_000, tzinfo=dt.timezone(dt.timedelta(hours=2)))
 ORIGIN = Origin("S2A_SCENE", SENSED, ["tcvis", "small"], "0.3.0+2")
