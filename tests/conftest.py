@@ -30,6 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path.parent.name != "e2e", item.path not in slow))
 
 
+@pytest.fixture(autouse=True)
+def own_settings() -> None:
+    """Each test reads the environment itself: settings are cached in the process."""
+    from darts_assets.settings import settings
+
+    settings.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Root of the real data and the peer's reference; tests that use it are skipped where it is missing."""

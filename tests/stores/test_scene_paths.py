@@ -8,7 +8,6 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner
 
-from darts_assets import settings
 from darts_assets.cli import cli
 from darts_assets.errors import StoreError
 from darts_assets.stores.location import StoreLocation
@@ -28,9 +27,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoreLocation:
         obstore.put(version.location.objects(), "metadata.json", b"{}")
         place.publish(version, {"metadata.json": version.id}, {})
     monkeypatch.setenv("DARTS_STORE", str(root.path))
-    settings.settings.cache_clear()
-    yield root
-    settings.settings.cache_clear()
+    return root
 
 
 def test_paths_lead_to_the_current_versions(root: StoreLocation) -> None:
