@@ -370,6 +370,8 @@ def parse_pointer(body: dict[str, Any]) -> tuple[Manifest | None, str | None]:
     """
     contents, writer = body["contents"], body.get("writer")
     if writer is not None:
+        if not isinstance(writer, str):
+            raise TypeError("the writer must be a name")
         _started(writer)
     if contents is None:
         return None, writer
@@ -385,4 +387,7 @@ def _started(writer: str) -> dt.datetime:
 
 
 def _time(text: str) -> dt.datetime:
-    return dt.datetime.fromisoformat(text).astimezone(dt.UTC)
+    try:
+        return dt.datetime.fromisoformat(text).astimezone(dt.UTC)
+    except OverflowError as error:  # at the ends of the calendar
+        raise ValueError(f"{text} is not a time") from error
