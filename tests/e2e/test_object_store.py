@@ -1,27 +1,24 @@
 """The chain with its store on S3."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
-import boto3
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 
 from darts_assets.demo import World
 from darts_assets.orchestration.core.partitions import STEPS
 from tests.e2e.harness import Site, metadata_of, reason
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 
 @pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    for name, value in (("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret"), ("DEFAULT_REGION", "us-east-1")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    boto3.client("s3", endpoint_url=url).create_bucket(Bucket="darts")
-    yield url
+def endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    server = S3Server(tmp_path)
+    server.client.create_bucket(Bucket="darts")
+    yield server.endpoint
     server.stop()
 
 
