@@ -1,9 +1,7 @@
-"""The command `darts-assets`: run a demo, register scenes, check a setup."""
+"""Commands for scenes and their results: `register`, `path`, `export`."""
 
 import os
-import signal
 import sys
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
@@ -16,41 +14,7 @@ if TYPE_CHECKING:
     from darts_assets.settings import Settings
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="darts_assets")
-def cli() -> None:
-    """Map retrogressive thaw slumps from satellite scenes.
-
-    To process scenes, use Dagster: `dagster asset materialize`, `dagster dev`.
-    """
-
-
-@cli.command()
-@click.option(
-    "--folder", type=click.Path(path_type=Path, file_okay=False), default=Path("darts-demo"), show_default=True,
-    help="Folder of the demo: synthetic data, store and Dagster instance.",
-)  # fmt: skip
-@click.option("--scenes", type=click.IntRange(1, 3), default=3, show_default=True, help="Number of scenes.")
-@click.option(
-    "--size",
-    type=click.IntRange(200, 3000),
-    default=1500,
-    show_default=True,
-    help="Width and height of a scene, in pixels.",
-)
-@click.option("--seed", type=int, default=7, show_default=True, help="Random seed of the synthetic data.")
-def demo(folder: Path, scenes: int, size: int, seed: int) -> None:
-    """Generate synthetic scenes and terrain, map thaw slumps with Dagster, and compare them with the truth."""
-    from darts_assets.definitions import build_defs
-    from darts_assets.demo_runner import run_demo
-
-    try:
-        sys.exit(run_demo(folder, build_defs, scenes=scenes, size=size, seed=seed))
-    except DartsError as error:
-        raise click.ClickException(str(error)) from error
-
-
-@cli.command()
+@click.command()
 @click.argument("items", nargs=-1, required=True)
 def register(items: tuple[str, ...]) -> None:
     """Register scenes by STAC ITEMS (paths, https:// or s3:// URLs), and Planet images by their folders.
@@ -77,37 +41,7 @@ def register(items: tuple[str, ...]) -> None:
         click.echo(scene_id)
 
 
-@cli.command()
-@click.option("--offline", is_flag=True, help="Connect to no service except the store (as with DARTS_OFFLINE).")
-@click.option(
-    "--device", default="auto", show_default=True,
-    help="Device for the models: auto, cpu, cuda, or an index, as in the config of segmentation.",
-)  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead of a table.")
-def doctor(offline: bool, device: str, as_json: bool) -> None:
-    """Check whether this setup can map scenes, and show how to fix problems.
-
-    Checks versions, memory, GPU, Dagster instance, store, models, credentials and services, with the settings from the
-    environment. The exit code is 1 if a check fails; warnings do not count. Secrets are not shown.
-    """
-    from darts_assets.definitions import build_defs
-    from darts_assets.doctor import Finding, Report, examine
-    from darts_assets.settings import settings
-
-    try:
-        current = settings()
-        current = current.model_copy(update={"offline": current.offline or offline})
-        report = examine(current, build_defs(current).resources or {}, device=device, offline=current.offline)
-    except DartsError as error:  # invalid settings: nothing else can be checked
-        report = Report((Finding("settings", "fail", str(error), "See the settings in darts_assets/README.md."),))
-    if as_json:
-        click.echo(report.as_json())
-    else:
-        report.show()
-    sys.exit(report.failed)
-
-
-@cli.command()
+@click.command()
 @click.argument("scene")
 @click.argument("step", required=False)
 def path(scene: str, step: str | None) -> None:
@@ -130,25 +64,7 @@ def path(scene: str, step: str | None) -> None:
             click.echo(url if step else f"{name:<18} {url}")
 
 
-@cli.command()
-def migrate() -> None:
-    """Convert the store of DARTS_STORE, written by a former release, without fetching or computing again.
-
-    No run may be active. The command can be repeated after an interruption.
-    """
-    from darts_assets.settings import settings
-    from darts_assets.store_migration import migrate_store
-
-    try:
-        done = migrate_store(settings().root, click.echo)
-    except DartsError as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(f"{done.tiles} tiles and {done.cubes} cubes converted")
-    if done.problems:
-        raise click.ClickException("; ".join(f"{part}: {reason}" for part, reason in done.problems.items()))
-
-
-@cli.command()
+@click.command()
 @click.argument("target")
 @click.argument("scenes", nargs=-1)
 @click.option("--ids-file", type=click.File(), help="File with a scene id per line; `#` starts a comment.")
@@ -209,13 +125,3 @@ def _lonlat(aoi: str, current: "Settings") -> "MultiPolygon":
     s3 = S3Options(current.source_endpoint, current.source_region, current.source_anonymous, current.source_profile)
     area = read_aoi(aoi, s3)
     return lonlat_area(area.geometry, area.crs)
-
-
-def main() -> None:
-    """Entry point of the command."""
-    # Background jobs of scripts start with SIGINT ignored. Dagster then ignores SIGTERM as well, and so do the
-    # processes that mirror its logs, which Dagster could not terminate.
-    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, handler)
-    cli()

@@ -1,0 +1,32 @@
+"""The command `darts-assets`."""
+
+import signal
+
+import click
+
+from darts_assets.cli.map_commands import demo
+from darts_assets.cli.scene_commands import export, path, register
+from darts_assets.cli.setup_commands import doctor, migrate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="darts_assets")
+def cli() -> None:
+    """Map retrogressive thaw slumps from satellite scenes.
+
+    To process scenes, use Dagster: `dagster asset materialize`, `dagster dev`.
+    """
+
+
+for command in (demo, register, doctor, path, export, migrate):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    # Background jobs of scripts start with SIGINT ignored. Dagster then ignores SIGTERM as well, and so do the
+    # processes that mirror its logs, which Dagster could not terminate.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+    cli()
