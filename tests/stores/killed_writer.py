@@ -1,5 +1,9 @@
 """A process that publishes a tile and a product again and again, with collections in between, until it is killed."""
 
+import json
+import multiprocessing
+import os
+import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,8 +41,9 @@ def constant(name: str, value: int) -> TileStream:
     return TileStream(GRID, (name,), iter([tile]))
 
 
-def write_all(roots: list[StoreLocation], start: int, ready: Connection) -> None:
+def write_all(roots: list[StoreLocation], start: int, ready: Connection, keys: dict[str, str]) -> None:
     """Write to several stores at the same time; `ready` gets a message once each has been written to."""
+    os.environ.update(keys)
     written = threading.Barrier(len(roots), lambda: ready.send(None))
     with ThreadPoolExecutor(len(roots)) as pool:
         for done in [pool.submit(_write_forever, root, start, written) for root in roots]:
@@ -63,16 +68,58 @@ def _write_forever(root: StoreLocation, start: int, written: threading.Barrier) 
         if number % 2:
             collect_replaced(root, timedelta(0), lambda line: None)
         if number == start:
-            written.wait()
+            written.wait(timeout=120)
 
 
-def check(root: StoreLocation, mentioned: dict[str, int], **options: dict[str, object]) -> Iterator[tuple[str, int]]:
+def mention(root: StoreLocation, *hrefs: str) -> None:
+    """The STAC item of the scene, as the catalog writes it."""
+    item = {"id": SCENE, "assets": {str(n): {"href": href} for n, href in enumerate(hrefs)}}
+    obstore.put(root.objects(), f"catalog/stac/sentinel2/{SCENE}/0123456789abcdef.json", json.dumps(item).encode())
+
+
+def kill_writers(roots: list[StoreLocation], kills: int, longest: float = 0.5) -> int:
+    """Kill a process that writes to all `roots`, `kills` times, and check after each what it has left.
+
+    Args:
+        roots: of stores, each with its own writer.
+        kills: number of SIGKILLs.
+        longest: seconds between the first results of all writers and the kill, at most.
+
+    Returns:
+        The number of versions that were current after a kill.
+    """
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.stores.killed_writer"])
+    keys = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    moments, seen = random.Random(17), set[str]()
+    mentioned: list[dict[str, int]] = [{} for _ in roots]
+    for number in range(kills):
+        ready, inner = processes.Pipe(duplex=False)
+        writer = processes.Process(target=write_all, args=(roots, 1000 * number, inner, keys))
+        writer.start()
+        inner.close()
+        ready.recv()
+        writer.join(moments.uniform(0.0, longest))
+        assert writer.is_alive(), "it ends only by the kill"
+        writer.kill()
+        writer.join()
+        for index, root in enumerate(roots):
+            for url, value in check(root, mentioned[index]):
+                seen.add(url)
+                if number % 5 == 0:  # the catalog moves on
+                    mentioned[index] = {url: value}
+                    mention(root, *mentioned[index])
+    return len(seen)
+
+
+def check(root: StoreLocation, mentioned: dict[str, int]) -> Iterator[tuple[str, int]]:
     """Whatever is published or mentioned is complete; yields the current version and its value."""
+    options = None if root.is_local else {"endpoint_url": root.endpoint, "use_listings_cache": False}
     manifest = tile_place(root).manifest()
     if manifest is not None and "value" in manifest.metadata:
         current = tile_place(root).current_url(manifest), int(manifest.metadata["value"])
         for url, value in {**mentioned, current[0]: current[1]}.items():
-            with xr.open_zarr(url, **options) as opened:
+            with xr.open_zarr(url, storage_options=options) as opened:
                 assert (opened["tc_wetness"].values == value).all(), url
                 assert (opened["tc_greenness"].values == 7).all(), url
         yield current

@@ -1,8 +1,5 @@
 """Replaced versions: what is kept, what is collected, and that kills at any moment lose nothing."""
 
-import json
-import multiprocessing
-import random
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +10,7 @@ import pytest
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.replaced_versions import collect_replaced, mentioned_versions, place_at, places
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
-from tests.stores.killed_writer import FILES, SCENE, check, product_place, write_all
+from tests.stores.killed_writer import FILES, SCENE, kill_writers, mention, product_place
 
 HOUR = timedelta(hours=1)
 
@@ -25,12 +22,6 @@ def publish(root: StoreLocation, text: str, *parts: str, files: tuple[str, ...] 
             obstore.put(version.location.objects(), name, text.encode())
         place.publish(version, dict.fromkeys(files, version.id), {})
     return version.id
-
-
-def mention(root: StoreLocation, *hrefs: str) -> None:
-    """The STAC item of the scene, as the catalog writes it."""
-    item = {"id": SCENE, "assets": {str(n): {"href": href} for n, href in enumerate(hrefs)}}
-    obstore.put(root.objects(), f"catalog/stac/sentinel2/{SCENE}/0123456789abcdef.json", json.dumps(item).encode())
 
 
 @pytest.fixture(scope="module")
@@ -112,26 +103,16 @@ def test_a_damaged_place_is_reported_and_the_others_are_collected(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_kills_at_any_moment_leave_what_is_published_and_mentioned(tmp_path: Path) -> None:
-    """20 kills of a process with ten writers, of which each has its own store."""
-    roots = [StoreLocation(str(tmp_path / str(number))) for number in range(10)]
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.stores.killed_writer"])
-    moments, seen = random.Random(17), set[str]()
-    mentioned: list[dict[str, int]] = [{} for _ in roots]
-    for number in range(20):
-        ready, inner = processes.Pipe(duplex=False)
-        writer = processes.Process(target=write_all, args=(roots, 1000 * number, inner))
-        writer.start()
-        ready.recv()
-        writer.join(moments.uniform(0.0, 0.5))
-        assert writer.is_alive(), "it ends only by the kill"
-        writer.kill()
-        writer.join()
-        for index, root in enumerate(roots):
-            for url, value in check(root, mentioned[index]):
-                seen.add(url)
-                if number % 5 == 0:  # the catalog moves on
-                    mentioned[index] = {url: value}
-                    mention(root, *mentioned[index])
-    assert len(seen) > 100, "the writers get far enough"
+@pytest.mark.parametrize(("kind", "stores", "kills"), [("path", 10, 8), ("s3", 4, 4)])
+def test_kills_at_any_moment_leave_what_is_published_and_mentioned(
+    kind: str, stores: int, kills: int, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each kill hits as many writers as there are stores; `tests/benchmarks/kill_writers.py` kills more."""
+    if kind == "path":
+        roots = [StoreLocation(str(tmp_path / str(number))) for number in range(stores)]
+    else:
+        for name, value in CREDENTIALS.items():
+            monkeypatch.setenv(name, value)
+        server: S3Server = request.getfixturevalue("server")
+        roots = [server.location("root") for _ in range(stores)]
+    assert kill_writers(roots, kills) > 2 * stores, "the writers get far enough"
