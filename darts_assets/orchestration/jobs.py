@@ -14,6 +14,7 @@ from darts_assets.orchestration.data_preparation.prepare_data import (
     prepare_planet_data,
 )
 from darts_assets.orchestration.inventory import assets
+from darts_assets.orchestration.run_monitoring.prune_run_logs import prune_run_logs
 from darts_assets.orchestration.scene_discovery.discover_scenes import discover_planet_images, discover_scenes
 from darts_assets.orchestration.scene_discovery.registration import register_scenes
 
@@ -33,6 +34,7 @@ def build_jobs(families: Iterable[SceneFamily]) -> "list[dg.JobDefinition | Unre
         prepare_auxiliary,
         expire_cube_history,
         collect_replaced_versions,
+        prune_run_logs,
         _publish_catalog(),
         _update_inventory(),
     ]

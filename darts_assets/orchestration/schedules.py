@@ -20,6 +20,13 @@ def build_schedules() -> list[dg.ScheduleDefinition]:
             default_status=dg.DefaultScheduleStatus.STOPPED,
             description="Removes replaced versions that are old enough at 05:00 UTC.",
         ),
+        dg.ScheduleDefinition(
+            name="prune_run_logs_nightly",
+            job_name="prune_run_logs",
+            cron_schedule="0 6 * * *",
+            default_status=dg.DefaultScheduleStatus.STOPPED,
+            description="Deletes the logs of successful runs that ended more than 30 days ago at 06:00 UTC.",
+        ),
         update_inventory_nightly,
     ]
 

@@ -66,15 +66,19 @@ def test_a_scene_from_item_to_products(site: Site, world: World) -> None:
               "threshold", "mask_erosion_size", "edge_erosion_size", "min_object_size", "quality_level",
               "export_date", "item_hash", "code_version", "terrain"}  # fmt: skip
     assert wanted <= said.keys()
-    thumbnail = [
-        e.materialization.metadata["thumbnail"].value
-        for e in result.get_asset_materialization_events()
-        if "thumbnail" in e.materialization.metadata
-    ]
-    assert len(thumbnail) == 1
-    assert thumbnail[0].startswith("![](data:image/webp;base64,")
-    assert len(thumbnail[0]) < 200_000
+    its_pictures_are_recorded_once_and_small(site, result)
     every_step_tells_its_costs_and_where_its_output_comes_from(site, result)
+
+
+def its_pictures_are_recorded_once_and_small(site: Site, result: dg.ExecuteInProcessResult) -> None:
+    pictures = {"raw_scene": "location", "preprocessed_tile": "features", "segmentation": "histogram",
+                "products": "thumbnail"}  # fmt: skip
+    log = [entry.to_json() for entry in site.instance.all_logs(result.run_id)]
+    for step, name in pictures.items():
+        picture = metadata_of(result, step)[name]
+        assert picture.startswith("![](data:image/webp;base64,")
+        assert sum(picture in event for event in log) == 1, step
+    assert sum(len(event) for event in log) < 400_000, "as the README states"
 
 
 def test_a_scene_across_the_antimeridian_has_trends_on_both_sides(

@@ -4,9 +4,11 @@
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.definitions.data_version import (
@@ -18,7 +20,12 @@ from dagster._core.definitions.data_version import (
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
+from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO_PIPELINE_RUN_STATUS
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.tags import BACKFILL_ID_TAG, RESUME_RETRY_TAG
+from sqlalchemy import or_
 
 if TYPE_CHECKING:
     from dagster._core.definitions.sensor_definition import RawSensorEvaluationFunction
@@ -40,7 +47,9 @@ __all__ = [
     "SerializableErrorInfo",
     "StepFailureData",
     "UnresolvedAssetJobDefinition",
+    "add_to_materialization",
     "data_version_tags",
+    "delete_run_logs",
     "fail_on_lost_pods",
     "input_version_tags",
     "latest_materialization",
@@ -49,6 +58,17 @@ __all__ = [
     "planned_partitions",
     "selected_assets",
 ]
+
+
+def add_to_materialization(
+    context: dg.AssetExecutionContext | dg.OutputContext, metadata: Mapping[str, dg.MetadataValue[Any]]
+) -> None:
+    """Add metadata to the materialization that the step will record, and to no other event.
+
+    Metadata of an output are also in the event of the output, and those of an IO manager in that of its handling.
+    """
+    step = context.step_context if isinstance(context, dg.OutputContext) else context
+    step.add_asset_metadata(metadata, asset_key=context.asset_key)
 
 
 def selected_assets(context: dg.AssetExecutionContext) -> set[dg.AssetKey]:
@@ -191,3 +211,61 @@ def input_version_tags(instance: dg.DagsterInstance, parents: Iterable[dg.AssetK
         tags[get_input_data_version_tag(parent)] = hashed
         tags[get_input_event_pointer_tag(parent)] = str(newest.storage_id) if newest else NULL_EVENT_POINTER
     return tags
+
+
+_EMPTY, _LOCK_SECONDS = 16384, 20.0
+_KEPT_EVENTS = ASSET_EVENTS | ASSET_CHECK_EVENTS | EVENT_TYPE_TO_PIPELINE_RUN_STATUS.keys()
+
+
+def delete_run_logs(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> int:
+    """Delete the logs of finished runs, and keep what describes assets, checks and the status of the runs.
+
+    `DagsterInstance.delete_run` deletes the materializations of a run as well, and with them the status of partitions.
+    Captured output of the runs is deleted too.
+
+    Returns:
+        The number of freed bytes (SQLite) or deleted events (other databases).
+
+    Raises:
+        TypeError: if the event log is not in a database.
+    """
+    storage = instance.event_log_storage
+    for run_id in run_ids:
+        instance.compute_log_manager.delete_logs(prefix=[run_id, "compute_logs"])
+        with suppress(OSError):  # not empty, or not local
+            Path(instance.storage_directory(), run_id).rmdir()
+    if isinstance(storage, SqliteEventLogStorage):
+        # Each run has a database of its own; the index has a copy of the events that are kept.
+        return sum(_empty_database(Path(storage.path_for_shard(run_id))) for run_id in run_ids)
+    if not isinstance(storage, SqlEventLogStorage):
+        raise TypeError(f"{type(storage).__name__} is not a database")
+    columns = SqlEventLogStorageTable.c
+    kept = [kind.value for kind in _KEPT_EVENTS]
+    deleted = SqlEventLogStorageTable.delete().where(
+        columns.run_id.in_(run_ids),
+        or_(columns.dagster_event_type.is_(None), columns.dagster_event_type.not_in(kept)),
+    )
+    with storage.index_connection() as connection:
+        return int(connection.execute(deleted).rowcount)
+
+
+def _empty_database(path: Path) -> int:
+    """Empty the database of a run; returns the number of bytes by which it shrinks.
+
+    The table of events remains for processes that have opened the database before. Dagster completes the tables of a
+    database without a revision when it opens it.
+    """
+    if not path.exists() or (size := path.stat().st_size) <= _EMPTY:
+        return 0
+    with closing(sqlite3.connect(path, timeout=_LOCK_SECONDS, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        entries = connection.execute(
+            "SELECT type, name FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type"
+        ).fetchall()
+        for kind, name in entries:
+            if name not in (SqlEventLogStorageTable.name, "sqlite_sequence"):
+                connection.execute(f'DROP {kind} IF EXISTS "{name}"')
+        connection.execute(f"DELETE FROM {SqlEventLogStorageTable.name}")
+        connection.execute("COMMIT")
+        connection.execute("VACUUM")
+    return size - path.stat().st_size

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 
 from darts_assets.bands import FEATURES
+from darts_assets.orchestration.core.dagster_compat import add_to_materialization
 from darts_assets.redaction import shown, shown_values
 
 if TYPE_CHECKING:
@@ -49,6 +50,16 @@ def materialize_result(
     if value is None:
         return dg.MaterializeResult(metadata=metadata, data_version=version)
     return dg.MaterializeResult(value=value, metadata=metadata, data_version=version)
+
+
+def without_pictures(
+    context: dg.AssetExecutionContext | dg.OutputContext, metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The metadata of an output without pictures, which go to the materialization only: they fill the event log."""
+    pictures = {name: value for name, value in metadata.items() if isinstance(value, dg.MarkdownMetadataValue)}
+    if pictures:
+        add_to_materialization(context, pictures)
+    return {name: value for name, value in metadata.items() if name not in pictures}
 
 
 def picture(image: "Image", *, photo: bool = False) -> dg.MetadataValue[Any]:
@@ -123,7 +134,7 @@ def detection_preview(thumbnail: "Image", geobox: "GeoBox", objects: int) -> Pic
 
 
 def _photo(image: "Image") -> dg.MetadataValue[Any]:
-    return dg.MetadataValue.md(image_link(image, "webp", quality=80, method=4))
+    return dg.MetadataValue.md(image_link(image, "webp", quality=60, method=4))
 
 
 def _drawing(image: "Image") -> dg.MetadataValue[Any]:

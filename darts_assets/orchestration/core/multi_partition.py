@@ -18,7 +18,7 @@ from darts_assets.orchestration.core.dagster_compat import (
 )
 from darts_assets.orchestration.core.dynamic_partitions import registered
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.metadata import as_metadata, without_pictures
 from darts_assets.orchestration.core.pod_resources import MAX_SOURCE_RETRIES
 from darts_assets.orchestration.core.step_metrics import Meter, versions
 from darts_assets.redaction import shown
@@ -142,7 +142,7 @@ def materialize_each(
     if has_one_partition(context):
         with domain_call(context.log):
             result = _measured(make, context.partition_key_range.start)
-        yield result
+        yield result._replace(metadata=without_pictures(context, result.metadata or {}))
         return
     failures, attempts = Failures(context), _attempts(context)
     definition = cast("dg.DynamicPartitionsDefinition", context.assets_def.partitions_def)

@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import dagster as dg
 
-from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.metadata import as_metadata, without_pictures
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,7 +80,8 @@ def measured(asset: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(asset)
     def step(*args: P.args, **kwargs: P.kwargs) -> R:
-        meter = _current.meter = Meter(_step_of(args[0] if args else kwargs["context"]))
+        context: Any = args[0] if args else kwargs["context"]
+        meter = _current.meter = Meter(_step_of(context))
         result = asset(*args, **kwargs)
         if not isinstance(result, dg.MaterializeResult):
             return result
@@ -90,7 +91,7 @@ def measured(asset: Callable[P, R]) -> Callable[P, R]:
             metadata["config"] = config.model_dump()
         metadata |= meter.costs()
         # The asset's own entries are shown first and win.
-        own = result.metadata or {}
+        own = without_pictures(context, result.metadata or {})
         return result._replace(metadata={**own, **as_metadata(metadata), **own})
 
     return step

@@ -125,13 +125,18 @@ def unmeasured() -> float:
 @measured
 def eager(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
     time.sleep(0.05)
-    return dg.MaterializeResult(metadata={"bytes": 7}, data_version=dg.DataVersion("one"))
+    metadata = {"bytes": 7, "picture": dg.MetadataValue.md("![](data:...)")}
+    return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion("one"))
 
 
 @pytest.fixture(scope="module")
-def said() -> dict[str, dict[str, Any]]:
+def done() -> dg.ExecuteInProcessResult:
     config = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, "ops": {"lazy": {"config": {"size": 4}}}}
-    done = dg.materialize([lazy, unmeasured, eager], resources={"writer": Writer()}, run_config=config)
+    return dg.materialize([lazy, unmeasured, eager], resources={"writer": Writer()}, run_config=config)
+
+
+@pytest.fixture(scope="module")
+def said(done: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
     return {
         event.asset_key.to_user_string(): {k: v.value for k, v in event.materialization.metadata.items()}
         for event in done.get_asset_materialization_events()
@@ -145,6 +150,15 @@ def test_a_step_is_measured_to_the_end_of_writing(said: dict[str, dict[str, Any]
     assert said["eager"]["bytes"] == 7
     assert said["eager"]["peak_memory"] > 10 * MIB
     assert "seconds" not in said["unmeasured"], "what another step has cost is not told"
+
+
+def test_pictures_are_recorded_in_the_materialization_only(
+    done: dg.ExecuteInProcessResult, said: dict[str, dict[str, Any]]
+) -> None:
+    assert said["eager"]["picture"] == "![](data:...)"
+    outputs = {e.step_key: e.step_output_data.metadata for e in done.all_events if e.is_successful_output}
+    assert "picture" not in outputs["eager"]
+    assert outputs["eager"]["bytes"].value == 7
 
 
 def test_config_and_versions_are_told(said: dict[str, dict[str, Any]]) -> None:
