@@ -16,6 +16,7 @@ from rich.table import Table
 
 from darts_assets.errors import SettingsError
 from darts_assets.orchestration.core.error_handling import failure_message
+from darts_assets.orchestration.core.local_instance import create_local_instance
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 from darts_assets.orchestration.scene_discovery.registration import register_items
 from darts_assets.settings import Settings
@@ -77,10 +78,7 @@ def run_demo(
 
 def _write_home(folder: Path, home: Path, settings: Settings) -> None:
     """Write the Dagster instance's folder, and a file that sets the demo's environment variables."""
-    home.mkdir(parents=True, exist_ok=True)
-    config = home / "dagster.yaml"
-    if not config.exists():
-        config.write_text("telemetry:\n  enabled: false\nnux:\n  enabled: false\n")
+    create_local_instance(home)
     variables = {
         "DAGSTER_HOME": home,
         "DARTS_STORE": settings.store,

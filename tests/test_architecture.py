@@ -23,7 +23,7 @@ FLOORS = {
     **dict.fromkeys(("settings", "store_migration", "training", "demo"), 3),
     **dict.fromkeys(("sources", "cubes", "features", "model", "detection", "catalog", "inventory", "timings"), 2),
     **dict.fromkeys(("maps", "plots", "qgis_styles", "stores", "earth_engine", "geo", "remote"), 1),
-    **dict.fromkeys(("bands", "scene", "tiles", "errors", "parameters", "redaction"), 0),
+    **dict.fromkeys(("bands", "scene", "tiles", "errors", "parameters", "redaction", "scene_shards"), 0),
 }
 """Room (folder or module directly below the package) -> floor; a room imports only from floors below it."""
 

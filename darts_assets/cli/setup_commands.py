@@ -1,5 +1,7 @@
-"""Commands for a setup and its store: `doctor`, `migrate`."""
+"""Commands for a setup, its store and its Dagster instance: `doctor`, `migrate`, `end-dead-runs`."""
 
+import logging
+import os
 import sys
 
 import click
@@ -53,3 +55,32 @@ def migrate() -> None:
     click.echo(f"{done.tiles} tiles and {done.cubes} cubes converted")
     if done.problems:
         raise click.ClickException("; ".join(f"{part}: {reason}" for part, reason in done.problems.items()))
+
+
+@click.command("end-dead-runs")
+@click.option(
+    "--run", "runs", multiple=True, metavar="RUN_ID",
+    help="End this run too, whose process is gone; for runs of other hosts and containers. Repeatable.",
+)  # fmt: skip
+def end_dead_runs(runs: tuple[str, ...]) -> None:
+    """End runs whose process was killed, and free the slots of pools that they claim.
+
+    Dagster goes on to show such runs as running, and steps of the same pools wait for their slots. Runs whose process
+    exists on this host are left alone. Runs of other hosts are listed with the command that ends them.
+    """
+    import dagster as dg
+
+    from darts_assets.orchestration.run_monitoring import dead_runs
+
+    if not os.environ.get("DAGSTER_HOME"):
+        raise click.ClickException("DAGSTER_HOME is not set: set it to the folder of the Dagster instance")
+    with dg.DagsterInstance.get() as instance:
+        unknown = [run for run in runs if instance.get_run_by_id(run) is None]
+        if unknown:
+            raise click.ClickException(f"{', '.join(unknown)}: not in the Dagster instance; expected ids of runs")
+        log = logging.getLogger("darts_assets.end_dead_runs")
+        log.setLevel(logging.INFO)
+        log.propagate, log.handlers = False, [logging.StreamHandler(sys.stdout)]
+        done = dead_runs.end_dead_runs(instance, log, lost=runs)
+    if not (done.ended or done.freed or done.undecided):
+        click.echo("no dead runs, and no slots claimed by ended runs")

@@ -12,6 +12,7 @@ from darts_assets.doctor.findings import Finding
 from darts_assets.errors import DartsError, SettingsError
 from darts_assets.orchestration.core.partitions import FAMILIES
 from darts_assets.orchestration.core.resources import Models, SourceAccess
+from darts_assets.orchestration.run_monitoring.dead_runs import COMMAND, EndedRuns, dead_runs
 from darts_assets.orchestration.run_monitoring.failure_notifier import build_notifier
 from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders
 from darts_assets.orchestration.scene_discovery.watched_areas import Watch
@@ -77,12 +78,25 @@ def check_dagster() -> Iterator[Finding]:
                 f"{len(instance.get_dynamic_partitions(str(family.partitions.name)))} {family.name}"
                 for family in FAMILIES.values()
             ]
+            dead = dead_runs(instance)
     except Exception as error:  # database unavailable, invalid YAML, instance to be migrated
         message = str(error).strip().partition("\n")[0][:300]
         advice = f"Check {home}/dagster.yaml. After an upgrade, run `dagster instance migrate`."
         yield Finding("Dagster", "fail", f"the instance in {home} cannot be opened: {message}", advice)
         return
     yield Finding("Dagster", "ok", f"{home}: registered scenes: {', '.join(counts)}")
+    yield from _dead_runs(dead)
+
+
+def _dead_runs(dead: EndedRuns) -> Iterator[Finding]:
+    for run, reason in dead.ended.items():
+        yield Finding("runs", "warn", f"run {run} is recorded as running: {reason}", f"Run `{COMMAND}`.")
+    for run, pools in dead.freed.items():
+        if run not in dead.ended:
+            message = f"run {run} has ended and claims slots of the pools {', '.join(pools)}: other steps wait for them"
+            yield Finding("pools", "warn", message, f"Run `{COMMAND}`.")
+    for run, reason in dead.undecided.items():
+        yield Finding("runs", "ok", f"run {run}: {reason}")
 
 
 def check_deliveries(deliveries: DeliveryFolders) -> Iterator[Finding]:

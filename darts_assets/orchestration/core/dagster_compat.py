@@ -5,6 +5,7 @@
 
 import hashlib
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.tags import BACKFILL_ID_TAG, RESUME_RETRY_TAG
 from sqlalchemy import or_
 
@@ -45,13 +47,17 @@ __all__ = [
     "RawSensorEvaluationFunction",
     "RetryMode",
     "SerializableErrorInfo",
+    "StepDependencyConfig",
     "StepFailureData",
     "UnresolvedAssetJobDefinition",
     "add_to_materialization",
+    "claims",
     "data_version_tags",
     "delete_run_logs",
     "fail_on_lost_pods",
+    "free_slots",
     "input_version_tags",
+    "is_on_this_host",
     "latest_materialization",
     "logged_events",
     "lost_its_pod",
@@ -69,6 +75,32 @@ def add_to_materialization(
     """
     step = context.step_context if isinstance(context, dg.OutputContext) else context
     step.add_asset_metadata(metadata, asset_key=context.asset_key)
+
+
+def is_on_this_host(instance: dg.DagsterInstance) -> bool:
+    """Whether all runs of an instance are processes of one host: SQLite files and Dagster's default launcher."""
+    return isinstance(instance.run_storage, SqliteRunStorage) and isinstance(
+        instance.run_launcher, dg.DefaultRunLauncher
+    )
+
+
+def claims(instance: dg.DagsterInstance) -> dict[str, set[str]]:
+    """Id of a run -> pools whose slots it claims or waits for."""
+    storage, runs = instance.event_log_storage, defaultdict[str, set[str]](set)
+    if storage.supports_global_concurrency_limits:
+        for pool in storage.get_concurrency_keys():
+            info = storage.get_concurrency_info(pool)
+            for run_id in [
+                *(slot.run_id for slot in info.claimed_slots),
+                *(step.run_id for step in info.pending_steps),
+            ]:
+                runs[run_id].add(pool)
+    return dict(runs)
+
+
+def free_slots(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Free the slots of pools that a run claims, and remove it from those that wait."""
+    instance.event_log_storage.free_concurrency_slots_for_run(run_id)
 
 
 def selected_assets(context: dg.AssetExecutionContext) -> set[dg.AssetKey]:

@@ -7,9 +7,15 @@ import dagster as dg
 
 from darts_assets.orchestration.core.dagster_compat import PodsLostError, fail_on_lost_pods
 from darts_assets.orchestration.core.pod_resources import ANY_STEP, SHARES_POD, pod_config
+from darts_assets.orchestration.core.run_owner import owner_tags
 
 if TYPE_CHECKING:
-    from darts_assets.orchestration.core.dagster_compat import ExecutionPlan, PlanOrchestrationContext, RetryMode
+    from darts_assets.orchestration.core.dagster_compat import (
+        ExecutionPlan,
+        PlanOrchestrationContext,
+        RetryMode,
+        StepDependencyConfig,
+    )
 
 ExecutorKind = Literal["in_process", "multiprocess", "k8s", "k8s_per_run"]
 
@@ -23,9 +29,9 @@ def executor(kind: ExecutorKind, k8s_config: Mapping[str, Any] | None = None) ->
         k8s_config: config of `k8s_job_executor`; the config of a run overrides it key by key.
     """
     if kind == "in_process":
-        return dg.in_process_executor
+        return _with_owner(dg.in_process_executor)
     if kind == "multiprocess":
-        return dg.multiprocess_executor
+        return _with_owner(dg.multiprocess_executor)
     from dagster_k8s import k8s_job_executor
 
     pods = fail_on_lost_pods(k8s_job_executor)
@@ -36,6 +42,35 @@ def executor(kind: ExecutorKind, k8s_config: Mapping[str, Any] | None = None) ->
         return {"step_k8s_config": pod_config(ANY_STEP), **(k8s_config or {}), **config}
 
     return k8s
+
+
+def _with_owner(executor: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
+    """An executor whose runs have their process as tags, so that runs of killed processes can be ended."""
+
+    def create(context: dg.InitExecutorContext) -> dg.Executor:
+        assert executor.executor_creation_fn is not None
+        return _WithOwner(executor.executor_creation_fn(context))
+
+    return dg.ExecutorDefinition(executor.name, executor.config_schema.as_field(), executor.get_requirements, create)
+
+
+class _WithOwner(dg.Executor):
+    def __init__(self, steps: dg.Executor) -> None:
+        self._steps = steps
+
+    @property
+    def retries(self) -> "RetryMode":
+        return self._steps.retries
+
+    @property
+    def step_dependency_config(self) -> "StepDependencyConfig":
+        return self._steps.step_dependency_config
+
+    def execute(
+        self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
+    ) -> Iterator[dg.DagsterEvent]:
+        plan_context.instance.add_run_tags(plan_context.run_id, owner_tags())
+        yield from self._steps.execute(plan_context, execution_plan)
 
 
 def _per_run(pods: dg.ExecutorDefinition) -> dg.ExecutorDefinition:

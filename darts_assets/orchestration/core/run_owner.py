@@ -8,6 +8,7 @@ import hashlib
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -58,6 +59,19 @@ def process_start(pid: int) -> str | None:
         shown = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True)
         state, _, started = shown.stdout.strip().partition(" ")
     return None if not started or state[0] in "ZX" else started.strip()
+
+
+def process_age(pid: int) -> float | None:
+    """Seconds since a process started; None if it has ended, and on other systems than Linux."""
+    started = process_start(pid)
+    if started is None or not started.isdecimal():
+        return None
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(started) / os.sysconf("SC_CLK_TCK")
+
+
+def in_container() -> bool:
+    """Whether this process is in a container, with process ids of its own."""
+    return bool(_boot()) and not _boot().endswith(_NOT_IN_A_CONTAINER)
 
 
 @cache

@@ -1,0 +1,32 @@
+"""Dagster instances on one machine, as our commands create them."""
+
+import os
+from pathlib import Path
+
+_CONFIG = """\
+telemetry: {{enabled: false}}
+nux: {{enabled: false}}
+concurrency:
+  runs:
+    max_concurrent_runs: {runs} # of the daemon; a full scene takes up to 4 GiB
+run_monitoring: # by the daemon (`dagster dev`)
+  enabled: true # ends runs that do not start, or do not end when they are canceled, within three minutes
+  free_slots_after_run_end_seconds: 60 # slots of pools that an ended run still claims
+"""
+_SCENE = 5 * 2**30
+"""Bytes of memory for a chain: measured were 3.9 GiB for a full scene."""
+
+
+def create_local_instance(home: Path) -> None:
+    """Make a folder for `DAGSTER_HOME` with a configuration; an existing configuration is kept.
+
+    The daemon executes as many runs at once as full scenes fit into the memory of the machine.
+
+    Args:
+        home: the folder.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    config = home / "dagster.yaml"
+    if not config.exists():
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        config.write_text(_CONFIG.format(runs=max(1, memory // _SCENE)))
