@@ -10,6 +10,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator
 from PIL.Image import Image
 
 from darts_assets.plots import new_figure, render
+from darts_assets.timings.table import scene_steps
 
 _COLORS = [f"C{number}" for number in range(10)]
 _BINS = 60
@@ -17,7 +18,7 @@ _MAX_COLUMNS = 600  # of the heat map, about its width in pixels
 
 
 def chart(steps: pd.DataFrame) -> Image | None:
-    """Draw the durations of successful steps: distributions, values per scene, and means.
+    """Draw the durations of successful steps: distributions, and of the steps of scenes values per scene and means.
 
     Assets materialized within another asset's step are left out.
 
@@ -35,8 +36,9 @@ def chart(steps: pd.DataFrame) -> Image | None:
     figure = new_figure(900, 800, layout="constrained")
     axes = figure.subplot_mosaic([["distributions"], ["scenes"], ["mean"]], height_ratios=[4, 3.5, 1.8])
     _distributions(axes["distributions"], done, colors)
-    _scenes(figure, axes["scenes"], done, assets)
-    _mean(axes["mean"], done, colors)
+    of_scenes = scene_steps(done)
+    _scenes(figure, axes["scenes"], of_scenes, list(dict.fromkeys(of_scenes["asset"])))
+    _mean(axes["mean"], of_scenes, colors)
     return render(figure)
 
 
@@ -56,7 +58,7 @@ def _distributions(axes: Any, done: pd.DataFrame, colors: dict[str, str]) -> Non
 
 def _scenes(figure: Figure, axes: Any, done: pd.DataFrame, assets: list[str]) -> None:
     """Heat map with a column per scene, in order of first start; repeated steps show the latest attempt."""
-    latest = done.drop_duplicates(["asset", "scene"], keep="last").dropna(subset=["scene"])
+    latest = done.drop_duplicates(["asset", "scene"], keep="last")
     if latest.empty:
         axes.set_axis_off()
         axes.text(0.5, 0.5, "no scene in these runs", ha="center", va="center")
@@ -76,14 +78,19 @@ def _scenes(figure: Figure, axes: Any, done: pd.DataFrame, assets: list[str]) ->
 
 
 def _mean(axes: Any, done: pd.DataFrame, colors: dict[str, str]) -> None:
-    """Mean durations of the steps as one stacked bar."""
-    means = done.groupby("asset")["seconds"].mean()
+    """Mean durations of the steps of a scene as one stacked bar."""
+    if done.empty:
+        axes.set_axis_off()
+        return
+    means = done.groupby("asset", sort=False)["seconds"].mean()
     left, total = 0.0, float(means.sum())
-    for asset, color in colors.items():
-        mean = float(means[asset])
+    for asset, mean in zip(map(str, means.index), means, strict=True):
+        color = colors[asset]
         axes.barh([0], [mean], left=left, color=color)
         if mean > total / 7:
             words = f"{asset.rpartition('/')[2]}\n{mean:.1f} s"
             axes.text(left + mean / 2, 0, words, ha="center", va="center", fontsize=8, color="white")
         left += mean
-    axes.set(yticks=[], xlim=(0, total), xlabel=f"mean duration of the steps in seconds; total {total:.1f} s")
+    axes.set(
+        yticks=[], xlim=(0, total), xlabel=f"mean duration of the steps of a scene in seconds; total {total:.1f} s"
+    )

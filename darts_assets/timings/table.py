@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from darts_assets.stores.store_layout import FAMILIES
+
 COLUMNS: dict[str, str] = {
     "run_id": "string",
     "job": "string",
@@ -20,6 +22,7 @@ COLUMNS: dict[str, str] = {
     "cpu_seconds": "float64",
     "peak_memory": "Int64",  # bytes
     "peak_gpu_memory": "Int64",
+    "output_path": "string",  # path or URL of the result
     "bytes": "Int64",  # written to the store
     "bytes_read": "Int64",  # read from files
     "bytes_written": "Int64",
@@ -40,6 +43,11 @@ def steps_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(list(rows), columns=list(COLUMNS))
     table["started"] = pd.to_datetime(table["started"], unit="s", utc=True)
     return table.astype(COLUMNS).sort_values("started", kind="stable", ignore_index=True)
+
+
+def scene_steps(steps: pd.DataFrame) -> pd.DataFrame:
+    """The steps of scene chains: without catalogs, inventories (by year), chunks and training data."""
+    return steps[steps["asset"].str.partition("/")[0].isin(FAMILIES) & steps["scene"].notna()]
 
 
 def summary(steps: pd.DataFrame) -> pd.DataFrame:

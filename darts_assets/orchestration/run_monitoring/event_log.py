@@ -12,13 +12,14 @@ from dagster import DagsterEventType as Kind
 from darts_assets.orchestration.core.error_handling import failed_partitions, failure_message, root_message
 
 BACKFILL_TAG = "dagster/backfill"
+PARTITION_TAG = "dagster/partition"
 
 _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _RUNS_PER_PAGE = 100
 _EVENTS_PER_PAGE = 500
 _KINDS = {
     Kind.ASSET_MATERIALIZATION_PLANNED, Kind.ASSET_MATERIALIZATION, Kind.STEP_START, Kind.STEP_UP_FOR_RETRY,
-    Kind.STEP_SUCCESS, Kind.STEP_FAILURE, Kind.RUN_FAILURE, Kind.RUN_CANCELED,
+    Kind.STEP_SUCCESS, Kind.STEP_FAILURE, Kind.ASSET_CHECK_EVALUATION, Kind.RUN_FAILURE, Kind.RUN_CANCELED,
 }  # fmt: skip
 _FIGURES = (
     "seconds", "cpu_seconds", "peak_memory", "peak_gpu_memory", "bytes", "bytes_read", "bytes_written"
@@ -51,6 +52,7 @@ class _Step:
     succeeded: bool = False
     error: str = ""
     failed: dict[str, str] = field(default_factory=dict)
+    failed_checks: list[str] = field(default_factory=list)  # blocking ones
 
 
 def finished_runs(instance: dg.DagsterInstance, selection: RunSelection, limit: int) -> Iterator[dg.DagsterRun]:
@@ -104,7 +106,9 @@ def step_rows(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dict[str
         for key, facts in made.items()
     ]
     rows += [_missing_row(key, steps.get(step), ended, bool(steps)) for key, step in planned.items() if key not in made]
-    rows += [row for key, step in steps.items() if step.error and key not in of_step for row in _failed_rows(key, step)]
+    rows += [
+        row for key, step in steps.items() if step.error and key not in of_step for row in _failed_rows(key, step, run)
+    ]
     common = {"run_id": run.run_id, "job": run.job_name, "backfill": run.tags.get(BACKFILL_TAG)}
     return [common | row for row in rows]
 
@@ -130,7 +134,13 @@ def _update(step: _Step, event: dg.DagsterEvent, time: float) -> None:
         step.ended, step.succeeded = time, True
     elif event.event_type is Kind.STEP_FAILURE:
         data = event.step_failure_data
-        step.ended, step.error, step.failed = time, failure_message(data), failed_partitions(data)
+        # Dagster's own message is that a blocking check failed, not which one and why.
+        error = "; ".join(step.failed_checks) or failure_message(data)
+        step.ended, step.error, step.failed = time, error, failed_partitions(data)
+    elif event.event_type is Kind.ASSET_CHECK_EVALUATION:
+        check = event.asset_check_evaluation_data
+        if not check.passed and check.blocking and check.severity is dg.AssetCheckSeverity.ERROR:
+            step.failed_checks.append(f"{check.check_name}: {check.description or 'failed'}")
 
 
 def _figures(event: dg.DagsterEvent) -> dict[str, Any]:
@@ -139,7 +149,9 @@ def _figures(event: dg.DagsterEvent) -> dict[str, Any]:
         name: value.value for name, value in event.step_materialization_data.materialization.metadata.items()
     }
     facts = metadata.get("provenance") or {}
+    path = metadata.get("path")
     return {
+        **({"output_path": path} if isinstance(path, str) else {}),
         **{name: metadata[name] for name in _FIGURES if isinstance(metadata.get(name), int | float)},
         **{name: facts.get(name) for name in ("code_version", "data_version")},
         **{name: json.dumps(facts[name], sort_keys=True) for name in _FACTS if name in facts},
@@ -152,8 +164,8 @@ def _times(step: _Step) -> dict[str, Any]:
     return {"started": step.started, "seconds": seconds, "attempts": step.attempts}
 
 
-def _failed_rows(key: str, step: _Step) -> list[dict[str, Any]]:
-    row = {"asset": key, "result": "failed"}
+def _failed_rows(key: str, step: _Step, run: dg.DagsterRun) -> list[dict[str, Any]]:
+    row = {"asset": key, "scene": run.tags.get(PARTITION_TAG), "result": "failed"}
     if step.failed:
         return [row | {"scene": scene, "error": why, "started": step.started} for scene, why in step.failed.items()]
     return [row | {"error": step.error, **_times(step)}]

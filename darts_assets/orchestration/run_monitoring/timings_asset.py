@@ -2,7 +2,6 @@
 
 import datetime as dt
 import hashlib
-import io
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -16,6 +15,7 @@ from darts_assets.orchestration.core.partitions import OWNER
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.run_monitoring.event_log import RunSelection, finished_runs, step_rows
+from darts_assets.orchestration.run_monitoring.scene_results import timing_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,14 +116,10 @@ def _time(name: str, value: str) -> dt.datetime | None:
 def _publish(store: Store, steps: "pd.DataFrame", figure: "Image | None") -> str:
     """Write table and chart into a new version of `runs/timings`; returns its folder."""
     place = store.place(*TIMINGS.path)
-    files = {"timings.parquet": io.BytesIO()}
-    steps.to_parquet(files["timings.parquet"], index=False)
-    if figure:
-        files["timings.png"] = io.BytesIO()
-        figure.save(files["timings.png"], "png", optimize=True)
+    files = timing_files(steps, figure)
     with place.new_version() as version:
         for name, content in files.items():
-            obstore.put(version.location.objects(), name, content.getvalue())
+            obstore.put(version.location.objects(), name, content)
         place.publish(version, dict.fromkeys(files, version.id), {})
     return version.location.url
 
