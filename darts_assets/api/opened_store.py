@@ -3,13 +3,14 @@
 import datetime as dt
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import obstore
 import pandas as pd
 import xarray as xr
+from obstore.exceptions import BaseError
 
 from darts_assets.errors import NotReadableError, SceneError, StoreError
 from darts_assets.settings import settings
@@ -17,6 +18,7 @@ from darts_assets.stores import store_layout as layout
 from darts_assets.stores.location import StoreLocation, checked_name
 from darts_assets.stores.publish import Manifest, Place
 from darts_assets.stores.scene_paths import STEPS, scene_paths
+from darts_assets.stores.service_errors import in_words
 from darts_assets.stores.tiles import read_tile
 from darts_assets.stores.vectors import read_table, read_vectors
 
@@ -34,14 +36,17 @@ def open_store(
 
     Args:
         url: root of the store, a path or `s3://bucket/prefix` (keys come from `AWS_*`); default: `DARTS_STORE`.
-        endpoint: URL of an S3-compatible service; default: AWS.
-        region: S3 region.
+        endpoint: URL of an S3-compatible service; default: `DARTS_STORE_ENDPOINT`, or AWS.
+        region: S3 region; default: `DARTS_STORE_REGION`.
 
     Raises:
         StoreError: if the URL is not a location.
         NotReadableError: if a local folder does not exist.
     """
-    root = settings().root if url is None else StoreLocation(os.fspath(url), endpoint, region)
+    known = settings()
+    root = known.root
+    if url is not None:
+        root = StoreLocation(os.fspath(url), endpoint or known.store_endpoint, region or known.store_region)
     if root.is_local and not root.path.is_dir():
         raise NotReadableError(f"{root.path}: there is no such folder; expected the root of a store (DARTS_STORE)")
     return OpenedStore(root)
@@ -69,9 +74,11 @@ class OpenedStore:
         """
         rows = []
         with ThreadPoolExecutor(_READERS) as pool:
-            raw = self._raw_names()
+            raw = self._raw_names(pool)
             for family in layout.FAMILIES:
-                present = {step: self._published(pool, family, step) for step in STEPS if step != "raw_scene"}
+                present = {
+                    step: _published_below(pool, layout.step_folder(self.root, family, step)) for step in STEPS[1:]
+                }
                 registered = self._registered(family)
                 ids = sorted(registered.union(*present.values()))
                 for scene, date in zip(ids, pool.map(lambda scene: self._date(family, scene), ids), strict=True):  # noqa: B023
@@ -86,7 +93,7 @@ class OpenedStore:
         Raises:
             SceneError: if the store does not have the raw scene; with what it has.
         """
-        for source in self._folders(layout.raw_folder(self.root)):
+        for source in layout.raw_folder(self.root).folders():
             place = layout.raw_place(self.root, source, checked_name(scene))
             if (manifest := place.manifest()) is not None:
                 stored = read_tile(place, decode=False, manifest=manifest)
@@ -145,7 +152,7 @@ class OpenedStore:
         place = layout.year_place(self.root, year)
         manifest = place.manifest()
         if manifest is None:
-            years = self._folders(layout.years_folder(self.root))
+            years = layout.years_folder(self.root).folders()
             raise NotReadableError(
                 f"{self.root}: there is no inventory of {year}; it has {', '.join(years) or 'none'}. "
                 "Materialize inventory/rts of the year"
@@ -189,26 +196,18 @@ class OpenedStore:
             return SceneError(f"scene {scene} has no {step} in {self.root}; it has {has}")
         return SceneError(f"{self.root} has no scene {scene}; it has {_listed(sorted(registered))}")
 
-    def _published(self, pool: ThreadPoolExecutor, family: str, step: str) -> set[str]:
-        """Scenes of a step; a folder without a published version is of a writer that was killed or still writes."""
-        folder = layout.step_folder(self.root, family, step)
-        names = self._folders(folder)
-        manifests = pool.map(
-            lambda name: Place(layout.step_folder(self.root, family, step).child(name)).manifest(), names
-        )
-        return {name for name, manifest in zip(names, manifests, strict=True) if manifest is not None}
-
-    def _raw_names(self) -> set[str]:
-        return {
-            name
-            for source in self._folders(layout.raw_folder(self.root))
-            for name in self._folders(layout.raw_folder(self.root, source))
-            if layout.raw_place(self.root, source, name).manifest() is not None
-        }
+    def _raw_names(self, pool: ThreadPoolExecutor) -> set[str]:
+        folders = (layout.raw_folder(self.root, source) for source in layout.raw_folder(self.root).folders())
+        return set().union(*(_published_below(pool, folder) for folder in folders))
 
     def _registered(self, family: str) -> set[str]:
         folder = layout.items_folder(self.root, family)
-        return set() if _is_absent(folder) else {key.removesuffix(".json") for key in folder.keys()}  # noqa: SIM118
+        if _is_absent(folder):
+            return set()
+        try:
+            return {key.removesuffix(".json") for key in folder.keys()}  # noqa: SIM118 - not a mapping
+        except BaseError as error:
+            raise StoreError(f"{folder} cannot be listed: {in_words(error)}") from error
 
     def _date(self, family: str, scene: str) -> dt.datetime | str | None:
         folder = layout.items_folder(self.root, family)
@@ -221,10 +220,12 @@ class OpenedStore:
         properties: dict[str, Any] = item.get("properties", {})
         return properties.get("datetime") or properties.get("start_datetime")
 
-    def _folders(self, location: StoreLocation) -> Sequence[str]:
-        if _is_absent(location):
-            return []
-        return sorted(obstore.list_with_delimiter(location.objects())["common_prefixes"])
+
+def _published_below(pool: ThreadPoolExecutor, folder: StoreLocation) -> set[str]:
+    """Names of the places in a folder; one without a published version is of a killed or active writer."""
+    names = folder.folders()
+    manifests = pool.map(lambda name: Place(folder.child(name)).manifest(), names)
+    return {name for name, manifest in zip(names, manifests, strict=True) if manifest is not None}
 
 
 def _is_absent(location: StoreLocation) -> bool:

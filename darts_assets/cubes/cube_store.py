@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
-import obstore
 from odc.geo.geobox import GeoBox
 
 from darts_assets.bands import AuxiliaryLayer
@@ -62,10 +61,7 @@ class CubeStore:
 
     def existing(self) -> list[Cube]:
         """The cubes in the store."""
-        folder = cubes_folder(self.root)
-        if folder.is_local and not folder.path.exists():
-            return []  # opening the folder with obstore would create it
-        present = obstore.list_with_delimiter(folder.objects())["common_prefixes"]
+        present = cubes_folder(self.root).folders()
         return [open_cube() for name, open_cube in self._by_name.items() if name + CUBE_SUFFIX in present]
 
     def fill(

@@ -53,9 +53,7 @@ def write_followed(place: Place, followed: Followed, metadata: Mapping[str, Any]
 
 def years_of(location: StoreLocation) -> list[int]:
     """Years with a published inventory, ascending."""
-    if location.is_local and not location.path.exists():
-        return []  # listing would create the folder
-    return sorted(int(name) for name in obstore.list_with_delimiter(location.objects())["common_prefixes"])
+    return sorted(int(name) for name in location.folders())
 
 
 def _write(

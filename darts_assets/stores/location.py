@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from darts_assets.errors import StoreError
 from darts_assets.redaction import shown
 from darts_assets.remote.retry import object_store_retries
 from darts_assets.remote.s3_auth import service_url, split_s3_url
+from darts_assets.stores.service_errors import in_words
 
 if TYPE_CHECKING:
     from s3fs import S3FileSystem
@@ -166,6 +168,19 @@ class StoreLocation:
     def file(self, key: str) -> str:
         """The path of an object in `filesystem`."""
         return str(self.path / key) if self.is_local else "/".join(filter(None, (self.bucket, self.prefix, key)))
+
+    def folders(self) -> list[str]:
+        """Names of the folders directly below this location, sorted; none if a local folder does not exist.
+
+        Raises:
+            StoreError: if the object store does not respond, or the bucket does not exist.
+        """
+        if self.is_local and not self.path.is_dir():
+            return []  # listing would create the folder
+        try:
+            return sorted(obstore.list_with_delimiter(self.objects())["common_prefixes"])
+        except BaseError as error:
+            raise StoreError(f"{self} cannot be listed: {in_words(error)}") from error
 
     def keys(self, prefix: str | None = None) -> Iterator[str]:
         """Keys of all objects below this location, or below its `prefix`."""

@@ -1,7 +1,5 @@
 """The paths of what a store holds of a scene."""
 
-import obstore
-
 from darts_assets.errors import StoreError
 from darts_assets.stores.latest import LATEST
 from darts_assets.stores.location import StoreLocation, checked_name
@@ -28,23 +26,17 @@ def scene_paths(root: StoreLocation, scene: str) -> dict[str, str]:
     """
     checked_name(scene)
     paths: dict[str, str] = {}
-    for source in _folders(raw_folder(root)):
+    for source in raw_folder(root).folders():
         if (manifest := (place := raw_place(root, source, scene)).manifest()) is not None:
             paths["raw_scene"] = place.current_url(manifest)
     for room in ("tiles", "vectors"):
-        for family in _folders(root.child(room)):
-            for step in _folders(root.child(room, family)):
+        for family in root.child(room).folders():
+            for step in root.child(room, family).folders():
                 if (manifest := (place := Place(root.child(room, family, step, scene))).manifest()) is not None:
                     paths[step] = place.current_url(manifest)
-    for family in _folders(root.child("products")):
+    for family in root.child("products").folders():
         if (place := Place(root.child("products", family, scene))).manifest() is not None:
             paths["products"] = place.location.child(LATEST).url
     if not paths:
         raise StoreError(f"nothing of scene {scene} is published in {root}")
     return {step: paths[step] for step in STEPS if step in paths}
-
-
-def _folders(location: StoreLocation) -> list[str]:
-    if location.is_local and not location.path.is_dir():
-        return []  # listing would create the folder
-    return sorted(obstore.list_with_delimiter(location.objects())["common_prefixes"])

@@ -17,8 +17,12 @@ import pytest
 import rasterio
 import s3fs
 import xarray as xr
+from pandas.testing import assert_frame_equal
 
+import darts_assets
+from darts_assets.api.opened_store import OpenedStore
 from darts_assets.demo import World
+from darts_assets.errors import NotReadableError, SceneError, StoreError
 from darts_assets.orchestration.inventory.assets import RTS, SLUMPS, build_inventory
 from darts_assets.settings import Settings
 from darts_assets.stores.tiles import read_tile
@@ -121,27 +125,74 @@ def test_xarray_opens_raw_scenes_and_tiles(site: Site, chain: dg.ExecuteInProces
     assert all(answer["empty"].values()), "the folder around the versions is no empty dataset"
 
 
-def test_xarray_opens_them_on_s3(site: Site, chain: dg.ExecuteInProcessResult, scene: str, tmp_path: Path) -> None:
-    server = S3Server(tmp_path)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def bucket(site: Site, chain: dg.ExecuteInProcessResult, server: S3Server) -> str:
+    """The root of a copy of the store on S3."""
+    server.client.create_bucket(Bucket="darts")
+    bucket = s3fs.S3FileSystem(key="key", secret="secret", endpoint_url=server.endpoint)
+    for room in ("scenes", "raw", "aux", "tiles", "vectors", "products", "inventory"):
+        bucket.put(f"{site.settings.store}/{room}/", f"darts/root/{room}/", recursive=True)
+    return "s3://darts/root"
+
+
+def test_xarray_opens_them_on_s3(site: Site, scene: str, bucket: str, server: S3Server) -> None:
     environment = {**CREDENTIALS, "AWS_ENDPOINT_URL": server.endpoint}
-    try:
-        server.client.create_bucket(Bucket="darts")
-        bucket = s3fs.S3FileSystem(key="key", secret="secret", endpoint_url=server.endpoint)
-        for room in ("raw", "tiles"):
-            bucket.put(f"{site.settings.store}/{room}/", f"darts/root/{room}/", recursive=True)
-        printed = printed_paths(
-            scene, DARTS_STORE="s3://darts/root", DARTS_STORE_ENDPOINT=server.endpoint, **CREDENTIALS
-        )
-        paths = {step: printed[step] for step in ZARR}
-        answer = opened(
-            environment, zarr=list(paths.values()), empty=[path.rpartition("/")[0] for path in paths.values()]
-        )
-    finally:
-        server.stop()
+    printed = printed_paths(scene, DARTS_STORE=bucket, DARTS_STORE_ENDPOINT=server.endpoint, **CREDENTIALS)
+    paths = {step: printed[step] for step in ZARR}
+    answer = opened(environment, zarr=list(paths.values()), empty=[path.rpartition("/")[0] for path in paths.values()])
     for step, path in paths.items():
-        assert path.startswith("s3://darts/root/")
+        assert path.startswith(f"{bucket}/")
         assert_same(answer["zarr"][path], stored(site, scene, step))
     assert all(answer["empty"].values())
+
+
+def test_the_api_on_s3_equals_the_api_on_a_path(
+    site: Site, scene: str, world: World, bucket: str, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (CREDENTIALS | {"DARTS_STORE_ENDPOINT": server.endpoint}).items():
+        monkeypatch.setenv(name, value)
+    here, there = darts_assets.open_store(site.settings.store), darts_assets.open_store(bucket)
+    assert_frame_equal(there.scenes(), here.scenes())
+    assert here.scenes()["scene_id"].tolist() == [scene]
+    for read in (OpenedStore.raw, OpenedStore.tile, OpenedStore.probabilities):
+        remote, local = read(there, scene), read(here, scene)
+        assert all(remote.chunks[dim] for dim in ("y", "x")), "lazy"
+        xr.testing.assert_identical(remote.load(), local.load())
+    tables, kept = there.polygons(scene), here.polygons(scene)
+    assert tables.keys() == kept.keys() >= {"segments", "extent", "clear"}
+    for name in kept:
+        assert_frame_equal(tables[name], kept[name])
+    assert_frame_equal(there.inventory(2023), here.inventory(2023))
+    assert_frame_equal(there.slumps(), here.slumps())
+    assert len(here.slumps()) > 3
+    assert there.paths(scene) == {
+        step: path.replace(str(here.root.path), bucket) for step, path in here.paths(scene).items()
+    }
+    with pytest.raises(SceneError, match=rf"{bucket} has no scene S2X; it has {scene}"):
+        there.tile("S2X")
+    with pytest.raises(NotReadableError, match="there is no inventory of 1999; it has 2023"):
+        there.inventory(1999)
+    with pytest.raises(StoreError, match=r"s3://nowhere/root/raw cannot be listed: .*NoSuchBucket"):
+        darts_assets.open_store("s3://nowhere/root").scenes()
+
+    grid = here.tile(scene).odc.geobox
+    vintage = darts_assets.vintage_for(2023)
+    for root, offline in ((bucket, True), ("s3://darts/own", False)):
+        elevations = darts_assets.load_arcticdem(grid, root, source=str(world.arcticdem), offline=offline)
+        trends = darts_assets.load_tcvis(grid, root, vintage=vintage, source=world.tcvis, offline=offline)
+        expected = (
+            darts_assets.load_arcticdem(grid, site.settings.store, offline=True),
+            darts_assets.load_tcvis(grid, site.settings.store, vintage=vintage, offline=True),
+        )
+        for loaded, local in zip((elevations, trends), expected, strict=True):
+            xr.testing.assert_equal(loaded.load(), local.load())
 
 
 def test_geopandas_and_duckdb_open_the_tables(site: Site, chain: dg.ExecuteInProcessResult, scene: str) -> None:

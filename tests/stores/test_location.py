@@ -109,3 +109,23 @@ def test_places_never_collapse_into_one_prefix(
 def _write_version(url: str, endpoint: str) -> None:
     with Place(StoreLocation(url, endpoint).child("S2")).new_version():
         pass
+
+
+def test_folders_are_listed_and_none_is_created(tmp_path: Path) -> None:
+    root = StoreLocation(str(tmp_path / "store"))
+    assert root.folders() == []
+    assert not root.path.exists()
+    for folder in ("b", "a/inner"):
+        (root.path / folder).mkdir(parents=True)
+    (root.path / "file").touch()
+    assert root.folders() == ["a", "b"]
+
+
+def test_listing_a_bucket_that_does_not_exist_fails_in_one_sentence(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StoreError, match=r"^s3://nowhere/root cannot be listed: .*NoSuchBucket") as caught:
+        StoreLocation("s3://nowhere/root", endpoint=server.endpoint).folders()
+    assert "Debug source" not in str(caught.value)
