@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +18,7 @@ import obstore
 
 from darts_assets.errors import NotReadableError, StoreError
 from darts_assets.stores.location import StoreLocation
+from darts_assets.stores.publish import Place
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -111,6 +112,13 @@ class Tree:
             return False
         return True
 
+    def tag(self, key: str) -> str:
+        """Entity tag of an object, empty if it does not exist."""
+        try:
+            return str(obstore.head(self._objects, key)["e_tag"])
+        except FileNotFoundError:
+            return ""
+
     @contextmanager
     def file_for(self, folder: str, name: str) -> Iterator[Path]:
         """A path to write a file to. It becomes the object `folder/name` if the block ends without an exception.
@@ -201,6 +209,12 @@ class Products:
         """Ids of the models."""
         return [model_id(name, sha256) for name, sha256 in self.facts["metadata"]["models"].items()]
 
+    @property
+    def raw(self) -> str:
+        """Key of the folder of the raw scene; empty if the products were made without a stored one."""
+        tile = self.facts.get("tiles", {}).get("raw_scene")
+        return str(tile["key"]).rpartition("/")[0] if tile else ""
+
     def key(self, file: str) -> str:
         """Key of a file, from the root of the store."""
         return f"products/{self.family}/{self.scene}/{self.contents[file]}/{file}"
@@ -226,3 +240,25 @@ def read_products(root: Tree, family: str, scene: str) -> Products | None:
     except (ValueError, KeyError, TypeError):
         return None
     return Products(family, scene, contents, facts) if "footprint" in facts else None
+
+
+def raw_tag(root: Tree, raw: str) -> str:
+    """Entity tag of the pointer of a raw scene, which changes with every publication; empty if there is none."""
+    return root.tag(f"{raw}/{_POINTER}") if raw else ""
+
+
+def with_current_raw(root: Tree, products: Products) -> Products:
+    """The products with the current version of their raw scene, which also has the bands fetched since.
+
+    A raw scene that cannot be read stays the version that the products were made from.
+    """
+    if not products.raw:
+        return products
+    place = Place(root.location.child(*products.raw.split("/")))
+    try:
+        manifest = place.require()
+        key = place.current_url(manifest).removeprefix(f"{root.location.url}/")
+    except NotReadableError:
+        return products
+    tiles = products.facts["tiles"] | {"raw_scene": {"key": key, "bands": list(manifest.contents)}}
+    return replace(products, facts=products.facts | {"tiles": tiles})

@@ -1,4 +1,4 @@
-"""Updates of the STAC tree `catalog/stac`, which write only items of scenes with changed products.
+"""Updates of the STAC tree `catalog/stac`, which write only items of scenes with changed products or raw scenes.
 
 Items are immutable and named by their content, `<scene>/<digest>.json`. The `collection.json` of a family links to the
 current items and is written last. Items that it no longer links to are removed by the next update, so that readers of
@@ -18,7 +18,9 @@ from darts_assets.catalog.catalog_store import (
     concurrent_map,
     digest,
     pointers,
+    raw_tag,
     read_products,
+    with_current_raw,
 )
 from darts_assets.catalog.model_collection import Model, ModelCollection
 from darts_assets.catalog.scene_item import scene_item
@@ -27,7 +29,7 @@ from darts_assets.stores.location import StoreLocation
 
 _log = logging.getLogger(__name__)
 
-LAYOUT = "1"
+LAYOUT = "2"
 """Version of the items' layout; if it changes, all items are written again."""
 
 
@@ -110,11 +112,20 @@ def _update_family(
 
     tags = pointers(store, family)
     current = {scene: entry for scene, entry in entries.items() if scene in tags}
-    changed = [
-        scene
-        for scene, tag in sorted(tags.items())
-        if rebuild or scene not in current or current[scene]["darts:state"] != f"{LAYOUT} {tag}"
-    ]
+
+    def state(scene: str, raw: str) -> str:
+        return f"{LAYOUT} {tags[scene]} {raw_tag(store, raw)}".rstrip()
+
+    def is_current(scene: str) -> bool:
+        entry = current.get(scene)
+        return entry is not None and entry["darts:state"] == state(scene, entry.get("darts:raw", ""))
+
+    scenes = sorted(tags)
+    changed = scenes
+    if not rebuild:
+        changed = [
+            scene for scene, is_same in zip(scenes, concurrent_map(is_current, scenes), strict=True) if not is_same
+        ]
     _log.info("%s: %d scenes with products, %d new or changed", family, len(tags), len(changed))
 
     models = model_collection.available
@@ -123,8 +134,9 @@ def _update_family(
         products = read_products(store, family, scene)
         if products is None:
             return scene, None, set()
-        item = scene_item(products, models)
-        entry = _entry(item, f"{LAYOUT} {tags[scene]}")
+        seen = state(scene, products.raw)  # before the raw scene is read
+        item = scene_item(with_current_raw(store, products), models)
+        entry = _entry(item, seen, products.raw)
         if entry["href"] != current.get(scene, {}).get("href"):
             tree.write(f"{folder}/{scene}/{digest(item)}.json", item)
         return scene, entry, models.intersection(products.models)
@@ -156,13 +168,14 @@ def _update_family(
         tree.write(f"{folder}/collection.json", document)
 
 
-def _entry(item: Mapping[str, Any], state: str) -> dict[str, Any]:
-    """The link to an item, with the values that collections summarize and the state for the next update."""
+def _entry(item: Mapping[str, Any], state: str, raw: str) -> dict[str, Any]:
+    """The link to an item, with the values that collections summarize, and state and raw scene for the next update."""
     properties = item["properties"]
     return {
         "rel": "item", "href": f"./{item['id']}/{digest(item)}.json", "type": "application/geo+json",
         "title": item["id"], "datetime": properties["datetime"], "bbox": item["bbox"],
         "darts:crs": properties["proj:code"], "darts:objects": properties["darts:objects"], "darts:state": state,
+        **({"darts:raw": raw} if raw else {}),
     }  # fmt: skip
 
 

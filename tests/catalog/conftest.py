@@ -19,7 +19,7 @@ from darts_assets.detection.postprocess import postprocess
 from darts_assets.detection.vectorize import extent_polygons, segments
 from darts_assets.geo.product_tables import Origin, product_tables
 from darts_assets.stores.location import StoreLocation
-from darts_assets.stores.publish import Place
+from darts_assets.stores.publish import ZARR, Place
 from darts_assets.tiles import on_grid
 
 SIDE = 96
@@ -56,10 +56,11 @@ def publish(
     facts: Mapping[str, Any] | None = None,
     standalone: bool = True,
     has_tiles: bool = False,
+    raw: str = "",
 ) -> int:
     """Publish the products of a scene of 96 x 96 pixels with up to `objects` slumps; returns how many there are.
 
-    `standalone=False` writes tables as earlier versions did.
+    `standalone=False` writes tables as earlier versions did. `raw` is the key of the raw scene's version.
     """
     grid = GeoBox((SIDE, SIDE), Affine(10, 0, spot.left, 0, -10, spot.top), f"EPSG:{spot.epsg}")
     rng = np.random.default_rng([seed, spot.epsg, int(spot.left)])
@@ -85,7 +86,8 @@ def publish(
         "item_hash": "beef", "steps": {"preprocessed_tile": step, "segmentation": step, "polygons": step},
     }  # fmt: skip
     key = f"tiles/{family}/segmentation/{scene}/20240101T000000Z-abcdef01.zarr"
-    tiles = {"segmentation": {"key": key, "bands": ["probabilities"]}} if has_tiles else {}
+    tiles: dict[str, Any] = {"segmentation": {"key": key, "bands": ["probabilities"]}} if has_tiles else {}
+    tiles |= {"raw_scene": {"key": raw, "bands": ["red"]}} if raw else {}
     place = Place(root.child("products", family, scene))
     with place.new_version() as fresh:
         folder = fresh.location.path
@@ -99,6 +101,14 @@ def publish(
         names = sorted(path.name for path in folder.iterdir())
         place.publish(fresh, dict.fromkeys(names, fresh.id), {"provenance": {}, **described})
     return len(vectors["segments"])
+
+
+def publish_raw(root: StoreLocation, scene: str, *bands: str) -> str:
+    """Publish a raw scene, without pixels; returns the key of its version."""
+    place = Place(root.child("raw", "cdse", scene))
+    with place.new_version(ZARR) as fresh:
+        place.publish(fresh, dict.fromkeys(bands, fresh.id), {})
+    return f"raw/cdse/{scene}/{fresh.id}"
 
 
 def clone(root: StoreLocation, scene: str, name: str, **changes: Any) -> None:

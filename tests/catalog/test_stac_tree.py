@@ -19,13 +19,15 @@ from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.table import TableExtension
 from pystac.validation import JsonSchemaSTACValidator, set_validator
 
+from darts_assets.catalog import stac_tree
 from darts_assets.catalog.catalog_store import SingleWriter, Tree
 from darts_assets.catalog.stac_tree import StacUpdate, update_stac
 from darts_assets.errors import StoreError
 from darts_assets.stores.location import StoreLocation
+from darts_assets.stores.replaced_versions import mentioned_versions
 from tests.catalog.stac_schemas import offline_validator
 
-from .conftest import ANTIMERIDIAN, MODELS, YAMAL, clone, publish, written
+from .conftest import ANTIMERIDIAN, MODELS, YAMAL, clone, publish, publish_raw, written
 
 FAMILIES = ["sentinel2", "planet"]
 
@@ -280,6 +282,44 @@ def test_only_what_has_changed_is_written(root: StoreLocation, put: Callable[...
     assert update().deleted == 1
     left = {path.parent.name for path in (folder / "stac" / "sentinel2").rglob("*/*.json")}
     assert left == set(items(root))
+
+
+def test_an_item_follows_its_raw_scene(root: StoreLocation, put: Callable[..., int], update: Callable) -> None:
+    put("scene-a", raw=publish_raw(root, "scene-a", "red"), has_tiles=True)
+    put("scene-b", seed=1, raw=publish_raw(root, "scene-b", "red"))
+    update()
+    segmentation = items(root)["scene-a"].assets["segmentation"].href
+    assert update().written == 0
+
+    newer = publish_raw(root, "scene-a", "red", "s2_scl")  # a band fetched later
+    assert update().written == 1
+    item = items(root)["scene-a"]
+    assert item.assets["raw_scene"].href.endswith(f"/{newer}")
+    assert [band["name"] for band in item.assets["raw_scene"].extra_fields["bands"]] == ["red", "s2_scl"]
+    assert item.assets["segmentation"].href == segmentation
+    assert newer.rpartition("/")[2] in mentioned_versions(root, "scene-a"), "it is not collected"
+    assert update().written == 0
+
+    pointer = root.path / "raw/cdse/scene-a/current.json"
+    pointer.write_text("{")
+    assert update().written == 1
+    assert not items(root)["scene-a"].assets["raw_scene"].href.endswith(f"/{newer}"), "that of the products"
+    pointer.unlink()
+    assert update().written == 0
+
+
+def test_items_of_a_former_catalog_get_the_current_raw_scene(
+    root: StoreLocation, put: Callable[..., int], update: Callable
+) -> None:
+    put("scene-a", raw=publish_raw(root, "scene-a", "red"))
+    newer = publish_raw(root, "scene-a", "red", "s2_scl")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stac_tree, "with_current_raw", lambda store, products: products)
+        patch.setattr(stac_tree, "LAYOUT", "1")
+        update()
+    assert not items(root)["scene-a"].assets["raw_scene"].href.endswith(newer)
+    assert update().written == 1
+    assert items(root)["scene-a"].assets["raw_scene"].href.endswith(newer)
 
 
 def test_the_order_in_which_scenes_come_does_not_matter(root: StoreLocation, tmp_path: Path, model: Checkpoint) -> None:
