@@ -43,7 +43,7 @@ def doctor(offline: bool, device: str, as_json: bool) -> None:
 def migrate() -> None:
     """Convert the store of DARTS_STORE, written by a former release, without fetching or computing again.
 
-    No run may be active. The command can be repeated after an interruption.
+    No run may be active. After an interruption (Ctrl-C) the same command continues.
     """
     from darts_assets.settings import settings
     from darts_assets.store_migration import migrate_store
@@ -52,9 +52,17 @@ def migrate() -> None:
         done = migrate_store(settings().root, click.echo)
     except DartsError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{done.tiles} tiles and {done.cubes} cubes converted")
-    if done.problems:
-        raise click.ClickException("; ".join(f"{part}: {reason}" for part, reason in done.problems.items()))
+    except KeyboardInterrupt:
+        raise click.ClickException("interrupted; `darts-assets migrate` converts the rest") from None
+    converted = f"{done.tiles} tiles and {done.cubes} cubes converted"
+    if not done.problems:
+        click.echo(f"{converted}; the store has the layout of this release")
+        return
+    for part, reason in done.problems.items():
+        click.echo(f"{part}: {reason}", err=True)
+    raise click.ClickException(
+        f"{converted}, {len(done.problems)} failed (above); `darts-assets migrate` tries them again"
+    )
 
 
 @click.command("end-dead-runs")

@@ -2,32 +2,43 @@
 
 Former releases kept a tile in `<partition>.zarr`: a Zarr group with the pointer as its attributes, whose bands were
 spread over versions. The bands are brought into one new version (hard links on a path, copies by the server), so that
-nothing is fetched or computed again, and the former place is removed after the new one is published.
+nothing is fetched or computed again, and their attributes become those that a band has now. The former place is removed
+after the new one is published.
 """
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import obstore
 
+from darts_assets.bands import MASKS, stored_band
 from darts_assets.errors import NotReadableError
 from darts_assets.stores.bring_in import bring_in
-from darts_assets.stores.group_attributes import group_attributes
+from darts_assets.stores.group_attributes import band_description, group_attributes
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.pointer import Pointer
 from darts_assets.stores.publish import FORMER_POINTER, POINTER, ZARR, Manifest, Place, parse_pointer
 from darts_assets.stores.tiles import finish_version, read_geobox
 
 _ROOMS = ("raw", "tiles")
+_REQUESTS = 16
+_ARRAY = "zarr.json"
 
 
 def former_tiles(root: StoreLocation) -> Iterator[StoreLocation]:
-    """The tiles of a store that a former release wrote, by name."""
-    for room in _ROOMS:
-        yield from _former(root.child(room))
+    """The tiles of a store that a former release wrote."""
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        folders = [root.child(room) for room in _ROOMS]
+        while folders:
+            below = [child for children in pool.map(_children, folders) for child in children]
+            zarrs = [child for child in below if child.url.endswith(ZARR)]
+            yield from (child for child, body in zip(zarrs, pool.map(_body, zarrs), strict=True) if body is not None)
+            folders = [child for child in below if not child.url.endswith(ZARR)]
 
 
 def migrate_tile(former: StoreLocation) -> None:
@@ -43,24 +54,43 @@ def migrate_tile(former: StoreLocation) -> None:
         with place.new_version(ZARR) as version:
             for band, old in manifest.contents.items():
                 bring_in(former.child(old), version.location, band)
+                _describe(version.location.child(band), band, manifest.metadata["attrs"])
             attributes = group_attributes(manifest.metadata, manifest.metadata["attrs"], manifest.contents)
             finish_version(version, read_geobox(place, manifest), attributes)
             place.publish(version, dict.fromkeys(manifest.contents, version.id), manifest.metadata)
     _remove(former)
 
 
-def _former(folder: StoreLocation) -> Iterator[StoreLocation]:
+def _children(folder: StoreLocation) -> list[StoreLocation]:
+    """The folders in a folder, by name; none in a place of this release."""
     if folder.is_local and not folder.path.is_dir():
-        return  # listing would create the folder
+        return []  # listing would create the folder
     listing = obstore.list_with_delimiter(folder.objects())
     if POINTER in {entry["path"] for entry in listing["objects"]}:
-        return
-    for name in sorted(listing["common_prefixes"]):
-        child = folder.child(name)
-        if not name.endswith(ZARR):
-            yield from _former(child)
-        elif _body(child) is not None:
-            yield child
+        return []
+    return [folder.child(name) for name in sorted(listing["common_prefixes"])]
+
+
+def _describe(location: StoreLocation, name: str, attrs: Mapping[str, Any]) -> None:
+    """Give a band of a former release the attributes that describe it now; scale, offset and fill value stay.
+
+    The former band, with which a path shares the file, is not changed.
+
+    Raises:
+        NotReadableError: if the metadata of the band are damaged.
+    """
+    store, base = location.objects(), name.partition("-")[0]
+    try:
+        array = json.loads(bytes(obstore.get(store, _ARRAY).bytes()))
+        dtype, former = np.dtype(array["data_type"]), dict(array.get("attributes", {}))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise NotReadableError(f"{location}: {_ARRAY} is damaged: {error}") from error
+    try:
+        codec = stored_band(base if base in MASKS else name, dtype)
+    except KeyError:
+        return  # this release has no such band
+    array["attributes"] = former | band_description(codec, attrs) | {"grid_mapping": "spatial_ref"}
+    obstore.put(store, _ARRAY, json.dumps(array).encode())
 
 
 def _body(former: StoreLocation) -> dict[str, Any] | None:

@@ -50,10 +50,15 @@ def group_attributes(metadata: Mapping[str, Any], attrs: Mapping[str, Any], band
     return {name: _plain(value) for name, value in attributes.items() if value is not None}
 
 
+def band_description(codec: Band, attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """CF attributes that describe a band of a tile with the attributes `attrs`, without those that decode it."""
+    is_toa = codec.name in OPTICAL and attrs.get("reflectance") == "toa"
+    return codec.description() | ({"standard_name": TOA_REFLECTANCE} if is_toa else {})
+
+
 def band_attributes(codec: Band, attrs: Mapping[str, Any]) -> dict[str, Any]:
     """CF attributes of a stored band of a tile with the attributes `attrs`."""
-    is_toa = codec.name in OPTICAL and attrs.get("reflectance") == "toa"
-    return codec.cf_attributes() | ({"standard_name": TOA_REFLECTANCE} if is_toa else {})
+    return codec.cf_attributes() | band_description(codec, attrs)
 
 
 def _plain(value: Any) -> Any:

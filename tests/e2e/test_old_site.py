@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from darts_assets.bands import band
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, STEPS
 from darts_assets.settings import Settings
 from darts_assets.store_migration import migrate_store
@@ -86,9 +87,11 @@ def test_a_site_of_the_first_layout_is_opened_and_a_scene_mapped_again(old_site:
         for each in (site, untouched):
             done = migrate_store(each.settings.root, lambda line: None)
             assert (done.tiles, done.cubes, done.problems) == (3, 2, {})
-            assert set(xr.open_zarr(scene_paths(each.settings.root, mapped)["segmentation"]).data_vars) == {
-                "probabilities"
-            }
+            paths = scene_paths(each.settings.root, mapped)
+            assert set(xr.open_zarr(paths["segmentation"]).data_vars) == {"probabilities"}
+            with xr.open_zarr(paths["preprocessed_tile"]) as tile:
+                assert all(tile[name].attrs["long_name"] == band(name).long_name for name in tile.data_vars)
+                assert tile["slope"].attrs["standard_name"] == band("slope").standard_name
         assert (Path(scene_paths(site.settings.root, mapped)["products"]) / "prediction_segments.gpkg").exists()
 
         result = site.run(mapped)

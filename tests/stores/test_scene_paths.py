@@ -51,4 +51,7 @@ def test_the_command_prints_all_paths_or_that_of_a_step(root: StoreLocation) -> 
 
 
 def test_the_command_migrates_a_store(root: StoreLocation) -> None:
-    assert CliRunner().invoke(cli, ["migrate"]).output == "0 tiles and 0 cubes converted\n"
+    assert (
+        CliRunner().invoke(cli, ["migrate"]).output
+        == "0 tiles and 0 cubes converted; the store has the layout of this release\n"
+    )
