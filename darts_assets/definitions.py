@@ -31,7 +31,11 @@ from darts_assets.settings import Settings, settings
 
 
 def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definitions:
-    """The code location for `current` settings (default: file and environment); `resources` override ours by key."""
+    """The code location for `current` settings (default: environment and file); `resources` override ours by key.
+
+    Raises:
+        SettingsError: for unknown parameters and invalid values of steps in the settings file.
+    """
     current = current or settings()
     store = Store(
         url=current.root.url,
@@ -49,8 +53,8 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         earth_engine_url=hidden(current.earth_engine_url, "DARTS_EARTH_ENGINE_URL"),
         earth_engine_key_file=current.earth_engine_key_file,
     )
-    sentinel2 = build_chain(SENTINEL2, current.scenes_per_run)
-    planet = build_chain(PLANET, current.scenes_per_run)
+    sentinel2 = build_chain(SENTINEL2, current.scenes_per_run, current.file)
+    planet = build_chain(PLANET, current.scenes_per_run, current.file)
     defaults: dict[str, Any] = {
         "store": store,
         "scenes": SceneRegistry(store=store, access=access),
@@ -98,7 +102,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
             run_timings,
         ],
         asset_checks=[*build_checks(SENTINEL2), *build_checks(PLANET)],
-        jobs=jobs.build_jobs([SENTINEL2, PLANET]),
+        jobs=jobs.build_jobs([SENTINEL2, PLANET], current.file),
         sensors=[
             *build_sensors(SENTINEL2),
             *build_planet_sensors(),

@@ -81,6 +81,7 @@ def _write_home(folder: Path, home: Path, settings: Settings) -> None:
     create_local_instance(home)
     variables = {
         "DAGSTER_HOME": home,
+        "DARTS_CONFIG": "none",
         "DARTS_STORE": settings.store,
         "DARTS_ARCTICDEM": settings.arcticdem,
         "DARTS_TCVIS": settings.tcvis,

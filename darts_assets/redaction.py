@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote
@@ -18,15 +19,29 @@ _SHORTEST = 8
 """Shorter values are not searched outside URLs, because other words may contain them."""
 
 
+_protected: dict[str, str] = {}
+
+
+def protect(settings: Mapping[str, str]) -> None:
+    """Hide the credentials in settings of a file as `shown` hides those of the environment.
+
+    Args:
+        settings: name of the environment variable -> value; replaces those of an earlier call.
+    """
+    _protected.clear()
+    _protected.update(settings)
+
+
 def shown(text: str) -> str:
     """A URL, path or message with `***` in place of credentials.
 
     These are user names and queries of URLs, keys and passwords of the environment, and, wherever they stand, passwords
-    and values of queries in settings (`DARTS_*`).
+    and values of queries in settings (`DARTS_*`, or in the settings file).
     """
     if "://" in text:
         text = _QUERY.sub(r"\1***", _USER.sub("***@", text))
-    pattern = _pattern(tuple(item for item in os.environ.items() if item[0] in _SECRETS or "://" in item[1]))
+    values = (*os.environ.items(), *_protected.items())
+    pattern = _pattern(tuple(item for item in values if item[0] in _SECRETS or "://" in item[1]))
     return pattern.sub("***", text) if pattern else text
 
 

@@ -1,9 +1,8 @@
-"""Settings from the environment (`DARTS_*`): locations, credentials and limits.
+"""Settings from the environment (`DARTS_*`) and the settings file: locations, credentials and limits.
 
-How scenes are processed is set in the Dagster config of the assets.
+How scenes are processed is set in the Dagster config of the assets, whose defaults the settings file can change.
 """
 
-import difflib
 import json
 import os
 import re
@@ -12,18 +11,35 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from darts_assets import redaction
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
 from darts_assets.errors import SettingsError
+from darts_assets.settings_file import (
+    NO_FILE,
+    STEP_TABLES,
+    VARIABLE,
+    SettingsFile,
+    read_settings_file,
+    settings_path,
+    unknown_names,
+)
 from darts_assets.stores.location import StoreLocation
 
 _KUBERNETES = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$")
 
 
 class Settings(BaseSettings):
-    """Settings from the environment; the field `x` is read from `DARTS_X`."""
+    """Settings; the field `x` is read from the variable `DARTS_X`, else from `x` in the settings file."""
 
     model_config = SettingsConfigDict(env_prefix="DARTS_", frozen=True, extra="ignore")
 
@@ -107,12 +123,28 @@ class Settings(BaseSettings):
         default_factory=dict, description="Default config of `k8s_job_executor`, as JSON."
     )
 
-    @model_validator(mode="before")
+    _file: SettingsFile = PrivateAttr(NO_FILE)
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self._file = _current_file()
+
     @classmethod
-    def _without_blanks(cls, values: dict[str, object]) -> dict[str, object]:
-        """Blanks and line ends around values, as in secrets of Kubernetes, do not count; empty values are not set."""
-        tidy = {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
-        return {name: value for name, value in tidy.items() if value != "" or name == "auxiliary"}
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, which wins over the settings file."""
+        return init_settings, _Environment(settings_cls), InitSettingsSource(settings_cls, _file_values())
+
+    @property
+    def file(self) -> SettingsFile:
+        """The settings file; `model_construct` has none."""
+        return self._file
 
     @field_validator("models", "planet", mode="before")
     @classmethod
@@ -157,10 +189,129 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+class _Environment(EnvSettingsSource):
+    """Blanks and line ends around values, as in secrets of Kubernetes, do not count; empty values are not set."""
+
+    def __call__(self) -> dict[str, Any]:
+        values = super().__call__()
+        tidy = {name: value.strip() if isinstance(value, str) else value for name, value in values.items()}
+        return {name: value for name, value in tidy.items() if value != "" or name == "auxiliary"}
+
+
+_PATHS = ("store", "models", "arcticdem", "tcvis", "earth_engine_key_file", "watch", "planet")
+"""Settings that are paths or lists of paths; relative ones in the settings file are relative to its folder."""
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def _current_file() -> SettingsFile:
+    path = settings_path()
+    return read_settings_file(path) if path else NO_FILE
+
+
+def _file_values() -> dict[str, Any]:
+    """The settings in the settings file, with absolute paths.
+
+    Raises:
+        SettingsError: with each key that is not a setting, and each boolean that is not the value of a switch.
+    """
+    file = _current_file()
+    if file.path is None:
+        redaction.protect({})
+        return {}
+    values = {_PEER_SETTINGS.get(name, name): value for name, value in file.settings.items()}
+    redaction.protect(
+        {f"DARTS_{name.upper()}": value if isinstance(value, str) else str(value) for name, value in values.items()}
+    )
+    problems = [sentence for name in values for sentence in _unknown_key(name)]
+    if isinstance(values.get("auxiliary"), dict):
+        problems.append("[auxiliary] is not the table of a step: it shares the parameters of [preprocessed_tile]")
+    problems += [
+        f"{name} is {str(value).lower()}, expected no truth value"
+        for name, value in values.items()
+        if isinstance(value, bool) and name in Settings.model_fields
+        and not isinstance(Settings.model_fields[name].default, bool)
+    ]  # fmt: skip
+    if problems:
+        raise SettingsError(f"{file.path}: {'; '.join(problems)}")
+    for name in _PATHS:
+        if isinstance(value := values.get(name), str | list):
+            parts = _split(value) if name in ("models", "planet") else value
+            values[name] = _beside(file.path.parent, name, parts)
+    return values
+
+
+def _beside(folder: Path, setting: str, value: Any) -> Any:
+    """A path, or each of several, relative to a folder; URLs and names of models in the store as they are."""
+    if not isinstance(value, str):
+        return tuple(_beside(folder, setting, part) for part in value) if isinstance(value, list | tuple) else value
+    name, separator, location = value.rpartition("=") if setting == "models" else ("", "", value)
+    is_model_name = setting == "models" and not {"/", "."} & set(location)
+    if not location or _SCHEME.match(location) or is_model_name or "/" in name:
+        return value
+    return f"{name}{separator}{folder / Path(location).expanduser()}"
+
+
+_PEER_SETTINGS = {"ee_project": "earth_engine_project", "model_files": "models"}
+"""Options of darts-nextgen with the same meaning -> setting."""
+
+_PEER_ADVICE = {
+    "darts": "darts-nextgen's table: settings stand at the top level, parameters in a table for each step",
+    "binarization_threshold": "write `threshold` in [polygons]",
+    "export_bands": "write `products` in [products]",
+    "output_data_dir": "write `store`",
+    "raw_data_source": "write `source` in the config of the job discover_scenes",
+    "no_raw_data_store": "write `raw_store = false`",
+    "ee_use_highvolume": "the high-volume endpoint is the default of `earth_engine_url`",
+    "orthotiles_dir": "write `planet`",
+    "scenes_dir": "write `planet`",
+    "overwrite": "materialize the scenes again",
+    **dict.fromkeys(
+        ("scene_ids", "scene_id_file", "tile_ids", "aoi_file", "start_date", "end_date", "months", "years",
+         "max_cloud_cover", "max_snow_cover", "image_ids"),
+        "scenes are selected in the config of the jobs discover_scenes and discover_planet_images",
+    ),
+}  # fmt: skip
+"""Other options of darts-nextgen -> what to do."""
+
+
+def _unknown_key(name: str) -> list[str]:
+    """A sentence if a top-level key of the file is not a setting."""
+    if name in Settings.model_fields:
+        return []
+    if advice := _PEER_ADVICE.get(name.replace("-", "_")):
+        return [f"{name} is not a setting; {advice}"]
+    if step := _step_of(name):
+        return [f"{name} is a parameter of a step: write it in [{step}]"]
+    return unknown_names([name], [*Settings.model_fields, *STEP_TABLES], "{} is not a setting")
+
+
+def _step_of(parameter: str) -> str | None:
+    """The table of a parameter."""
+    from darts_assets.detection import PostprocessParameters, ProductParameters
+    from darts_assets.features import PreprocessParameters
+    from darts_assets.model.segmentation_parameters import SegmentParameters
+
+    tables: dict[str, type[BaseModel]] = {
+        "preprocessed_tile": PreprocessParameters, "segmentation": SegmentParameters,
+        "polygons": PostprocessParameters, "products": ProductParameters,
+    }  # fmt: skip
+    return next((table for table, model in tables.items() if parameter in model.model_fields), None)
+
+
 def _is_known(name: str) -> bool:
     """Whether a variable is a setting, one of tests, or describes a service of Kubernetes called `darts-...`."""
-    is_setting = name.removeprefix("DARTS_").lower() in Settings.model_fields
+    is_setting = name.removeprefix("DARTS_").lower() in Settings.model_fields or name == VARIABLE
     return is_setting or name.startswith("DARTS_ASSETS_") or bool(_KUBERNETES.search(name))
+
+
+def source_of(name: str, current: Settings) -> str | None:
+    """Where a setting comes from: its environment variable, else file and key; None for a default."""
+    variable = f"DARTS_{name.upper()}"
+    if name in _Environment(Settings)():
+        return variable
+    keys = {_PEER_SETTINGS.get(key, key): key for key in current.file.settings}
+    return f"{current.file.path}: {keys[name]}" if name in keys else None
 
 
 @lru_cache(maxsize=1)
@@ -168,18 +319,25 @@ def settings() -> Settings:
     """The settings of this process.
 
     Raises:
-        SettingsError: with each invalid environment variable, and each that starts with `DARTS_` and is not a setting.
+        SettingsError: with each invalid environment variable, and each that starts with `DARTS_` and is not a setting;
+            else with each invalid key of the settings file.
     """
     unknown = [name for name in os.environ if name.upper().startswith("DARTS_") and not _is_known(name.upper())]
     if unknown:
-        names = [f"DARTS_{field.upper()}" for field in Settings.model_fields]
-        pairs = [(name, difflib.get_close_matches(name.upper(), names, 1)) for name in unknown]
-        problems = "; ".join(
-            f"{name} is not a setting{f', did you mean {near[0]}?' if near else ''}" for name, near in pairs
-        )
-        raise SettingsError(f"settings from the environment: {problems}")
+        known = (*Settings.model_fields, VARIABLE.removeprefix("DARTS_").lower())
+        problems = unknown_names(unknown, known, "{} is not a setting", written=lambda name: f"DARTS_{name.upper()}")
+        raise SettingsError(f"settings from the environment: {'; '.join(problems)}")
     try:
         return Settings()
     except ValidationError as error:
-        problems = "; ".join(f"DARTS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
-        raise SettingsError(f"settings from the environment: {problems}") from None
+        given, path = _Environment(Settings)(), settings_path()
+        problems, of_file = [], []
+        for each in error.errors():
+            name = str(each["loc"][0])
+            if name in given:
+                problems.append(f"DARTS_{name.upper()}: {each['msg']}")
+            else:
+                of_file.append(f"{name}: {each['msg']}")
+        texts = [f"settings from the environment: {'; '.join(problems)}"] if problems else []
+        texts += [f"{path}: {'; '.join(of_file)}"] if of_file else []
+        raise SettingsError("; ".join(texts)) from None

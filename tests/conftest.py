@@ -13,6 +13,9 @@ SLOW_FOLDERS = tuple(TESTS / name for name in ("benchmarks", "e2e", "k8s", "serv
 SLOW_FIXTURES = {"stac_api"}
 """Fixtures that start servers which take seconds."""
 
+# A settings file in a folder above the checkout is for other work; tests of it set this variable, or remove it.
+os.environ["DARTS_CONFIG"] = "none"
+
 # A shell ignores SIGINT for commands in the background, and child processes inherit that. Dagster's in-process runs
 # would then ignore SIGTERM too, as would everything they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

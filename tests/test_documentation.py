@@ -28,8 +28,10 @@ DOCUMENTS = sorted(
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 INLINE = re.compile(r"`([^`\n]+)`")
-NOT_SETTINGS = {f"DARTS_ASSETS_TEST_{name}" for name in ("DATA", "CLUSTER_SCENES", "FUZZ_SECONDS", "FUZZ_SEED")}
-"""Environment variables of the tests."""
+NOT_SETTINGS = {f"DARTS_ASSETS_TEST_{name}" for name in ("DATA", "CLUSTER_SCENES", "FUZZ_SECONDS", "FUZZ_SEED")} | {
+    "DARTS_CONFIG"
+}
+"""Environment variables of the tests, and the path of the settings file."""
 
 of_each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 

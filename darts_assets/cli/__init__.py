@@ -6,7 +6,7 @@ import click
 
 from darts_assets.cli.map_commands import demo
 from darts_assets.cli.scene_commands import export, path, register
-from darts_assets.cli.setup_commands import doctor, end_dead_runs, migrate
+from darts_assets.cli.setup_commands import doctor, end_dead_runs, migrate, settings_in_force
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -18,7 +18,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, register, doctor, path, export, migrate, end_dead_runs):
+for command in (demo, register, doctor, settings_in_force, path, export, migrate, end_dead_runs):
     cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""Commands for a setup, its store and its Dagster instance: `doctor`, `migrate`, `end-dead-runs`."""
+"""Commands for a setup, its store and its Dagster instance: `doctor`, `settings`, `migrate`, `end-dead-runs`."""
 
 import logging
 import os
@@ -37,6 +37,24 @@ def doctor(offline: bool, device: str, as_json: bool) -> None:
     else:
         report.show()
     sys.exit(report.failed)
+
+
+@click.command("settings")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+def settings_in_force(as_json: bool) -> None:
+    """Print the settings and the parameters of the steps that are in force, and where each comes from.
+
+    Sources are the environment (DARTS_...), the settings file darts.toml (in this folder or one above, or that of
+    DARTS_CONFIG), and defaults. Secrets are not shown.
+    """
+    from darts_assets.settings import settings
+    from darts_assets.settings_report import SettingsReport
+
+    try:
+        report = SettingsReport(settings())
+        click.echo(report.as_json() if as_json else report.as_text())
+    except DartsError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @click.command()

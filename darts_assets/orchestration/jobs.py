@@ -8,30 +8,27 @@ import dagster as dg
 from darts_assets.orchestration.auxiliary.expire_job import expire_cube_history
 from darts_assets.orchestration.collect_replaced import collect_replaced_versions
 from darts_assets.orchestration.core.partitions import STEPS, SceneFamily
-from darts_assets.orchestration.data_preparation.prepare_data import (
-    prepare_auxiliary,
-    prepare_data,
-    prepare_planet_data,
-)
+from darts_assets.orchestration.data_preparation.prepare_data import build_prepare_jobs
 from darts_assets.orchestration.inventory import assets
 from darts_assets.orchestration.run_monitoring.prune_run_logs import prune_run_logs
 from darts_assets.orchestration.scene_discovery.discover_scenes import discover_planet_images, discover_scenes
 from darts_assets.orchestration.scene_discovery.registration import register_scenes
+from darts_assets.settings_file import NO_FILE, SettingsFile
 
 if TYPE_CHECKING:
     from darts_assets.orchestration.core.dagster_compat import UnresolvedAssetJobDefinition
 
 
-def build_jobs(families: Iterable[SceneFamily]) -> "list[dg.JobDefinition | UnresolvedAssetJobDefinition]":
-    """All jobs, with one chain per family."""
+def build_jobs(
+    families: Iterable[SceneFamily], file: SettingsFile = NO_FILE
+) -> "list[dg.JobDefinition | UnresolvedAssetJobDefinition]":
+    """All jobs, with one chain per family; parameters in `file` are defaults of the jobs that prepare data."""
     return [
         *(_chain(family) for family in families),
         register_scenes,
         discover_scenes,
         discover_planet_images,
-        prepare_data,
-        prepare_planet_data,
-        prepare_auxiliary,
+        *build_prepare_jobs(file),
         expire_cube_history,
         collect_replaced_versions,
         prune_run_logs,

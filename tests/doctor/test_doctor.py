@@ -31,6 +31,7 @@ from tests.servers.s3.rclone_server import serving as serving_careless_s3
 pytestmark = pytest.mark.slow
 
 SECRET = "SECRETsecretSECRET"
+KEPT = ("DARTS_ASSETS_TEST_DATA", "DARTS_CONFIG")
 TOKEN = "TOKENtokenTOKEN"
 
 
@@ -38,7 +39,7 @@ TOKEN = "TOKENtokenTOKEN"
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """A good setup, and nothing of the machine that runs the tests."""
     for name in list(os.environ):
-        if name.startswith(("DARTS_", "AWS_", "GOOGLE_", "GCLOUD_", "DAGSTER_")) and name != "DARTS_ASSETS_TEST_DATA":
+        if name.startswith(("DARTS_", "AWS_", "GOOGLE_", "GCLOUD_", "DAGSTER_")) and name not in KEPT:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))

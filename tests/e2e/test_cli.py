@@ -206,3 +206,42 @@ def test_dg_dev_serves_the_definitions(tmp_path: Path) -> None:
         server.terminate()
         server.wait(60)
     assert names == ["darts_assets"], log.read_text()
+
+
+def test_dagster_and_dg_use_the_settings_file_and_run_config_wins(demo: tuple[Path, str], tmp_path: Path) -> None:
+    """The file sets the store, which is relative to it, and a threshold; polygons of another threshold are others."""
+    folder, _ = demo
+    (scene,) = (path.name for path in (folder / "store" / "products" / "sentinel2").iterdir())
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "demo").symlink_to(folder)
+    (tmp_path / "darts.toml").write_text('store = "demo/store"\n[polygons]\nthreshold = 0.9\n')
+    environment = {"DARTS_CONFIG": "", "DAGSTER_HOME": variables(folder)["DAGSTER_HOME"]}
+    scene_of = ("-m", "darts_assets", "--partition", scene)
+
+    def polygons() -> tuple[float, str]:
+        with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
+            event = instance.get_latest_materialization_event(SENTINEL2.key("polygons"))
+            assert event is not None
+            assert event.asset_materialization is not None
+            metadata = event.asset_materialization.metadata
+            assert metadata["config"].value["threshold"] == metadata["provenance"].value["parameters"]["threshold"]
+            return metadata["config"].value["threshold"], metadata["provenance"].value["data_version"]
+
+    before = polygons()
+    select = ("--select", 'key:"sentinel2/polygons"')
+    done = call("dagster", "asset", "materialize", *scene_of, *select, cwd=tmp_path / "sub", **environment)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    of_file = polygons()
+    assert (before[0], of_file[0]) == (0.5, 0.9)
+    assert of_file[1] != before[1], "another data version: the products of the scene are stale"
+    config = json.dumps({"ops": {"sentinel2__polygons": {"config": {"threshold": 0.5}}}})
+    done = call(
+        "dg", "launch", *scene_of, "--assets", "key:sentinel2/polygons", "--config-json", config,
+        cwd=tmp_path / "sub", **environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert polygons() == before
+    (tmp_path / "darts.toml").write_text("[polygons]\ntreshold = 0.9\n")
+    done = call("dagster", "definitions", "validate", "-m", "darts_assets", cwd=tmp_path / "sub", **environment)
+    assert done.returncode != 0
+    assert "[polygons] treshold is not a parameter of polygons, did you mean threshold?" in done.stdout + done.stderr

@@ -31,6 +31,7 @@ from darts_assets.orchestration.core.partitions import FAMILIES, SENTINEL2, Scen
 from darts_assets.orchestration.core.pod_resources import POOLS
 from darts_assets.orchestration.core.resources import Models, Store
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
+from darts_assets.orchestration.core.step_defaults import StepDefaults
 from darts_assets.orchestration.core.step_metrics import Meter, versions
 from darts_assets.orchestration.scene_chain.raw_scene import CODE_VERSION, RawSceneConfig, keep_raw_scene
 
@@ -119,29 +120,35 @@ def _fetch_and_record(
     return bool(kept.fetched)
 
 
-@dg.op(
-    out={**_CHUNK_BATCHES, "plan": VALUE},
-    description="Selects the chunks, registers them, and divides the missing ones into batches.",
-)
-def choose_chunks(
-    context: dg.OpExecutionContext,
-    config: PrepareAuxiliaryConfig,
-    cubes: AuxiliaryCubes,
-    models: Models,
-    scenes: SceneRegistry,
-    raw: RawScenes,
-) -> Outputs:
-    """Batches of chunks to fill by layer, and the number of needed, filled and missing chunks by cube."""
-    with domain_call(context.log):
-        selected = select_chunks(config, cubes=cubes, models=models, scenes=scenes, raw=raw)
-        plan = _counts(context, selected)
-        missing = next((chunks for chunks in selected if chunks.missing), None)
-        if missing and cubes.offline and not config.dry_run:
-            raise MissingChunksError(missing.cube.spec.name, missing.missing, "Nothing is fetched (DARTS_OFFLINE).")
-        work = [] if config.dry_run else _chunk_batches(context, selected, config.chunks_per_step)
-    yield from work
-    metadata: dict[str, Any] = {"chunks": _table(plan), "dry_run": config.dry_run}
-    yield dg.Output({"cubes": plan, "failed": {}}, "plan", metadata=metadata)
+def choose_chunks_op(defaults: StepDefaults) -> dg.OpDefinition:
+    """The op that selects chunks; `defaults` are those of its config."""
+
+    @dg.op(
+        out={**_CHUNK_BATCHES, "plan": VALUE},
+        description="Selects the chunks, registers them, and divides the missing ones into batches.",
+    )
+    @defaults.configure("prepare")
+    def choose_chunks(
+        context: dg.OpExecutionContext,
+        config: PrepareAuxiliaryConfig,
+        cubes: AuxiliaryCubes,
+        models: Models,
+        scenes: SceneRegistry,
+        raw: RawScenes,
+    ) -> Outputs:
+        """Batches of chunks to fill by layer, and the number of needed, filled and missing chunks by cube."""
+        with domain_call(context.log):
+            selected = select_chunks(config, cubes=cubes, models=models, scenes=scenes, raw=raw)
+            plan = _counts(context, selected)
+            missing = next((chunks for chunks in selected if chunks.missing), None)
+            if missing and cubes.offline and not config.dry_run:
+                raise MissingChunksError(missing.cube.spec.name, missing.missing, "Nothing is fetched (DARTS_OFFLINE).")
+            work = [] if config.dry_run else _chunk_batches(context, selected, config.chunks_per_step)
+        yield from work
+        metadata: dict[str, Any] = {"chunks": _table(plan), "dry_run": config.dry_run}
+        yield dg.Output({"cubes": plan, "failed": {}}, "plan", metadata=metadata)
+
+    return choose_chunks
 
 
 @dg.op(

@@ -15,6 +15,7 @@ from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2, SceneFamily
 from darts_assets.orchestration.core.resources import Models, SceneCatalogs
 from darts_assets.orchestration.core.scene_store import SceneRegistry
+from darts_assets.orchestration.core.step_defaults import StepDefaults
 from darts_assets.orchestration.data_preparation.config import (
     DataConfig,
     PrepareDataConfig,
@@ -25,7 +26,7 @@ from darts_assets.orchestration.data_preparation.ops import (
     BATCHES,
     VALUE,
     Outputs,
-    choose_chunks,
+    choose_chunks_op,
     choose_chunks_under,
     fetch_op,
     fill_op,
@@ -33,34 +34,45 @@ from darts_assets.orchestration.data_preparation.ops import (
 )
 from darts_assets.orchestration.scene_discovery.discovery import DiscoveredScenes
 from darts_assets.orchestration.scene_discovery.planet_selection import DeliveryFolders, find_images
+from darts_assets.settings_file import NO_FILE, SettingsFile
 
 _OUTPUTS: dict[str, dg.Out] = {"batches": BATCHES, "plan": VALUE}
 _FILL = {layer: fill_op(f"fill_{layer}_chunks", layer, fails=True) for layer in AUXILIARY_LAYERS}
 _FILL_UNDER_SCENES = {layer: fill_op(f"fill_{layer}_under_scenes", layer, fails=False) for layer in AUXILIARY_LAYERS}
 
 
-@dg.op(out=_OUTPUTS, description="Finds scenes, registers the new ones, and divides all into batches.")
-def choose_scenes(
-    context: dg.OpExecutionContext,
-    config: PrepareDataConfig,
-    scenes: SceneRegistry,
-    catalogs: SceneCatalogs,
-    models: Models,
-) -> Outputs:
-    """Batches of neighbouring scenes, and the plan."""
-    yield from _plan(context, SENTINEL2, config, scenes, models, partial(find_scenes_for, config, catalogs=catalogs))
+def _choose_scenes_op(defaults: StepDefaults) -> dg.OpDefinition:
+    @dg.op(out=_OUTPUTS, description="Finds scenes, registers the new ones, and divides all into batches.")
+    @defaults.configure("prepare")
+    def choose_scenes(
+        context: dg.OpExecutionContext,
+        config: PrepareDataConfig,
+        scenes: SceneRegistry,
+        catalogs: SceneCatalogs,
+        models: Models,
+    ) -> Outputs:
+        """Batches of neighbouring scenes, and the plan."""
+        yield from _plan(
+            context, SENTINEL2, config, scenes, models, partial(find_scenes_for, config, catalogs=catalogs)
+        )
+
+    return choose_scenes
 
 
-@dg.op(out=_OUTPUTS, description="Finds Planet images, registers the new ones, and divides all into batches.")
-def choose_images(
-    context: dg.OpExecutionContext,
-    config: PreparePlanetConfig,
-    scenes: SceneRegistry,
-    deliveries: DeliveryFolders,
-    models: Models,
-) -> Outputs:
-    """Batches of neighbouring images, and the plan."""
-    yield from _plan(context, PLANET, config, scenes, models, partial(find_images, config, deliveries=deliveries))
+def _choose_images_op(defaults: StepDefaults) -> dg.OpDefinition:
+    @dg.op(out=_OUTPUTS, description="Finds Planet images, registers the new ones, and divides all into batches.")
+    @defaults.configure("prepare")
+    def choose_images(
+        context: dg.OpExecutionContext,
+        config: PreparePlanetConfig,
+        scenes: SceneRegistry,
+        deliveries: DeliveryFolders,
+        models: Models,
+    ) -> Outputs:
+        """Batches of neighbouring images, and the plan."""
+        yield from _plan(context, PLANET, config, scenes, models, partial(find_images, config, deliveries=deliveries))
+
+    return choose_images
 
 
 def _plan(
@@ -108,20 +120,31 @@ def _scenes_job(family: SceneFamily, choose: dg.OpDefinition, description: str) 
     return prepare
 
 
-prepare_data = _scenes_job(
-    SENTINEL2,
-    choose_scenes,
-    "Fetches Sentinel-2 scenes and fills the auxiliary chunks under them, so that their chains run offline.",
-)
-prepare_planet_data = _scenes_job(
-    PLANET,
-    choose_images,
-    "Fetches Planet images and fills the auxiliary chunks under them, so that their chains run offline.",
-)
+def build_prepare_jobs(file: SettingsFile = NO_FILE) -> list[dg.JobDefinition]:
+    """`prepare_data`, `prepare_planet_data` and `prepare_auxiliary`; parameters in `file` are defaults of their config.
 
+    Raises:
+        SettingsError: for unknown parameters and invalid values in the file.
+    """
+    sentinel2, planet = StepDefaults(SENTINEL2.name, file), StepDefaults(PLANET.name, file)
+    choose_chunks = choose_chunks_op(sentinel2)
 
-@dg.job(description="Registers and fills the auxiliary chunks under an area (AOI), under scenes, or given by key.")
-def prepare_auxiliary() -> None:
-    """Prepare auxiliary data."""
-    arcticdem, tcvis, plan = choose_chunks()
-    sum_up(plan, arcticdem.map(_FILL["arcticdem"]).collect(), tcvis.map(_FILL["tcvis"]).collect())
+    @dg.job(description="Registers and fills the auxiliary chunks under an area (AOI), under scenes, or given by key.")
+    def prepare_auxiliary() -> None:
+        """Prepare auxiliary data."""
+        arcticdem, tcvis, plan = choose_chunks()
+        sum_up(plan, arcticdem.map(_FILL["arcticdem"]).collect(), tcvis.map(_FILL["tcvis"]).collect())
+
+    return [
+        _scenes_job(
+            SENTINEL2,
+            _choose_scenes_op(sentinel2),
+            "Fetches Sentinel-2 scenes and fills the auxiliary chunks under them, so that their chains run offline.",
+        ),
+        _scenes_job(
+            PLANET,
+            _choose_images_op(planet),
+            "Fetches Planet images and fills the auxiliary chunks under them, so that their chains run offline.",
+        ),
+        prepare_auxiliary,
+    ]

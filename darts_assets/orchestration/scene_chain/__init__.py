@@ -4,29 +4,59 @@ Checks read manifests (with statistics of every band) and tables, never pixels. 
 steps of the same run.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import dagster as dg
 
 from darts_assets.orchestration.core.partitions import SceneFamily
-from darts_assets.orchestration.scene_chain.auxiliary import build_auxiliary
-from darts_assets.orchestration.scene_chain.polygons import build_polygon_checks, build_polygons
-from darts_assets.orchestration.scene_chain.preprocessed_tile import build_preprocessed_tile, build_tile_checks
-from darts_assets.orchestration.scene_chain.products import build_products
-from darts_assets.orchestration.scene_chain.raw_scene import build_raw_scene, build_raw_scene_checks
-from darts_assets.orchestration.scene_chain.segmentation import build_segmentation, build_segmentation_checks
+from darts_assets.orchestration.scene_chain.auxiliary import AuxiliaryConfig, build_auxiliary
+from darts_assets.orchestration.scene_chain.polygons import PolygonsConfig, build_polygon_checks, build_polygons
+from darts_assets.orchestration.scene_chain.preprocessed_tile import (
+    PreprocessConfig,
+    build_preprocessed_tile,
+    build_tile_checks,
+)
+from darts_assets.orchestration.scene_chain.products import ProductsConfig, build_products
+from darts_assets.orchestration.scene_chain.raw_scene import RawSceneConfig, build_raw_scene, build_raw_scene_checks
+from darts_assets.orchestration.scene_chain.segmentation import (
+    SegmentationConfig,
+    build_segmentation,
+    build_segmentation_checks,
+)
+from darts_assets.settings_file import NO_FILE, SettingsFile
+
+CONFIGS: Mapping[str, type[dg.Config]] = MappingProxyType(
+    {
+        "raw_scene": RawSceneConfig,
+        "auxiliary": AuxiliaryConfig,
+        "preprocessed_tile": PreprocessConfig,
+        "segmentation": SegmentationConfig,
+        "polygons": PolygonsConfig,
+        "products": ProductsConfig,
+    }
+)
+"""The config of each step, with the defaults of the package."""
 
 
-def build_chain(family: SceneFamily, scenes_per_run: int = 1) -> list[dg.AssetsDefinition]:
+def build_chain(
+    family: SceneFamily, scenes_per_run: int = 1, file: SettingsFile = NO_FILE
+) -> list[dg.AssetsDefinition]:
     """raw_scene -> auxiliary -> preprocessed_tile -> segmentation -> polygons -> products, one partition per scene.
 
-    A run of a backfill takes one scene; a run of `segmentation` takes up to `scenes_per_run`.
+    A run of a backfill takes one scene; a run of `segmentation` takes up to `scenes_per_run`. The parameters in `file`
+    are the defaults of the steps' config.
+
+    Raises:
+        SettingsError: for unknown parameters and invalid values in the file.
     """
     return [
-        build_raw_scene(family),
-        build_auxiliary(family),
-        build_preprocessed_tile(family),
-        build_segmentation(family, scenes_per_run),
-        build_polygons(family),
-        build_products(family),
+        build_raw_scene(family, file),
+        build_auxiliary(family, file),
+        build_preprocessed_tile(family, file),
+        build_segmentation(family, scenes_per_run, file),
+        build_polygons(family, file),
+        build_products(family, file),
     ]
 
 

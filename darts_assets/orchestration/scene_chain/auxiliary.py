@@ -13,8 +13,10 @@ from darts_assets.orchestration.core.partitions import CHUNK_KEYS, SceneFamily
 from darts_assets.orchestration.core.pod_resources import POOLS
 from darts_assets.orchestration.core.resources import Models
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
+from darts_assets.orchestration.core.step_defaults import StepDefaults
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.scene_chain.model_guard import check_models
+from darts_assets.settings_file import NO_FILE, SettingsFile
 
 CODE_VERSION = "1"
 
@@ -23,7 +25,7 @@ class AuxiliaryConfig(StepConfig, AuxiliaryParameters):
     """The extent of the auxiliary data around the scene."""
 
 
-def build_auxiliary(family: SceneFamily) -> dg.AssetsDefinition:
+def build_auxiliary(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.AssetsDefinition:
     """The asset `auxiliary` of a family."""
 
     @dg.asset(
@@ -40,6 +42,7 @@ def build_auxiliary(family: SceneFamily) -> dg.AssetsDefinition:
         description="Fills the cube chunks under the scene and records each of them.",
     )
     @measured
+    @StepDefaults(family.name, file).configure("auxiliary")
     def auxiliary(
         context: dg.AssetExecutionContext,
         config: AuxiliaryConfig,

@@ -12,6 +12,7 @@ from darts_assets.orchestration.core.error_handling import StepConfig, domain_ca
 from darts_assets.orchestration.core.metadata import as_metadata, materialize_result, provenance
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.step_defaults import StepDefaults
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.scene_chain.check_evaluation import (
     Outcome,
@@ -20,6 +21,7 @@ from darts_assets.orchestration.scene_chain.check_evaluation import (
     evaluate,
     step_checks,
 )
+from darts_assets.settings_file import NO_FILE, SettingsFile
 
 CODE_VERSION = "2"
 
@@ -66,7 +68,7 @@ class PolygonsConfig(StepConfig, PostprocessParameters):
     """How probabilities become objects."""
 
 
-def build_polygons(family: SceneFamily) -> dg.AssetsDefinition:
+def build_polygons(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.AssetsDefinition:
     """The asset `polygons` of a family."""
 
     @dg.asset(
@@ -82,6 +84,7 @@ def build_polygons(family: SceneFamily) -> dg.AssetsDefinition:
         description="Detected thaw slumps and the valid area of the scene, as GeoParquet.",
     )
     @measured
+    @StepDefaults(family.name, file).configure("polygons")
     def polygons(
         context: dg.AssetExecutionContext, config: PolygonsConfig, probabilities: xr.Dataset, tile: xr.Dataset
     ) -> dg.MaterializeResult[dict[str, Any]]:

@@ -20,6 +20,7 @@ from darts_assets.orchestration.core.metadata import materialize_result, provena
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Models, Store
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
+from darts_assets.orchestration.core.step_defaults import StepDefaults
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.scene_chain.check_evaluation import (
     Outcome,
@@ -29,6 +30,7 @@ from darts_assets.orchestration.scene_chain.check_evaluation import (
     step_checks,
 )
 from darts_assets.orchestration.scene_chain.model_guard import check_models
+from darts_assets.settings_file import NO_FILE, SettingsFile
 from darts_assets.tiles import TileStream, geobox_of
 
 CODE_VERSION = "2"
@@ -54,7 +56,7 @@ class PreprocessConfig(StepConfig, PreprocessParameters):
     )
 
 
-def build_preprocessed_tile(family: SceneFamily) -> dg.AssetsDefinition:
+def build_preprocessed_tile(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.AssetsDefinition:
     """The asset `preprocessed_tile` of a family."""
 
     @dg.asset(
@@ -66,6 +68,7 @@ def build_preprocessed_tile(family: SceneFamily) -> dg.AssetsDefinition:
         description="The 13 features, elevation and masks, as band-codec integers.",
     )
     @measured
+    @StepDefaults(family.name, file).configure("preprocessed_tile")
     def preprocessed_tile(
         context: dg.AssetExecutionContext,
         config: PreprocessConfig,

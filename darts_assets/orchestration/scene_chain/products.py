@@ -22,9 +22,11 @@ from darts_assets.orchestration.core.metadata import (
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
+from darts_assets.orchestration.core.step_defaults import StepDefaults
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.scene_chain.polygons import EXTENT, SEGMENTS, column_metadata
 from darts_assets.scene import Scene
+from darts_assets.settings_file import NO_FILE, SettingsFile
 from darts_assets.stores.latest import LATEST
 from darts_assets.stores.publish import Version
 
@@ -59,7 +61,7 @@ class ProductsConfig(StepConfig, ProductParameters):
     """The exported products."""
 
 
-def build_products(family: SceneFamily) -> dg.AssetsDefinition:
+def build_products(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.AssetsDefinition:
     """The asset `products` of a family."""
 
     @dg.asset(
@@ -75,6 +77,7 @@ def build_products(family: SceneFamily) -> dg.AssetsDefinition:
         description="Rasters (COG), vectors (GeoPackage and GeoParquet), thumbnail and metadata of the scene.",
     )
     @measured
+    @StepDefaults(family.name, file).configure("products")
     def products(
         context: dg.AssetExecutionContext,
         config: ProductsConfig,

@@ -13,6 +13,7 @@ from darts_assets.orchestration.core.metadata import as_metadata, location_previ
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Models
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry, quality_bands
+from darts_assets.orchestration.core.step_defaults import StepDefaults
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.scene_chain.check_evaluation import (
     Outcome,
@@ -23,6 +24,7 @@ from darts_assets.orchestration.scene_chain.check_evaluation import (
 )
 from darts_assets.orchestration.scene_chain.model_guard import check_models
 from darts_assets.scene import Scene
+from darts_assets.settings_file import NO_FILE, SettingsFile
 
 CODE_VERSION = "1"
 
@@ -100,7 +102,7 @@ def keep_raw_scene(
     return KeptScene(missing, metadata, facts["data_version"])
 
 
-def build_raw_scene(family: SceneFamily) -> dg.AssetsDefinition:
+def build_raw_scene(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.AssetsDefinition:
     """The asset `raw_scene` of a family."""
 
     @dg.asset(
@@ -111,6 +113,7 @@ def build_raw_scene(family: SceneFamily) -> dg.AssetsDefinition:
         description="Digital numbers of the scene on its own grid, as delivered by the provider.",
     )
     @measured
+    @StepDefaults(family.name, file).configure("raw_scene")
     def raw_scene(
         context: dg.AssetExecutionContext,
         config: RawSceneConfig,

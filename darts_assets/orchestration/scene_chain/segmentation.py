@@ -24,6 +24,7 @@ from darts_assets.orchestration.core.multi_partition import (
 )
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Models, Store
+from darts_assets.orchestration.core.step_defaults import StepDefaults
 from darts_assets.orchestration.scene_chain.check_evaluation import (
     Outcome,
     Outcomes,
@@ -32,6 +33,7 @@ from darts_assets.orchestration.scene_chain.check_evaluation import (
     evaluation,
     step_checks,
 )
+from darts_assets.settings_file import NO_FILE, SettingsFile
 
 if TYPE_CHECKING:
     from darts_assets.stores.statistics import BandStatistics
@@ -50,7 +52,9 @@ class SegmentationConfig(StepConfig, SegmentParameters):
 
 
 @beta_policies()
-def build_segmentation(family: SceneFamily, scenes_per_run: int = 1) -> dg.AssetsDefinition:
+def build_segmentation(
+    family: SceneFamily, scenes_per_run: int = 1, file: SettingsFile = NO_FILE
+) -> dg.AssetsDefinition:
     """The asset `segmentation` of a family; a run of a backfill takes up to `scenes_per_run` and loads models once."""
 
     @dg.asset(
@@ -63,6 +67,7 @@ def build_segmentation(family: SceneFamily, scenes_per_run: int = 1) -> dg.Asset
         deps=[family.key("preprocessed_tile")],  # an input of Dagster cannot be loaded if a scene was deleted meanwhile
         description="Probability of a thaw slump for each pixel: the mean over the models.",
     )
+    @StepDefaults(family.name, file).configure("segmentation")
     def segmentation(
         context: dg.AssetExecutionContext, config: SegmentationConfig, models: Models, store: Store
     ) -> Iterator[Any]:
