@@ -14,6 +14,7 @@ from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2
 from darts_assets.orchestration.core.resources import Models, SceneCatalogs, SourceAccess, Store
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.inventory.assets import build_inventory
+from darts_assets.orchestration.run_monitoring.console_logger import console
 from darts_assets.orchestration.run_monitoring.failure_notifier import build_failure_sensor, build_notifier
 from darts_assets.orchestration.run_monitoring.timings_asset import run_timings
 from darts_assets.orchestration.scene_chain import build_chain, build_checks
@@ -111,5 +112,6 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         ],
         schedules=build_schedules(),
         resources={**defaults, **resources},
+        loggers={"console": console},
         executor=executor(current.executor, current.k8s_executor),
     )

@@ -1,35 +1,36 @@
 """The demo: synthetic scenes, processed by the same assets as real ones, and compared with the truth."""
 
+import os
 import shlex
 import time
-import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import dagster as dg
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from darts_assets.area_mapping.map_area import INTERRUPTED, AreaRequest, map_area
+from darts_assets.area_mapping.missing_steps import missing_steps
 from darts_assets.errors import SettingsError
-from darts_assets.orchestration.core.error_handling import failure_message
 from darts_assets.orchestration.core.local_instance import create_local_instance
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
-from darts_assets.orchestration.scene_discovery.registration import register_items
 from darts_assets.settings import Settings
 
 if TYPE_CHECKING:
     from darts_assets.demo import Score, World
 
-_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-_STEP_EVENTS = {dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE}
-
 
 def run_demo(
-    folder: Path, build_defs: Callable[[Settings], dg.Definitions], *, scenes: int, size: int, seed: int
+    folder: Path,
+    build_defs: Callable[[Settings], dg.Definitions],
+    *,
+    scenes: int,
+    size: int,
+    seed: int,
+    verbosity: int = 0,
 ) -> int:
     """Generate the synthetic data, materialize the chain of each scene, and print a comparison with the truth.
 
@@ -39,9 +40,10 @@ def run_demo(
         scenes: number of scenes.
         size: width and height of a scene, in pixels.
         seed: random seed of the synthetic data.
+        verbosity: as of `AreaRequest`.
 
     Returns:
-        The exit code: 0 if every scene was materialized.
+        The exit code: 0 if every scene was materialized, 130 after an interrupt.
 
     Raises:
         SettingsError: if the folder contains a demo with other parameters, whose cubes contain other terrain.
@@ -61,74 +63,38 @@ def run_demo(
     settings = Settings.model_construct(store=str(folder / "store"), arcticdem=str(world.arcticdem), tcvis=world.tcvis)
     defs = build_defs(settings)
     home = folder / "dagster"
-    _write_home(folder, home, settings)
-    registry = (defs.resources or {})["scenes"]
+    variables = _write_home(folder, home, settings)
+    own = {name: value for name, value in os.environ.items() if not name.startswith("DARTS_")}
+    items = tuple(str(path) for path in world.items)
+    request = AreaRequest(SENTINEL2, items=items, environment={**own, **variables}, verbosity=verbosity)
+    code = map_area(request, settings, defs, home, console)
+    if code == INTERRUPTED:
+        return code
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        ids = register_items(instance, registry, SENTINEL2, [str(path) for path in world.items])
-        scenes_by_id = {scene: registry.scene(SENTINEL2, scene) for scene in ids}
-        labels = {key: f"T{scene.tile} {scene.datetime:%Y-%m-%d}" for key, scene in scenes_by_id.items()}
-        failed = _materialize(console, instance, defs, labels)
-        results = {scene: _result(instance, defs, world, scene) for scene in ids if scene not in failed}
-    _summarize(console, labels, results)
-    console.print(f"\n{len(results)} of {len(ids)} scenes processed in {time.perf_counter() - began:.0f} s.")
+        registry = (defs.resources or {})["scenes"]
+        scenes_by_id = {path.stem: registry.scene(SENTINEL2, path.stem) for path in world.items}
+        unfinished = missing_steps(instance, SENTINEL2, list(scenes_by_id), STEPS)
+        results = {scene: _result(instance, defs, world, scene) for scene in scenes_by_id if scene not in unfinished}
+    _summarize(console, {scene: found.label for scene, found in scenes_by_id.items()}, results)
+    console.print(f"\n{len(results)} of {len(scenes_by_id)} scenes processed in {time.perf_counter() - began:.0f} s.")
     console.print("To open this instance in Dagster's UI (http://localhost:3000):")
     console.print(f"  . {folder / 'env.sh'} && dagster dev -m darts_assets", soft_wrap=True)
-    return 1 if failed else 0
+    return code
 
 
-def _write_home(folder: Path, home: Path, settings: Settings) -> None:
-    """Write the Dagster instance's folder, and a file that sets the demo's environment variables."""
+def _write_home(folder: Path, home: Path, settings: Settings) -> dict[str, str]:
+    """Write the Dagster instance's folder, and a file that sets the demo's environment variables; returns these."""
     create_local_instance(home)
     variables = {
-        "DAGSTER_HOME": home,
+        "DAGSTER_HOME": str(home),
         "DARTS_CONFIG": "none",
         "DARTS_STORE": settings.store,
         "DARTS_ARCTICDEM": settings.arcticdem,
-        "DARTS_TCVIS": settings.tcvis,
+        "DARTS_TCVIS": str(settings.tcvis),
     }
-    lines = [f"export {name}={shlex.quote(str(value))}\n" for name, value in variables.items()]
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
     (folder / "env.sh").write_text("".join(lines))
-
-
-def _materialize(
-    console: Console, instance: dg.DagsterInstance, defs: dg.Definitions, labels: dict[str, str]
-) -> dict[str, str]:
-    """Run the chain for each scene, with a progress bar; returns scene id -> reason of the failed ones."""
-    failed: dict[str, str] = {}
-    job = defs.resolve_job_def(f"{SENTINEL2.name}_chain")
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress, ThreadPoolExecutor(1) as pool:
-        for scene, label in labels.items():
-            task, run_id = progress.add_task(label, total=len(STEPS)), str(uuid.uuid4())
-            future = pool.submit(
-                job.execute_in_process, instance=instance, partition_key=scene, run_id=run_id, run_config=_QUIET,
-                raise_on_error=False,
-            )  # fmt: skip
-            running = True
-            while running:
-                running = bool(wait([future], timeout=0.3).not_done)
-                completed, step = _position(instance, run_id)
-                progress.update(task, completed=completed, description=f"{label}  {step:<17}")
-            failures = [event.step_failure_data for event in future.result().all_events if event.is_step_failure]
-            if not future.result().success:
-                failed[scene] = failure_message(failures[0]) if failures else "the run failed"
-    for scene, reason in failed.items():
-        console.print(f"[red]{scene}: {reason}")
-    return failed
-
-
-def _position(instance: dg.DagsterInstance, run_id: str) -> tuple[int, str]:
-    """The number of completed steps of the chain, and the latest one; Dagster's check steps do not count."""
-    steps = {f"{SENTINEL2.name}__{step}": step for step in STEPS}
-    events = [entry.dagster_event for entry in instance.all_logs(run_id, of_type=_STEP_EVENTS)]
-    chain = [event for event in events if event and event.step_key in steps]
-    return sum(event.is_step_success for event in chain), steps[str(chain[-1].step_key)] if chain else ""
+    return variables
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,15 @@ class RasterError(DartsError):
 
 
 class SourceUnavailableError(DartsError):
-    """A remote service did not answer after bounded retries; the message has its last response."""
+    """A remote service did not answer after bounded retries; the message has its last response.
+
+    Attributes:
+        unreachable: whether there was no connection to it at all.
+    """
+
+    def __init__(self, message: str, *, unreachable: bool = False) -> None:
+        super().__init__(message)
+        self.unreachable = unreachable
 
 
 class TooLargeError(DartsError, ValueError):
@@ -63,13 +71,16 @@ class ChunksFailedError(CubeError):
         failed: partition key -> error.
         filled: the chunks that were filled (`darts_assets.cubes.FilledChunk`).
         retryable: whether a retry can help, because a service did not answer.
+        unreachable: whether there was no connection at all to a service.
     """
 
     def __init__(self, cube: str, failed: Mapping[str, DartsError], filled: Sequence[Any]) -> None:
         self.cube = cube
         self.failed = dict(failed)
         self.filled = list(filled)
-        self.retryable = any(isinstance(error, SourceUnavailableError) for error in failed.values())
+        unavailable = [error for error in failed.values() if isinstance(error, SourceUnavailableError)]
+        self.retryable = bool(unavailable)
+        self.unreachable = any(error.unreachable for error in unavailable)
         reasons = [f"{key}: {error}" for key, error in list(failed.items())[:10]]
         reasons += [f"and {len(failed) - 10} more"] if len(failed) > 10 else []
         super().__init__(f"{cube}: {len(failed)} chunk(s) could not be filled: {'; '.join(reasons)}")

@@ -3,6 +3,7 @@
 import datetime as dt
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,13 @@ class Scene:
     def fingerprint(self) -> str:
         """A hash of the item; equal fingerprints mean the same files, read in the same way."""
         return hashlib.sha256(json.dumps(self.item, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """Date, tile and satellite, such as `2023-07-15 T08WMB S2A`; for ids without them, the date and the id."""
+        satellite = re.match(r"S2[A-Z](?=_)", self.id)
+        parts = [f"T{self.tile}", satellite[0]] if self.tile and satellite else [self.id]
+        return " ".join([f"{self.datetime:%Y-%m-%d}", *parts])
 
     def summary(self) -> dict[str, Any]:
         """Known properties of the scene for people, JSON types only."""

@@ -17,13 +17,15 @@ PACKAGE = ROOT / "darts_assets"
 ORCHESTRATION = PACKAGE / "orchestration"
 
 FLOORS = {
-    **dict.fromkeys(("__init__", "definitions", "cli"), 6),
-    **dict.fromkeys(("demo_runner", "doctor", "settings_report"), 5),
+    **dict.fromkeys(("__init__", "definitions", "cli", "demo_runner", "area_mapping"), 6),
+    **dict.fromkeys(("doctor", "settings_report"), 5),
     **dict.fromkeys(("orchestration", "api"), 4),
     **dict.fromkeys(("settings", "store_migration", "training", "demo"), 3),
     **dict.fromkeys(("sources", "cubes", "features", "model", "detection", "catalog", "inventory", "timings"), 2),
     **dict.fromkeys(("maps", "plots", "qgis_styles", "settings_file", "stores", "earth_engine", "geo", "remote"), 1),
-    **dict.fromkeys(("bands", "scene", "tiles", "errors", "parameters", "redaction", "scene_shards"), 0),
+    **dict.fromkeys(
+        ("bands", "scene", "tiles", "errors", "host_resources", "parameters", "redaction", "scene_shards"), 0
+    ),
 }
 """Room (folder or module directly below the package) -> floor; a room imports only from floors below it."""
 

@@ -148,7 +148,7 @@ def check_own_command(command: list[str]) -> None:
         return
     assert command[1] in cli.commands, f"darts-assets has no command {command[1]}"
     known = {name for parameter in cli.commands[command[1]].params if isinstance(parameter, click.Option)
-             for name in parameter.opts}  # fmt: skip
+             for name in (*parameter.opts, *parameter.secondary_opts)}  # fmt: skip
     assert {word for word in command if word.startswith("--")} <= known | {"--help"}
 
 

@@ -4,7 +4,7 @@ import signal
 
 import click
 
-from darts_assets.cli.map_commands import demo
+from darts_assets.cli.map_commands import demo, map_scenes
 from darts_assets.cli.scene_commands import export, path, register
 from darts_assets.cli.setup_commands import doctor, end_dead_runs, migrate, settings_in_force
 
@@ -14,11 +14,12 @@ from darts_assets.cli.setup_commands import doctor, end_dead_runs, migrate, sett
 def cli() -> None:
     """Map retrogressive thaw slumps from satellite scenes.
 
-    To process scenes, use Dagster: `dagster asset materialize`, `dagster dev`.
+    `map` processes scenes by the assets of a Dagster instance. In Dagster's UI (`dagster dev`) the same assets are
+    processed scene by scene or by backfills.
     """
 
 
-for command in (demo, register, doctor, settings_in_force, path, export, migrate, end_dead_runs):
+for command in (map_scenes, demo, register, doctor, settings_in_force, path, export, migrate, end_dead_runs):
     cli.add_command(command)
 
 

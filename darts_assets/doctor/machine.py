@@ -3,21 +3,18 @@
 import os
 import platform
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
 
 from darts_assets.doctor.findings import Finding
 from darts_assets.errors import SettingsError
+from darts_assets.host_resources import GIB, may_have_gpu, memory_limit, processors
 
-_GIB = 2**30
-_MEMORY = 5 * _GIB  # measured: 3.9 GiB for a full scene through all steps in one process
-_TEMPORARY = 3 * _GIB  # the JPEG 2000 files of a scene take 1 GiB
+_MEMORY = 5 * GIB  # measured: 3.9 GiB for a full scene through all steps in one process
+_TEMPORARY = 3 * GIB  # the JPEG 2000 files of a scene take 1 GiB
 _SHOWN = ("dagster", "torch", "rasterio", "icechunk", "zarr", "obstore")
 _DRIVERS = {"JP2OpenJPEG": "scenes of CDSE", "COG": "products", "GTiff": "rasters"}
-_CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def check_versions() -> Iterator[Finding]:
@@ -60,9 +57,8 @@ def check_geography() -> Iterator[Finding]:
 
 def check_memory() -> Iterator[Finding]:
     """Check processors and memory of the container or machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    memory = _memory()
-    message = f"{cores} processors, {memory / _GIB:.1f} GiB of memory"
+    memory = memory_limit()
+    message = f"{processors()} processors, {memory / GIB:.1f} GiB of memory"
     if memory < _MEMORY:
         yield Finding("machine", "warn", message, "A full Sentinel-2 scene needs up to 4 GiB.")
     else:
@@ -73,7 +69,7 @@ def check_temporary() -> Iterator[Finding]:
     """Check the space for temporary copies of scene files."""
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
-    message = f"{folder}: {free / _GIB:.1f} GiB free"
+    message = f"{folder}: {free / GIB:.1f} GiB free"
     if free < _TEMPORARY:
         yield Finding(
             "temporary files", "warn", message, "Each running CDSE scene needs 1 GB. Set TMPDIR to another folder."
@@ -84,7 +80,7 @@ def check_temporary() -> Iterator[Finding]:
 
 def check_device(device: str) -> Iterator[Finding]:
     """Check the requested device; load PyTorch only if the machine may have a GPU."""
-    present = _has_nvidia()
+    present = may_have_gpu()
     if device in ("auto", "cpu") and not present:
         yield Finding("device", "ok", "no GPU: models run on the CPU")
         return
@@ -125,18 +121,3 @@ def _is_installed(name: str) -> bool:
     except PackageNotFoundError:
         return False
     return True
-
-
-def _memory() -> int:
-    """Memory of the machine, or the limit of the container, in bytes."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in map(Path, _CGROUP):
-        try:
-            limits.append(int(path.read_text()))
-        except (OSError, ValueError):  # no container, or "max"
-            continue
-    return min(limits)
-
-
-def _has_nvidia() -> bool:
-    return sys.platform != "darwin" and (any(Path("/dev").glob("nvidia[0-9]*")) or bool(shutil.which("nvidia-smi")))

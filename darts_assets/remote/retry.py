@@ -131,9 +131,10 @@ def with_retries(
         message = f"{subject}: {failure}; given up after {number} attempt{'s' if number > 1 else ''}"
         if failure.retry_after > LONGEST_RETRY_AFTER:
             message += f", because the service asks to wait {failure.retry_after:.0f} s"
-        if failure.unreachable:
+        unreachable = failure.unreachable
+        if unreachable:
             message += ". Check the URL, and the DNS, proxy and firewall settings of this machine"
-    raise error(message)
+    raise error(message, unreachable=unreachable) if issubclass(error, SourceUnavailableError) else error(message)
 
 
 def is_transient_status(status: int) -> bool:

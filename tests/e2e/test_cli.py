@@ -56,7 +56,7 @@ def products(folder: Path) -> dict[str, Path]:
 
 def test_the_demo_finds_the_slumps_and_says_where_everything_is(demo: tuple[Path, str]) -> None:
     folder, output = demo
-    row = re.search(r"T08WMB 2023-07-15 │\s+(\d+) │\s+(\d+) │\s+(\d+) │\s+(\d+) │\s+(\d+) │ (0\.\d\d) │", output)
+    row = re.search(r"2023-07-15 T08WMB S2A │\s+(\d+) │\s+(\d+) │\s+(\d+) │\s+(\d+) │\s+(\d+) │ (0\.\d\d) │", output)
     assert row, output
     detections, slumps, hits, misses, _, iou = row.groups()
     assert float(iou) >= 0.6

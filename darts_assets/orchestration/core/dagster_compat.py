@@ -5,13 +5,15 @@
 
 import hashlib
 import sqlite3
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
 from dagster._core.definitions.data_version import (
     CODE_VERSION_TAG,
     DATA_VERSION_IS_USER_PROVIDED_TAG,
@@ -22,9 +24,12 @@ from dagster._core.definitions.data_version import (
     get_input_event_pointer_tag,
 )
 from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO_PIPELINE_RUN_STATUS
+from dagster._core.execution.asset_backfill import AssetBackfillData
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.tags import BACKFILL_ID_TAG, RESUME_RETRY_TAG
 from sqlalchemy import or_
@@ -40,8 +45,10 @@ if TYPE_CHECKING:
     from dagster._utils.error import SerializableErrorInfo  # type: ignore[attr-defined]
 
 __all__ = [
+    "BACKFILL_ID_TAG",
     "RESUME_RETRY_TAG",
     "ExecutionPlan",
+    "Partitions",
     "PlanOrchestrationContext",
     "PodsLostError",
     "RawSensorEvaluationFunction",
@@ -50,20 +57,28 @@ __all__ = [
     "StepDependencyConfig",
     "StepFailureData",
     "UnresolvedAssetJobDefinition",
+    "add_backfill",
     "add_to_materialization",
+    "cancel_is_requested",
     "claims",
     "data_version_tags",
     "delete_run_logs",
     "fail_on_lost_pods",
+    "finished_partitions",
     "free_slots",
     "input_version_tags",
     "is_on_this_host",
     "latest_materialization",
+    "listen",
     "logged_events",
     "lost_its_pod",
     "planned_partitions",
     "selected_assets",
+    "update_backfill",
 ]
+
+Partitions = Mapping[dg.AssetKey, Iterable[str]]
+"""Asset -> partition keys."""
 
 
 def add_to_materialization(
@@ -301,3 +316,88 @@ def _empty_database(path: Path) -> int:
         connection.execute("COMMIT")
         connection.execute("VACUUM")
     return size - path.stat().st_size
+
+
+def finished_partitions(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, partitions: dg.DynamicPartitionsDefinition
+) -> set[str]:
+    """The partitions of an asset whose status is neither missing nor failed, as Dagster's UI shows it."""
+    status = get_and_update_asset_status_cache_value(instance, asset, partitions)
+    if status is None:
+        return set()
+    materialized = status.deserialize_materialized_partition_subsets(partitions)
+    failed = status.deserialize_failed_partition_subsets(partitions)
+    return set(materialized.get_partition_keys()) - set(failed.get_partition_keys())
+
+
+def listen(instance: dg.DagsterInstance, run_id: str, callback: Callable[[dg.EventLogEntry], None]) -> None:
+    """Call `callback` with each event of a run that this process executes."""
+    instance.add_event_listener(run_id, callback)
+
+
+def add_backfill(
+    instance: dg.DagsterInstance,
+    defs: dg.Definitions,
+    backfill: str,
+    partitions: dg.DynamicPartitionsDefinition,
+    target: Partitions,
+    *,
+    title: str,
+    description: str,
+) -> None:
+    """Record a backfill whose runs the caller executes: Dagster's daemon requests none for it.
+
+    Args:
+        instance: the instance.
+        defs: the code location.
+        backfill: id; the runs have it in their tag BACKFILL_ID_TAG.
+        partitions: the partitions of the assets.
+        target: what the backfill materializes.
+        title: for people, up to 100 characters.
+        description: for people.
+    """
+    now = time.time()
+    nothing = _subset(partitions, {})
+    # All runs count as requested, so that a daemon only observes.
+    data = AssetBackfillData.empty(_subset(partitions, target), now, instance)._replace(
+        requested_runs_for_target_roots=True, requested_subset=_subset(partitions, target),
+        materialized_subset=nothing, failed_and_downstream_subset=nothing,
+    )  # fmt: skip
+    record = PartitionBackfill(
+        backfill, BulkActionStatus.REQUESTED, from_failure=False, tags={}, backfill_timestamp=now,
+        asset_selection=list(target), title=title, description=description,
+    )  # fmt: skip
+    instance.add_backfill(record.with_asset_backfill_data(data, instance, defs.resolve_asset_graph()))
+
+
+def update_backfill(
+    instance: dg.DagsterInstance,
+    defs: dg.Definitions,
+    backfill: str,
+    partitions: dg.DynamicPartitionsDefinition,
+    *,
+    materialized: Partitions,
+    failed: Partitions,
+    status: Literal["REQUESTED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "CANCELED"],
+) -> None:
+    """Record how far a backfill of `add_backfill` is; a status other than REQUESTED ends it."""
+    record, graph = instance.get_backfill(backfill), defs.resolve_asset_graph()
+    if record is None:  # deleted meanwhile
+        return
+    data = record.get_asset_backfill_data(graph)._replace(
+        materialized_subset=_subset(partitions, materialized), failed_and_downstream_subset=_subset(partitions, failed)
+    )
+    record = record.with_asset_backfill_data(data, instance, graph).with_status(BulkActionStatus(status))
+    ended = record if status == "REQUESTED" else record.with_end_timestamp(time.time())
+    instance.update_backfill(ended)
+
+
+def cancel_is_requested(instance: dg.DagsterInstance, backfill: str) -> bool:
+    """Whether somebody cancelled a backfill, as the button of Dagster's UI does."""
+    record = instance.get_backfill(backfill)
+    return record is not None and record.status in (BulkActionStatus.CANCELING, BulkActionStatus.CANCELED)
+
+
+def _subset(partitions: dg.DynamicPartitionsDefinition, chosen: Partitions) -> AssetGraphSubset:
+    subsets = {asset: partitions.subset_with_partition_keys(list(keys)) for asset, keys in chosen.items()}
+    return AssetGraphSubset(partitions_subsets_by_asset_key=subsets)  # type: ignore[call-arg]

@@ -1,7 +1,8 @@
 """Dagster instances on one machine, as our commands create them."""
 
-import os
 from pathlib import Path
+
+from darts_assets.host_resources import memory_limit
 
 _CONFIG = """\
 telemetry: {{enabled: false}}
@@ -12,6 +13,8 @@ concurrency:
 run_monitoring: # by the daemon (`dagster dev`)
   enabled: true # ends runs that do not start, or do not end when they are canceled, within three minutes
   free_slots_after_run_end_seconds: 60 # slots of pools that an ended run still claims
+python_logs:
+  python_log_level: INFO # of what commands print; the event log has all events
 """
 _SCENE = 5 * 2**30
 """Bytes of memory for a chain: measured were 3.9 GiB for a full scene."""
@@ -28,5 +31,4 @@ def create_local_instance(home: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
     if not config.exists():
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        config.write_text(_CONFIG.format(runs=max(1, memory // _SCENE)))
+        config.write_text(_CONFIG.format(runs=max(1, memory_limit() // _SCENE)))

@@ -126,7 +126,7 @@ def _save(scene: Scene, bands: list[SceneBand], reader: ByteReader, path: str) -
     except FileNotFoundError:
         raise RasterError(f"{where}: there is no such file any more") from None
     except SourceUnavailableError as error:
-        raise SourceUnavailableError(f"{where}: {error}") from None
+        raise SourceUnavailableError(f"{where}: {error}", unreachable=error.unreachable) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

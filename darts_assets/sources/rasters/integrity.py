@@ -175,7 +175,7 @@ def open_file(scene: Scene, bands: list[SceneBand], s3: S3Options) -> ByteReader
     except FileNotFoundError:
         raise RasterError(f"{where}: there is no such file") from None
     except SourceUnavailableError as error:
-        raise SourceUnavailableError(f"{where}: {error}") from None
+        raise SourceUnavailableError(f"{where}: {error}", unreachable=error.unreachable) from None
     for band in bands:
         if band.size is not None and band.size != reader.size:
             problem = "is truncated" if reader.size < band.size else "has the wrong size"
@@ -253,7 +253,7 @@ def _check_file(
         if is_jpeg2000(reader) and (missing := missing_part(reader)):
             raise RasterError(f"{where} is truncated or damaged: {missing}")
     except SourceUnavailableError as error:
-        raise SourceUnavailableError(f"{where}: {error}") from None
+        raise SourceUnavailableError(f"{where}: {error}", unreachable=error.unreachable) from None
 
     def headers() -> dict[str, Header]:
         with open_raster(reader.href) as dataset:

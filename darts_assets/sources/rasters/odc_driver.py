@@ -100,7 +100,7 @@ class GdalFiles:
         except FileNotFoundError:
             raise RasterError(f"{where}: there is no such file any more") from None
         except SourceUnavailableError as error:
-            raise SourceUnavailableError(f"{where}: {error}") from None
+            raise SourceUnavailableError(f"{where}: {error}", unreachable=error.unreachable) from None
 
 
 class SceneDriver(RioDriver):

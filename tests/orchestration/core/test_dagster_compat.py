@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import inspect
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -14,6 +15,7 @@ from dagster._utils.error import SerializableErrorInfo
 
 import darts_assets
 from darts_assets.orchestration.core import dagster_compat
+from darts_assets.orchestration.core.partitions import SENTINEL2
 
 PACKAGE = Path(darts_assets.__file__).parent
 COMPAT = Path(dagster_compat.__file__)
@@ -96,3 +98,46 @@ def test_instances_count_attempts_through_run_will_resume() -> None:
 def test_membership_of_partitions_is_a_query() -> None:
     parameters = list(inspect.signature(dg.DagsterInstance.get_existing_dynamic_partitions).parameters)
     assert parameters[1:] == ["partitions_def_name", "partition_keys"]
+
+
+def test_a_backfill_is_recorded_as_it_goes_on_and_can_be_cancelled() -> None:
+    asset, scenes = dg.AssetKey(["sentinel2", "raw_scene"]), SENTINEL2.partitions
+
+    @dg.asset(key=asset, partitions_def=scenes)
+    def raw_scene() -> None: ...
+
+    defs = dg.Definitions([raw_scene])
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("sentinel2_scene", ["a", "b", "c"])
+        dagster_compat.add_backfill(
+            instance, defs, "id", scenes, {asset: ["a", "b", "c"]}, title="three scenes", description="by map"
+        )
+
+        def record() -> tuple[str, bool, dict[str, set[str]]]:
+            backfill = instance.get_backfill("id")
+            assert backfill is not None
+            data = backfill.get_asset_backfill_data(defs.resolve_asset_graph())
+            subsets = {
+                "requested": data.requested_subset,
+                "materialized": data.materialized_subset,
+                "failed": data.failed_and_downstream_subset,
+            }
+            keys = {
+                name: {key.partition_key for key in subset.iterate_asset_partitions()}
+                for name, subset in subsets.items()
+            }
+            return backfill.status.value, backfill.backfill_end_timestamp is not None, keys
+
+        def update(status: Any) -> None:
+            dagster_compat.update_backfill(
+                instance, defs, "id", scenes, materialized={asset: ["a"]}, failed={asset: ["b"]}, status=status
+            )
+
+        everything = {"a", "b", "c"}
+        assert record() == ("REQUESTED", False, {"requested": everything, "materialized": set(), "failed": set()})
+        assert not dagster_compat.cancel_is_requested(instance, "id")
+        update("REQUESTED")
+        assert record() == ("REQUESTED", False, {"requested": everything, "materialized": {"a"}, "failed": {"b"}})
+        update("CANCELED")
+        assert record()[:2] == ("CANCELED", True)
+        assert dagster_compat.cancel_is_requested(instance, "id")

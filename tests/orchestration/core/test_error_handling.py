@@ -2,15 +2,19 @@
 
 import errno
 import logging
+import subprocess
+import sys
 
 import dagster as dg
 import pytest
 from obstore.exceptions import GenericError
 
 from darts_assets.detection import PostprocessParameters
-from darts_assets.errors import SettingsError
-from darts_assets.orchestration.core.error_handling import domain_call, failure_message
+from darts_assets.errors import ChunksFailedError, SettingsError, SourceUnavailableError
+from darts_assets.orchestration.core.error_handling import UNREACHABLE, domain_call, failure_message
 from darts_assets.orchestration.scene_chain.polygons import PolygonsConfig
+
+LOG = logging.getLogger(__name__)
 
 
 @dg.asset
@@ -75,3 +79,43 @@ def test_a_disk_that_cannot_be_written_fails_the_step_with_one_sentence(error: E
 def test_other_errors_of_the_system_stay_as_they_are() -> None:
     with pytest.raises(FileNotFoundError), domain_call(logging.getLogger("test")):
         raise FileNotFoundError(errno.ENOENT, "No such file")
+
+
+@pytest.mark.parametrize("on_a_cluster", [False, True])
+def test_an_unreachable_service_is_tried_again_only_on_a_cluster(
+    monkeypatch: pytest.MonkeyPatch, on_a_cluster: bool
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    if on_a_cluster:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    error = SourceUnavailableError("cdse: no route to the host", unreachable=True)
+    for problem in (error, ChunksFailedError("arcticdem_10m", {"10m-r1-c1": error}, [])):
+        with pytest.raises(dg.RetryRequested if on_a_cluster else dg.Failure) as raised, domain_call(LOG):
+            raise problem
+        if not on_a_cluster:
+            assert isinstance(raised.value, dg.Failure)
+            assert raised.value.metadata == {UNREACHABLE: dg.MetadataValue.bool(True)}
+    with pytest.raises(dg.RetryRequested), domain_call(LOG):
+        raise SourceUnavailableError("cdse: HTTP 503")
+
+
+def test_the_reasons_of_failures_are_the_last_lines_of_dagsters_commands() -> None:
+    script = """
+import sys
+sys.argv = ["dagster"]
+import dagster as dg
+from darts_assets.errors import RasterError
+from darts_assets.orchestration.core.error_handling import domain_call
+
+@dg.asset
+def broken(context):
+    with domain_call(context.log):
+        raise RasterError("a.tif: band 1 is truncated")
+
+dg.materialize([broken], raise_on_error=False)
+print("the command ends", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "the command ends"
+    assert done.stderr.splitlines()[-1] == "RasterError: a.tif: band 1 is truncated"
+    assert "was caused by" not in done.stderr

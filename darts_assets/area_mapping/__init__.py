@@ -1,0 +1,1 @@
+"""`darts-assets map`: the scenes of an area, from a search to their products, in worker processes of this machine."""
