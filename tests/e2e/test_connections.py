@@ -1,4 +1,4 @@
-"""Eight runs at a time fetch scenes of CDSE: four steps at most, with one connection each."""
+"""Six runs at a time fetch scenes of CDSE: four steps at most, with one connection each."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from darts_assets.orchestration.core.partitions import SENTINEL2
 from tests.servers.network.tcp_proxy import tcp_proxy_of
 from tests.servers.s3.eodata import Eodata, raster, scene_item
 
-SCENES = [f"S2A_MSIL2A_2023061{day}T210021_N0509_R100_T08WNB_2023061{day}T231122" for day in range(8)]
+SCENES = [f"S2A_MSIL2A_2023061{day}T210021_N0509_R100_T08WNB_2023061{day}T231122" for day in range(6)]
 BANDS = {"B02_10m": 1, "B03_10m": 1, "B04_10m": 1, "B08_10m": 1, "SCL_20m": 2}
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 SECONDS = 240
@@ -35,7 +35,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_eight_runs_open_four_connections_at_most(service: str, tmp_path: Path) -> None:
+def test_six_runs_open_four_connections_at_most(service: str, tmp_path: Path) -> None:
     bucket = Eodata(boto3.client("s3", endpoint_url=service))
     rng = np.random.default_rng(1)
     assets = {}

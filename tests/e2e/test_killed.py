@@ -20,7 +20,7 @@ from darts_assets.settings import Settings
 from darts_assets.stores.tiles import read_tile
 from tests.e2e.harness import Site
 
-KILLS = 10
+KILLS = 6
 
 
 def materialize(home: str, folder: str, settings: Settings, scene: str) -> None:

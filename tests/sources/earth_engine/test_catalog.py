@@ -322,8 +322,8 @@ def test_what_earth_engine_cannot_be_asked(
 
 
 @pytest.mark.slow
-def test_fifty_thousand_matches_come_page_by_page(server: EarthEngineServer, catalog: EarthEngineCatalog) -> None:
-    begin, count = at(2018, 1, 1), 50_000
+def test_thousands_of_matches_come_page_by_page(server: EarthEngineServer, catalog: EarthEngineCatalog) -> None:
+    begin, count = at(2018, 1, 1), 8_000
     scenes = [Scene(begin + dt.timedelta(minutes=n // 10), f"{n % 60 + 1:02d}WNB") for n in range(count)]
     usual = server.collections
     server.collections = {HARMONIZED: collections(*scenes)[HARMONIZED]}
@@ -339,4 +339,4 @@ def test_fifty_thousand_matches_come_page_by_page(server: EarthEngineServer, cat
         server.collections = usual
     assert found == {scene.index for scene in scenes}
     assert told == [(n, None) for n in range(1000, count + 1, 1000)]
-    assert server.requests.count("computeFeatures") == 50
+    assert server.requests.count("computeFeatures") == 8
