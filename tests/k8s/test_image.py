@@ -8,6 +8,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -65,13 +66,14 @@ def test_everything_in_the_images_is_pinned() -> None:
 
 
 def test_builds_of_torch_for_cpus_satisfy_the_pins() -> None:
-    """As the README states: pip keeps `torch 2.15.0+cpu`, which needs no CUDA libraries."""
+    """As the README states: pip prefers `torch 2.15.0+cpu`, which needs no CUDA libraries, to `torch 2.15.0`."""
     pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line]
     for name in ("torch", "torchvision"):
         (pin,) = [pin for pin in pins if pin.name == name]
         (wanted,) = [each for each in map(Requirement, PROJECT["dependencies"]) if each.name == name]
         build = f"{str(pin.specifier).removeprefix('==')}+cpu"
         assert pin.specifier.contains(build)
+        assert Version(build) > Version(build.removesuffix("+cpu"))
         assert wanted.specifier.contains(build)
 
 
