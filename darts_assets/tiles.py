@@ -142,9 +142,22 @@ class TileStream:
             self.windows.close()
 
     def collect(self) -> xr.Dataset:
-        """The whole tile in memory, for small tiles and tests."""
-        parts = [{name: np.asarray(window[name].values) for name in self.bands} for window in self.windows]
-        whole = {name: np.concatenate([part[name] for part in parts]) for name in self.bands}
+        """The whole tile in memory, each pixel once.
+
+        Raises:
+            ValueError: if the stream has not the rows of the grid.
+        """
+        whole: dict[str, np.ndarray[Any, Any]] = {}
+        rows = 0
+        for window in self.windows:
+            arrays = {name: np.asarray(window[name].values) for name in self.bands}
+            whole = whole or {name: np.empty(self.geobox.shape, values.dtype) for name, values in arrays.items()}
+            height = next(iter(arrays.values())).shape[0]
+            for name, values in arrays.items():
+                whole[name][rows : rows + height] = values
+            rows += height
+        if rows != self.geobox.shape[0]:
+            raise ValueError(f"the stream has {rows} rows, its grid {self.geobox.shape[0]}")
         return on_grid(whole, self.geobox, self.attrs)
 
     def rechunked(self, rows: int) -> Iterator[dict[str, np.ndarray[Any, Any]]]:

@@ -1,4 +1,5 @@
 import threading
+import tracemalloc
 from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
@@ -195,6 +196,25 @@ def test_a_collected_stream_is_the_whole_tile(made_stream: Callable[[Sequence[in
     assert whole.attrs == {"key": "value"}
     assert geobox_of(whole) == stream.geobox
     assert whole["second"].values.ravel().tolist() == list(range(0, -21, -1))
+
+
+def test_a_stream_that_ends_early_is_not_collected(made_stream: Callable[[Sequence[int]], TileStream]) -> None:
+    stream = made_stream((2, 1, 4))
+    next(iter(stream.windows))
+    with pytest.raises(ValueError, match="the stream has 5 rows, its grid 7"):
+        stream.collect()
+
+
+def test_collecting_holds_each_pixel_once() -> None:
+    grid = GeoBox((4000, 500), Affine(10, 0, 500_000, 0, -10, 7_000_000), "EPSG:32608")
+    windows = (on_grid({"band": np.ones((400, 500))}, grid[row : row + 400]) for row in range(0, 4000, 400))
+    tracemalloc.start()
+    try:
+        whole = TileStream(grid, ("band",), windows).collect()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert whole.nbytes < peak < 1.4 * whole.nbytes
 
 
 def test_bands_must_have_the_shape_of_the_grid() -> None:

@@ -50,7 +50,7 @@ def preprocess(
     Returns:
         Dataset in memory on the scene's grid: the 13 features, `dem`, `arcticdem_data_mask`, `quality_data_mask`;
         without an auxiliary layer, its floating-point bands are NaN and its integer bands 0. Inputs are read window by
-        window, so they may be lazy; the result of a full Sentinel-2 tile takes 6 GB.
+        window, so they may be lazy; the result of a full Sentinel-2 tile takes 5.5 GiB, its computation 6.5 GiB.
 
     Raises:
         RasterError: if a band is missing, the grid is not north-up with square cells in metres, or the values of a
