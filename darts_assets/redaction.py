@@ -38,20 +38,31 @@ def shown(text: str) -> str:
     These are user names and queries of URLs, keys and passwords of the environment, and, wherever they stand, passwords
     and values of queries in settings (`DARTS_*`, or in the settings file).
     """
-    if "://" in text:
-        text = _QUERY.sub(r"\1***", _USER.sub("***@", text))
-    values = (*os.environ.items(), *_protected.items())
-    pattern = _pattern(tuple(item for item in values if item[0] in _SECRETS or "://" in item[1]))
-    return pattern.sub("***", text) if pattern else text
+    return _redacted(text, _secrets())
 
 
 def shown_values(value: Any) -> Any:
     """JSON with `shown` applied to its texts."""
+    return _values(value, _secrets())
+
+
+def _values(value: Any, secrets: re.Pattern[str] | None) -> Any:
     if isinstance(value, str):
-        return shown(value)
+        return _redacted(value, secrets)
     if isinstance(value, dict):
-        return {name: shown_values(each) for name, each in value.items()}
-    return [shown_values(each) for each in value] if isinstance(value, list | tuple) else value
+        return {name: _values(each, secrets) for name, each in value.items()}
+    return [_values(each, secrets) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _redacted(text: str, secrets: re.Pattern[str] | None) -> str:
+    if "://" in text:
+        text = _QUERY.sub(r"\1***", _USER.sub("***@", text))
+    return secrets.sub("***", text) if secrets else text
+
+
+def _secrets() -> re.Pattern[str] | None:
+    values = (*os.environ.items(), *_protected.items())
+    return _pattern(tuple(item for item in values if item[0] in _SECRETS or "://" in item[1]))
 
 
 Url = TypeVar("Url", str, str | None)

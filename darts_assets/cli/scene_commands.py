@@ -1,4 +1,4 @@
-"""Commands for scenes and their results: `register`, `path`, `export`."""
+"""Commands for scenes and their results: `register`, `sync`, `path`, `export`."""
 
 import os
 import sys
@@ -39,6 +39,37 @@ def register(items: tuple[str, ...]) -> None:
         raise click.ClickException(str(error)) from error
     for scene_id in ids:
         click.echo(scene_id)
+
+
+@click.command()
+def sync() -> None:
+    """Register and record in Dagster what the store of DARTS_STORE has.
+
+    For a store that was made elsewhere or by jobs with Dagster instances of their own, or whose Dagster database was
+    lost. Items and pointers are read, no data; nothing is computed. What the instance of DAGSTER_HOME has already is
+    left as it is. The exit code is 1 if something had to be left out.
+    """
+    import dagster as dg
+
+    from darts_assets.definitions import build_defs
+    from darts_assets.orchestration.scene_discovery.store_sync import sync_store
+
+    if not os.environ.get("DAGSTER_HOME"):
+        raise click.ClickException("DAGSTER_HOME is not set: set it to the folder of the Dagster instance")
+    try:
+        with dg.DagsterInstance.get() as instance:
+            done = sync_store(instance, build_defs())
+    except DartsError as error:
+        raise click.ClickException(str(error)) from error
+    for name, count in done.registered.items():
+        click.echo(f"{count} new partitions of {name}")
+    for asset, count in done.recorded.items():
+        click.echo(f"{count} materializations of {asset}")
+    if not (done.registered or done.recorded):
+        click.echo("nothing new in the store")
+    for name, reason in done.problems.items():
+        click.echo(f"{name}: {reason}", err=True)
+    sys.exit(bool(done.problems))
 
 
 @click.command()

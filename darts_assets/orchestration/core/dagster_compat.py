@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import logging
 import sqlite3
 import time
 from collections import defaultdict
@@ -23,9 +24,15 @@ from dagster._core.definitions.data_version import (
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
-from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO_PIPELINE_RUN_STATUS
+from dagster._core.events import (
+    ASSET_CHECK_EVENTS,
+    ASSET_EVENTS,
+    EVENT_TYPE_TO_PIPELINE_RUN_STATUS,
+    StepMaterializationData,
+)
 from dagster._core.execution.asset_backfill import AssetBackfillData
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
@@ -46,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKFILL_ID_TAG",
+    "DATA_VERSION_TAG",
     "RESUME_RETRY_TAG",
     "ExecutionPlan",
     "Partitions",
@@ -62,10 +70,12 @@ __all__ = [
     "cancel_is_requested",
     "claims",
     "data_version_tags",
+    "data_versions",
     "delete_run_logs",
     "fail_on_lost_pods",
     "finished_partitions",
     "free_slots",
+    "input_tags",
     "input_version_tags",
     "is_on_this_host",
     "latest_materialization",
@@ -73,6 +83,7 @@ __all__ = [
     "logged_events",
     "lost_its_pod",
     "planned_partitions",
+    "record_without_run",
     "selected_assets",
     "update_backfill",
 ]
@@ -244,20 +255,67 @@ def data_version_tags(data_version: str, code_version: str | None) -> dict[str, 
 
 
 def input_version_tags(instance: dg.DagsterInstance, parents: Iterable[dg.AssetKey], partition: str) -> dict[str, str]:
-    """The tags from which Dagster derives staleness, for a partition made from the same partition of its parents.
-
-    As Dagster writes them for outputs: a hash over the versions of the input partitions (here one), and the number of
-    the input's latest event.
-    """
-    tags = {}
+    """The tags from which Dagster derives staleness, for a partition made from the same partition of its parents."""
+    tags: dict[str, str] = {}
     for parent in parents:
         newest, own = (latest_materialization(instance, parent, key) for key in (None, partition))
         tags_of_input = (own and own.asset_materialization and own.asset_materialization.tags) or {}
         version = tags_of_input.get(DATA_VERSION_TAG, "")
-        hashed = hashlib.sha256(version.encode()).hexdigest() if newest else DEFAULT_DATA_VERSION.value
-        tags[get_input_data_version_tag(parent)] = hashed
-        tags[get_input_event_pointer_tag(parent)] = str(newest.storage_id) if newest else NULL_EVENT_POINTER
+        tags |= input_tags(parent, [version], newest.storage_id if newest else None)
     return tags
+
+
+def input_tags(parent: dg.AssetKey, versions: Iterable[str], newest: int | None) -> dict[str, str]:
+    """The tags of one input, as Dagster writes them for outputs.
+
+    Args:
+        parent: the asset that was read.
+        versions: data versions of the partitions that were read, in the order of their keys.
+        newest: number of the latest event of the parent; None if it was never materialized. If a later event gives a
+            partition that was read another data version than it had, the output is stale.
+    """
+    hashed = hashlib.sha256("".join(versions).encode()).hexdigest() if newest else DEFAULT_DATA_VERSION.value
+    return {
+        get_input_data_version_tag(parent): hashed,
+        get_input_event_pointer_tag(parent): str(newest) if newest else NULL_EVENT_POINTER,
+    }
+
+
+def data_versions(instance: dg.DagsterInstance, asset: dg.AssetKey, partitions: Sequence[str]) -> dict[str, str]:
+    """Partition -> data version of its latest materialization; partitions without one are left out."""
+    tags = instance.event_log_storage.get_latest_tags_by_partition(
+        asset, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG], asset_partitions=list(partitions)
+    )
+    return {partition: versions[DATA_VERSION_TAG] for partition, versions in tags.items()}
+
+
+def record_without_run(instance: dg.DagsterInstance, materializations: Sequence[dg.AssetMaterialization]) -> None:
+    """Record materializations that no run has made; with SQLite in one transaction, forty times as fast."""
+    storage = instance.event_log_storage
+    if not isinstance(storage, SqliteEventLogStorage):
+        for materialization in materializations:
+            instance.report_runless_asset_event(materialization)
+        return
+    entries = [
+        dg.EventLogEntry(
+            error_info=None, user_message="", level=logging.INFO, run_id=RUNLESS_RUN_ID, timestamp=time.time(),
+            job_name=RUNLESS_JOB_NAME,
+            dagster_event=dg.DagsterEvent(
+                dg.DagsterEventType.ASSET_MATERIALIZATION.value,
+                job_name=RUNLESS_JOB_NAME,
+                event_specific_data=StepMaterializationData(materialization),
+            ),
+        )
+        for materialization in materializations
+    ]  # fmt: skip
+    with storage.index_transaction() as connection:
+        inserted = [connection.execute(storage.prepare_insert_event(entry)).inserted_primary_key for entry in entries]
+        numbers = [key[0] for key in inserted if key is not None]
+        storage._store_asset_event_tags(connection, entries, numbers)
+        keys = [materialization.asset_key for materialization in materializations]
+        latest = dict(zip(keys, zip(entries, numbers, strict=True), strict=True))  # of each asset
+        for entry, number in latest.values():
+            storage._store_asset_event(connection, entry, number)
 
 
 _EMPTY, _LOCK_SECONDS = 16384, 20.0

@@ -1,6 +1,7 @@
 """Metadata of materializations: values, provenance and previews."""
 
 import base64
+import functools
 import hashlib
 import io
 import json
@@ -89,11 +90,16 @@ def data_version(code_version: str, parameters: Mapping[str, Any], **inputs: str
 def provenance(code_version: str, parameters: Mapping[str, Any], **inputs: str) -> dict[str, Any]:
     """Code, parameters, inputs and data version of a step, as JSON for manifests and metadata."""
     return {
-        "code_version": f"{version('darts_assets')}+{code_version}",
+        "code_version": f"{_version()}+{code_version}",
         "parameters": json.loads(json.dumps(parameters, default=str)),
         "inputs": inputs,
         "data_version": data_version(code_version, parameters, **inputs),
     }
+
+
+@functools.cache
+def _version() -> str:
+    return version("darts_assets")
 
 
 Pictures = dict[str, dg.MetadataValue[Any]]

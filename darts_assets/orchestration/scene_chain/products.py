@@ -54,7 +54,8 @@ def _with_origin(schema: dg.TableSchema) -> dg.TableSchema:
 PREDICTION_SEGMENTS, PREDICTION_EXTENT = _with_origin(SEGMENTS), _with_origin(EXTENT)
 """Columns of the exported tables."""
 
-_LINKED = ("prediction_segments.gpkg", "prediction_segments.parquet", "probabilities.tif", "thumbnail.jpg")
+LINKED = ("prediction_segments.gpkg", "prediction_segments.parquet", "probabilities.tif", "thumbnail.jpg")
+"""Files with a path of their own in the metadata."""
 
 
 class ProductsConfig(StepConfig, ProductParameters):
@@ -134,7 +135,7 @@ def build_products(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.Asse
             "path": dg.MetadataValue.path(latest),
             "files": names,
             "objects": len(vectors["segments"]),
-            **{name: dg.MetadataValue.path(f"{latest}/{name}") for name in _LINKED if name in names},
+            **{name: dg.MetadataValue.path(f"{latest}/{name}") for name in LINKED if name in names},
             **detection_preview(preview, geobox_of(tile), len(vectors["segments"])),
         }
         return materialize_result(metadata, facts)

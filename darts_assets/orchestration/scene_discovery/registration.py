@@ -55,7 +55,7 @@ def register_items(
         SceneError: with the reason for each unusable item; nothing is registered.
     """
     parsed = scenes.register(family, hrefs)
-    add_partitions(instance, family.partitions, [scene.id for scene in sorted(parsed, key=_order)])
+    add_partitions(instance, family.partitions, [scene.id for scene in sorted(parsed, key=registration_order)])
     return [scene.id for scene in parsed]
 
 
@@ -118,7 +118,7 @@ def register_stac_items(
             if not dry_run:
                 store = partial(_store_item, scenes, family, unknown)
                 deque(pool.map(store, parsed.values()), maxlen=0)  # re-raises errors of the threads
-            order |= {scene.id: _order(scene) for scene in parsed.values()}
+            order |= {scene.id: registration_order(scene) for scene in parsed.values()}
             new |= unknown
             for scene in parsed.values():
                 on_scene(scene, scene.id in unknown)
@@ -132,7 +132,7 @@ def register_stac_items(
     return result
 
 
-def _order(scene: "Scene") -> Any:
+def registration_order(scene: "Scene") -> Any:
     """Sort key of partitions: backfills batch partitions in registration order, so neighbours are kept together."""
     return scene.tile or "", scene.datetime, scene.id
 
