@@ -86,7 +86,7 @@ def test_materializing_the_scene_by_hand_gives_the_same_files(demo: tuple[Path, 
     segments = gpd.read_parquet(products(folder)["prediction_segments.parquet"])
     done = call(
         "dagster", "asset", "materialize", "-m", "darts_assets",
-        "--select", 'key:"sentinel2/raw_scene"+', "--partition", scene,
+        "--select", 'group:"sentinel2"', "--partition", scene,
         cwd=folder, **variables(folder),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

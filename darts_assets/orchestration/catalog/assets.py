@@ -1,7 +1,6 @@
 """Assets of the published catalog: the results of all scenes for pystac, DuckDB, GeoPandas and GIS programs.
 
-They read the published products from the store. The graph has no edge from `products` to them, because a selection
-downstream of one scene (`+`) would update the whole catalog in the run of each scene.
+They read the published products of all scenes from the store.
 """
 
 from collections import Counter
@@ -12,7 +11,7 @@ import dagster as dg
 from darts_assets.catalog.detection_columns import COLUMNS
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import as_metadata, image_link, materialize_result, provenance
-from darts_assets.orchestration.core.partitions import FAMILIES, OWNER
+from darts_assets.orchestration.core.partitions import FAMILIES, OWNER, all_scenes
 from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Models, Store
 from darts_assets.orchestration.core.step_metrics import measured
@@ -69,6 +68,7 @@ def _catalog_asset(key: dg.AssetKey) -> CatalogArguments:
 
 @dg.asset(
     **_catalog_asset(STAC),
+    deps=all_scenes("products"),
     kinds={"stac"},
     description="STAC catalog of the results: an item with the products of each scene, and the models that made them.",
 )
@@ -98,6 +98,7 @@ def _stac(
 
 @dg.asset(
     **_catalog_asset(DETECTIONS),
+    deps=all_scenes("products"),
     kinds={"parquet", "geopandas"},
     metadata=as_metadata({"dagster/column_schema": dg.MetadataValue.table_schema(_COLUMNS)}),
     description="Detected thaw slumps of all scenes as GeoParquet by year and region, rows in spatial order.",

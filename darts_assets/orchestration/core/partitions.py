@@ -104,3 +104,11 @@ PLANET = SceneFamily(
 )
 
 FAMILIES = {family.name: family for family in (SENTINEL2, PLANET)}
+
+
+def all_scenes(step: str) -> list[dg.AssetDep]:
+    """Edges from a step of all chains to an asset that is made from all scenes; they show lineage and trigger nothing.
+
+    Select the assets of a scene by their group (`group:"sentinel2"`): `+` includes what is made from all scenes.
+    """
+    return [dg.AssetDep(family.key(step), partition_mapping=dg.AllPartitionMapping()) for family in FAMILIES.values()]

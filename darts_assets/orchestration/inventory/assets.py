@@ -1,7 +1,7 @@
 """Assets of the inventory: sites per year, merged from the polygons of all scenes, and slumps over the years.
 
-They read the published polygons from the store. The graph has no edge from `polygons` to them, because a selection
-downstream of one scene (`+`) would update a whole year in the run of each scene.
+They read the published polygons from the store. A year depends on the polygons of all scenes, since Dagster cannot map
+scenes to years.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from darts_assets.orchestration.core.metadata import (
     materialize_result,
     provenance,
 )
-from darts_assets.orchestration.core.partitions import FAMILIES, OWNER, SceneFamily
+from darts_assets.orchestration.core.partitions import FAMILIES, OWNER, SceneFamily, all_scenes
 from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.scene_store import SceneRegistry
@@ -96,6 +96,7 @@ def _inventory_asset(key: dg.AssetKey, columns: dict[str, str]) -> InventoryArgu
 @dg.asset(
     **_inventory_asset(RTS, SITE_COLUMNS),
     partitions_def=YEARS,
+    deps=all_scenes("polygons"),
     description="Thaw slump sites of a year: merged overlapping detections of all scenes, with the number of scenes "
     "that detect and that observe each site. Only sites of changed scenes are recomputed.",
 )

@@ -57,8 +57,6 @@ def training_asset(key: dg.AssetKey, needs: str = "") -> TrainingArguments:
 def read_preprocessed(store: Store, family: SceneFamily, partition: str) -> "tuple[xr.Dataset, str]":
     """Preprocessed tile as a lazy dataset, and its data version.
 
-    The asset graph has no edge for this input: a selection downstream of a scene (`+`) should not include training.
-
     Raises:
         NotReadableError: if the tile has not been materialized.
     """

@@ -51,7 +51,7 @@ def build_training_data() -> list[dg.AssetsDefinition]:
 
 @dg.asset(
     **training_asset(PLANET_SAMPLES, "samples"),
-    deps=[IMAGES],
+    deps=[IMAGES, PLANET.key("preprocessed_tile")],
     partitions_def=PLANET.partitions,
     kinds={"zarr"},
     code_version=CODE_VERSION,

@@ -97,7 +97,7 @@ def _matches(
 
 @dg.asset(
     **training_asset(SENTINEL2_SAMPLES, "samples"),
-    deps=[MATCHES],
+    deps=[MATCHES, SENTINEL2.key("preprocessed_tile")],
     partitions_def=SENTINEL2.partitions,
     kinds={"zarr"},
     code_version=CODE_VERSION,

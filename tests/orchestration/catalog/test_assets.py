@@ -19,7 +19,7 @@ def test_what_is_selected_downstream_of_a_scene_is_its_map(
     defs: dg.Definitions, family: SceneFamily, step: str
 ) -> None:
     graph = defs.resolve_asset_graph()
-    selected = dg.AssetSelection.from_string(f'key:"{family.name}/{step}"+').resolve(graph)
+    selected = dg.AssetSelection.from_string(f'group:"{family.name}" and key:"{family.name}/{step}"+').resolve(graph)
     assert family.key("products") in selected
     assert {key.path[0] for key in selected} == {family.name}
     assert all(graph.get(key).partitions_def == family.partitions for key in selected)

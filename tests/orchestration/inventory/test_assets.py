@@ -20,9 +20,9 @@ def test_the_job_updates_a_year_and_follows_slumps_but_no_scene_does() -> None:
     assert set(job.asset_layer.selected_asset_keys) == {RTS, SLUMPS}
     assert {node.definition.pool for node in job.graph.nodes} == {"inventory"}
     graph = defs.resolve_asset_graph()
-    assert dg.AssetSelection.from_string('key:"inventory/rts"+').resolve(graph) == {RTS, SLUMPS}
+    assert dg.AssetSelection.from_string('group:"inventory"').resolve(graph) == {RTS, SLUMPS}
     for family in ("sentinel2", "planet"):
-        assert RTS not in dg.AssetSelection.from_string(f'key:"{family}/raw_scene"+').resolve(graph)
+        assert RTS not in dg.AssetSelection.from_string(f'group:"{family}"').resolve(graph)
 
 
 def test_the_schedule_updates_the_present_year_and_is_off_at_first() -> None:
