@@ -43,6 +43,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         endpoint=hidden(current.store_endpoint, "DARTS_STORE_ENDPOINT"),
         region=current.store_region,
         keep_replaced_hours=current.keep_replaced_hours,
+        keep_tiles=current.keep_tiles,
     )
     access = SourceAccess(
         endpoint=hidden(current.source_endpoint, "DARTS_SOURCE_ENDPOINT"),

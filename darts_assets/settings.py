@@ -34,6 +34,7 @@ from darts_assets.settings_file import (
     unknown_names,
 )
 from darts_assets.stores.location import StoreLocation
+from darts_assets.stores.tile_retention import SYNTAX, parse_retention
 
 _KUBERNETES = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$")
 
@@ -52,6 +53,9 @@ class Settings(BaseSettings):
         default=24,
         ge=0,
         description="Hours for which replaced versions of tiles and products are kept, for readers that use them.",
+    )
+    keep_tiles: str = Field(
+        default="all", description=f"Tiles (raw scenes too) to keep, for the job `release_tiles`: {SYNTAX}."
     )
     raw_store: bool = Field(
         default=True, description="Store raw scenes; if off, they are read from the source each time."
@@ -150,6 +154,12 @@ class Settings(BaseSettings):
     @classmethod
     def _split_list(cls, value: object) -> object:
         return _split(value)
+
+    @field_validator("keep_tiles")
+    @classmethod
+    def _check_retention(cls, value: str) -> str:
+        parse_retention(value)
+        return value
 
     @field_validator("k8s_executor", mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from darts_assets.orchestration.core.partitions import STEPS, SceneFamily
 from darts_assets.orchestration.data_preparation.prepare_data import build_prepare_jobs
 from darts_assets.orchestration.inventory import assets
 from darts_assets.orchestration.run_monitoring.prune_run_logs import prune_run_logs
+from darts_assets.orchestration.scene_chain.release_tiles import release_tiles
 from darts_assets.orchestration.scene_discovery.discover_scenes import discover_planet_images, discover_scenes
 from darts_assets.orchestration.scene_discovery.registration import register_scenes
 from darts_assets.settings_file import NO_FILE, SettingsFile
@@ -32,6 +33,7 @@ def build_jobs(
         expire_cube_history,
         collect_replaced_versions,
         prune_run_logs,
+        release_tiles,
         _publish_catalog(),
         _update_inventory(),
     ]

@@ -7,6 +7,13 @@ def build_schedules() -> list[dg.ScheduleDefinition]:
     """The schedules."""
     return [
         dg.ScheduleDefinition(
+            name="release_tiles_nightly",
+            job_name="release_tiles",
+            cron_schedule="0 2 * * *",
+            default_status=dg.DefaultScheduleStatus.STOPPED,
+            description="Releases the tiles of finished scenes (DARTS_KEEP_TILES) at 02:00 UTC.",
+        ),
+        dg.ScheduleDefinition(
             name="publish_catalog_nightly",
             job_name="publish_catalog",
             cron_schedule="0 3 * * *",

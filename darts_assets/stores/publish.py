@@ -15,7 +15,8 @@ deleted. Nothing is removed that the pointer lists, or that does not have the na
 
 A version is complete in itself and never changes. The pointer lists replaced versions with the time of their
 replacement: a reader that has opened one can finish. They are removed by the next writer, or by `collect`, once they
-are older than the grace time of the place and nothing published refers to them.
+are older than the grace time of the place and nothing published refers to them. A content may be released to save space
+([`tile_retention.py`](tile_retention.py)): its version is then listed as a replaced one, and its metadata stay.
 
 Former releases named places of Zarr stores `<partition>.zarr`, with the pointer in the root group;
 [`former_tiles.py`](former_tiles.py) converts them.
@@ -100,6 +101,11 @@ class Manifest:
         """The versions of the contents."""
         return set(self.contents.values())
 
+    @property
+    def released(self) -> dict[str, str] | None:
+        """If the values were released to save space: `since` (ISO 8601) and `again`, the command that makes them."""
+        return self.metadata.get("released")
+
 
 @dataclass
 class Version:
@@ -166,6 +172,25 @@ class Place:
             raise NotReadableError(f"{self.location}: nothing has been published; materialize its partition first")
         return manifest
 
+    def require_values(self, manifest: Manifest | None = None, again: str | None = None) -> Manifest:
+        """The current content, or `manifest`, whose values are stored.
+
+        Args:
+            manifest: content.
+            again: the command that makes released values again; by default that of the release.
+
+        Raises:
+            NotReadableError: if nothing has been published here, or the values were released; with the command that
+                makes them again.
+        """
+        manifest = manifest or self.require()
+        if manifest.released is not None:
+            raise NotReadableError(
+                f"{self.location}: its values were released on {manifest.released['since'][:10]} to save space "
+                f"(DARTS_KEEP_TILES). First make them again: {again or manifest.released['again']}"
+            )
+        return manifest
+
     def current_url(self, manifest: Manifest | None = None) -> str:
         """The path or URL of the version that holds the current content; of a tile, that of a Zarr store.
 
@@ -173,9 +198,9 @@ class Place:
             manifest: content, by default the current one.
 
         Raises:
-            NotReadableError: if nothing has been published here.
+            NotReadableError: if nothing has been published here, or it was released.
         """
-        versions = (manifest or self.require()).versions
+        versions = self.require_values(manifest).versions
         if len(versions) != 1:
             raise NotReadableError(f"{self.location}: no single version holds the content; run `darts-assets migrate`")
         return self.location.child(*versions).url
@@ -231,6 +256,31 @@ class Place:
                 raise StoreError(f"{self.location}: another run is writing here; this run does not publish") from None
         version.is_published, version.base = True, manifest
         self.refresh_latest()
+
+    def amend(self, change: Callable[[Manifest], Manifest]) -> Manifest | None:
+        """Replace the record of the current content without a new version.
+
+        Args:
+            change: returns the new record, whose versions are also in the old one; or its argument, for no change.
+
+        Returns:
+            The record in force; None if nothing is published, a writer is active or has started meanwhile.
+
+        Raises:
+            UnsafeStoreError, NotReadableError, StoreError: as `new_version`.
+        """
+        ensure_safe(self.location.root)
+        seen = self._pointer.read()
+        manifest, writer = self._parse(seen)
+        if manifest is None or (writer and dt.datetime.now(dt.UTC) - _started(writer) < _STALLED):
+            return None
+        changed = change(manifest)
+        if changed != manifest:
+            try:
+                self._pointer.replace(seen, self._body(changed, None))
+            except SupersededError:
+                return None
+        return changed
 
     def refresh_latest(self) -> None:
         """Lead `latest/` to the current version, if the place has it and something is published."""

@@ -13,6 +13,8 @@ STEPS = ("raw_scene", "preprocessed_tile", "segmentation", "polygons", "products
 def scene_paths(root: StoreLocation, scene: str) -> dict[str, str]:
     """The path or URL of the current version of each published step of a scene, in the order of the steps.
 
+    Steps whose values were released are left out.
+
     Args:
         root: root of the store.
         scene: id of the scene.
@@ -27,12 +29,13 @@ def scene_paths(root: StoreLocation, scene: str) -> dict[str, str]:
     checked_name(scene)
     paths: dict[str, str] = {}
     for source in raw_folder(root).folders():
-        if (manifest := (place := raw_place(root, source, scene)).manifest()) is not None:
+        if (manifest := (place := raw_place(root, source, scene)).manifest()) and not manifest.released:
             paths["raw_scene"] = place.current_url(manifest)
     for room in ("tiles", "vectors"):
         for family in root.child(room).folders():
             for step in root.child(room, family).folders():
-                if (manifest := (place := Place(root.child(room, family, step, scene))).manifest()) is not None:
+                place = Place(root.child(room, family, step, scene))
+                if (manifest := place.manifest()) and not manifest.released:
                     paths[step] = place.current_url(manifest)
     for family in root.child("products").folders():
         if (place := Place(root.child("products", family, scene))).manifest() is not None:

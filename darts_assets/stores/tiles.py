@@ -144,9 +144,10 @@ def read_tile(
         Dataset with dims (y, x), the tile's attributes, and its grid as coordinates.
 
     Raises:
-        NotReadableError: if nothing is published, a band is not in the tile, or (on computing) a chunk is missing.
+        NotReadableError: if nothing is published, the tile was released, a band is not in it, or (on computing) a chunk
+            is missing.
     """
-    manifest = manifest or place.require()
+    manifest = place.require_values(manifest)
     names = list(bands) if bands is not None else list(manifest.contents)
     absent = [name for name in names if name not in manifest.contents]
     if absent:
@@ -189,10 +190,10 @@ def read_shapes(place: Place, manifest: Manifest | None = None) -> dict[str, tup
     """Shape of each band's array (rows, columns), from its metadata; reads one small object per band.
 
     Raises:
-        NotReadableError: if nothing is published.
+        NotReadableError: if nothing is published, or the tile was released.
     """
     shapes = {}
-    for name, version in (manifest or place.require()).contents.items():
+    for name, version in place.require_values(manifest).contents.items():
         rows, columns = open_band(_zarr(place.location.child(version), read_only=True), name).shape
         shapes[name] = (int(rows), int(columns))
     return shapes

@@ -91,10 +91,12 @@ class TileIOManager(_PlaceIOManager):
 
     def read(self, asset: tuple[str, ...], partition: str) -> "xr.Dataset":
         """The tile, lazily, with `provenance` and `coverage` from its manifest as attributes."""
+        from darts_assets.stores.tile_retention import require_tile
         from darts_assets.stores.tiles import read_tile
 
+        family, step = asset
         place = self.store.place("tiles", *asset, partition)
-        manifest = place.require()
+        manifest = require_tile(self.store.root, place, family, step, partition)
         tile = read_tile(place, manifest=manifest)
         return tile.assign_attrs({name: manifest.metadata[name] for name in ("provenance", "coverage")})
 

@@ -32,6 +32,7 @@ class Store(dg.ConfigurableResource):  # type: ignore[type-arg]
     endpoint: str | None = None
     region: str | None = None
     keep_replaced_hours: float = 24
+    keep_tiles: str = "all"
 
     @property
     def root(self) -> StoreLocation:

@@ -105,7 +105,9 @@ class RawScenes(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def grid(self, family: SceneFamily, scene: "Scene") -> "GeoBox":
         """The scene's grid: of the stored bands, else of its files."""
-        return self.geobox(family, scene) if self.enabled and self.kept(scene) else self.grid_at_source(family, scene)
+        return (
+            self.geobox(family, scene) if self.enabled and self.published(scene) else self.grid_at_source(family, scene)
+        )
 
     def grid_at_source(self, family: SceneFamily, scene: "Scene") -> "GeoBox":
         """The grid of the scene's files, which are checked.

@@ -175,7 +175,7 @@ def _tiles(
     return {
         step: {"key": place.current_url(manifest).removeprefix(f"{store.root.url}/"), "bands": list(manifest.contents)}
         for step, (place, manifest) in manifests.items()
-        if manifest is not None
+        if manifest is not None and not manifest.released
     }
 
 

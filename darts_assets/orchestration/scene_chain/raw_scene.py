@@ -172,6 +172,11 @@ def build_raw_scene_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
                 text = "the raw store is off: the files at the source were checked, nothing is stored"
                 return {"bands_complete": Outcome((), text), "scene_coverage": Outcome(unmasked, text)}
             place = raw.place(scene)
+            if released := place.require().released:
+                text = (
+                    f"the scene was examined when it was fetched; its values were released on {released['since'][:10]}"
+                )
+                return {"bands_complete": Outcome((), text), "scene_coverage": Outcome(unmasked, text)}
             needed = RawSceneConfig().select_bands(scene, models.bands)
             manifest = place.require()
             shapes, statistics = read_shapes(place, manifest), read_statistics(place, manifest)

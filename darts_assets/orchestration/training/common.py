@@ -58,10 +58,11 @@ def read_preprocessed(store: Store, family: SceneFamily, partition: str) -> "tup
     """Preprocessed tile as a lazy dataset, and its data version.
 
     Raises:
-        NotReadableError: if the tile has not been materialized.
+        NotReadableError: if the tile has not been materialized, or was released.
     """
+    from darts_assets.stores.tile_retention import require_tile
     from darts_assets.stores.tiles import read_tile
 
     place = store.place("tiles", *family.key("preprocessed_tile").path, partition)
-    manifest = place.require()
+    manifest = require_tile(store.root, place, family.name, "preprocessed_tile", partition)
     return read_tile(place, manifest=manifest), str(manifest.metadata["provenance"]["data_version"])
