@@ -6,6 +6,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
@@ -37,6 +38,7 @@ _RECORD_SECONDS = 10.0  # between updates of the backfill, longer for many scene
 _SCENES_PER_SECOND = 100  # that an update of the backfill may cost
 _OUTAGE_SECONDS = 60.0  # before a scene is tried again whose services could not be reached
 _ATTEMPTS = 4  # at a scene whose services could not be reached, or whose worker was killed
+_LOSSES = 10  # of workers, without a scene that one of them has ended
 _ACTIVE = [
     dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING,
@@ -140,7 +142,8 @@ class AreaRun:
         for scene, steps in plan.items():
             for step in steps:
                 self._target.setdefault(family.key(step), []).append(scene)
-        self._next_record = 0.0
+        self._next_tick = self._next_record = 0.0
+        self._losses = 0  # of workers, one after the other
         self._was_connected = False
         self._shown: dict[int, int] = {}
 
@@ -179,12 +182,9 @@ class AreaRun:
     def _loop(self, pool: WorkerPool, workers: int, display: ProgressDisplay) -> None:
         active = set(range(workers))
         while active:
-            try:
-                report = pool.reports.get(timeout=_TICK)
-            except Empty:
-                self._tick(display)
-            else:
-                self._take(report, pool, active, display)
+            with suppress(Empty):
+                self._take(pool.reports.get(timeout=_TICK), pool, active, display)
+            self._tick(display)
             for worker in sorted(self._idle):
                 run = self._next(display)
                 if run:
@@ -206,6 +206,7 @@ class AreaRun:
         elif message.kind == "ready":
             self._idle.add(worker)
         elif message.kind == "done":
+            self._losses = 0
             self._show_log(worker, display)
             self._end(worker, message, display)
         elif worker in self._running:
@@ -272,8 +273,10 @@ class AreaRun:
         """A worker has ended by itself, or was killed: its scene is tried again, by fewer workers."""
         run = self._running.pop(worker, None)
         killed = status < 0
-        if run is None and not killed:
-            raise WorkersFailedError(f"the worker processes do not start: {_last_line(self._worker_log(worker))}")
+        self._losses += 1
+        if (run is None and not killed) or self._losses > _LOSSES:
+            ending = f"were killed by signal {-status}" if killed else _last_line(self._worker_log(worker))
+            raise WorkersFailedError(f"the worker processes do not start: {ending}")
         end_dead_runs(self._instance, logger)
         cause = f"was killed by signal {-status}" if killed else f"ended with status {status}"
         advice = "; is there enough memory? Fewer workers need less (--workers)" if status == -9 else ""
@@ -298,6 +301,9 @@ class AreaRun:
         self._waiting.append(_SceneRun(run.scene, steps, run.attempt + 1, not_before=time.monotonic() + seconds))
 
     def _tick(self, display: ProgressDisplay) -> None:
+        if time.monotonic() < self._next_tick:
+            return
+        self._next_tick = time.monotonic() + _TICK
         display.refresh()
         for worker in self._running:
             self._show_log(worker, display)

@@ -23,8 +23,15 @@ import rasterio
 import shapely
 
 from darts_assets.demo import World
+from darts_assets.orchestration.core.dagster_compat import (
+    BACKFILL_ID_TAG,
+    add_backfill,
+    cancel_is_requested,
+    update_backfill,
+)
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
-from tests.e2e.harness import DEMO_MODEL
+from tests.e2e.backfills import Backfills
+from tests.e2e.harness import DEMO_MODEL, QUIET, Site
 from tests.servers.network.file_server import serve_folder
 from tests.servers.stac_api.server import StacApi
 
@@ -224,6 +231,33 @@ def _await(condition: Callable[[], bool], seconds: float = 200) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+# --- beside a daemon --------------------------------------------------------------------------------------------------
+
+
+def test_a_daemon_launches_nothing_for_a_backfill_of_map(new_site: Callable[..., Site], world: World) -> None:
+    site = new_site()
+    first, second = site.register(*world.items)
+    target = {SENTINEL2.key(step): [first, second] for step in ("raw_scene", "auxiliary")}
+    add_backfill(site.instance, site.defs, "id", SENTINEL2.partitions, target, title="a map", description="")
+    with Backfills.at(site.folder, site.settings, site.instance) as daemon:
+        daemon.iterate()
+        job = site.defs.resolve_job_def("sentinel2_chain")
+        tags = {BACKFILL_ID_TAG: "id"}
+        for scene in (first, second):
+            job.execute_in_process(
+                instance=site.instance, partition_key=scene, asset_selection=[SENTINEL2.key("raw_scene")], tags=tags,
+                run_config=QUIET,
+            )  # fmt: skip
+            daemon.iterate()
+        assert len(site.instance.get_runs()) == 2
+        # A daemon that sees no run for a while may end the record; the command has the last word.
+        update_backfill(
+            site.instance, site.defs, "id", SENTINEL2.partitions,
+            materialized={SENTINEL2.key("raw_scene"): [first, second]}, failed={}, status="REQUESTED",
+        )  # fmt: skip
+        assert not cancel_is_requested(site.instance, "id")
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
