@@ -73,7 +73,7 @@ def run_demo(
     with dg.DagsterInstance.from_config(str(home)) as instance:
         registry = (defs.resources or {})["scenes"]
         scenes_by_id = {path.stem: registry.scene(SENTINEL2, path.stem) for path in world.items}
-        unfinished = missing_steps(instance, SENTINEL2, list(scenes_by_id), STEPS)
+        unfinished = missing_steps(instance, settings.root, SENTINEL2, list(scenes_by_id), STEPS)
         results = {scene: _result(instance, defs, world, scene) for scene in scenes_by_id if scene not in unfinished}
     _summarize(console, {scene: found.label for scene, found in scenes_by_id.items()}, results)
     console.print(f"\n{len(results)} of {len(scenes_by_id)} scenes processed in {time.perf_counter() - began:.0f} s.")

@@ -105,7 +105,7 @@ def map_area(request: AreaRequest, settings: Settings, defs: dg.Definitions, hom
         if request.everything:
             plan: Plan = dict.fromkeys(ids, steps)
         else:
-            plan = missing_steps(instance, request.family, ids, steps)
+            plan = missing_steps(instance, settings.root, request.family, ids, steps)
         _print(console, _matches(discovered, ids, plan, request))
         for problem in discovered.problems[:_SHOWN]:
             _print(console, f"  {problem}")

@@ -1,11 +1,14 @@
 """What is missing, by partition status."""
 
+from pathlib import Path
+
 import dagster as dg
 import pytest
 
 from darts_assets.area_mapping.missing_steps import missing_steps, steps_through
 from darts_assets.errors import SettingsError
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
+from darts_assets.stores.location import StoreLocation
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -26,7 +29,12 @@ def run(instance: dg.DagsterInstance, scene: str, *steps: str, failing: str | No
     )
 
 
-def test_missing_and_failed_steps_and_those_after_them() -> None:
+@pytest.fixture
+def root(tmp_path: Path) -> StoreLocation:
+    return StoreLocation(str(tmp_path))
+
+
+def test_missing_and_failed_steps_and_those_after_them(root: StoreLocation) -> None:
     scenes = ["new", "finished", "half", "failed", "again"]
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("sentinel2_scene", scenes)
@@ -35,13 +43,28 @@ def test_missing_and_failed_steps_and_those_after_them() -> None:
         run(instance, "failed", "raw_scene", "auxiliary", failing="auxiliary")
         run(instance, "again", *STEPS)
         run(instance, "again", "segmentation", failing="segmentation")
-        assert missing_steps(instance, SENTINEL2, scenes, STEPS) == {
+        assert missing_steps(instance, root, SENTINEL2, scenes, STEPS) == {
             "new": STEPS,
             "half": ("segmentation", "polygons", "products"),
             "failed": STEPS[1:],
             "again": ("segmentation", "polygons", "products"),
         }
-        assert missing_steps(instance, SENTINEL2, ["half", "new"], STEPS[:3]) == {"new": STEPS[:3]}
+        assert missing_steps(instance, root, SENTINEL2, ["half", "new"], STEPS[:3]) == {"new": STEPS[:3]}
+
+
+def test_released_steps_run_again_if_a_later_step_needs_them(
+    root: StoreLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = {"polygons": ["raw_scene", "preprocessed_tile"], "products": ["raw_scene", "preprocessed_tile"]}
+    module = "darts_assets.area_mapping.missing_steps.released_inputs"
+    monkeypatch.setattr(module, lambda root, family, scene, step: released.get(step, []))
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("sentinel2_scene", ["a", "new"])
+        run(instance, "a", *STEPS[:4])
+        assert missing_steps(instance, root, SENTINEL2, ["a", "new"], STEPS) == {
+            "a": ("raw_scene", "preprocessed_tile", "polygons", "products"),
+            "new": STEPS,
+        }
 
 
 def test_steps_through() -> None:

@@ -205,9 +205,7 @@ def test_after_an_interrupt_a_rerun_finishes_and_repeats_only_the_step_under_way
     process = user.start(*options)
     _await(lambda: "segmentation" in _logged(user))
     process.send_signal(number)
-    began = time.monotonic()
     output, _ = process.communicate(timeout=60)
-    assert time.monotonic() - began < 15
     if number != signal.SIGKILL:
         assert process.returncode == 130
         assert "Run the command again: finished work is kept." in output
@@ -280,10 +278,8 @@ def test_messages_are_short_and_end_with_the_reason(user: User, world: World, tm
         ([], {}, 2, r"Error: no scenes are selected: set --aoi, --tiles, --scene or --ids-file"),
     ]
     for options, environment, expected, reason in cases:
-        began = time.monotonic()
         code, lines = user.map(*options, **environment)
         assert code == expected, lines
         assert len(lines) <= 15, lines
         assert re.search(reason, lines[-1]), lines
         assert "Traceback" not in "".join(lines)
-        assert time.monotonic() - began < 60  # on a loaded machine
