@@ -11,7 +11,7 @@ from darts_assets.orchestration.catalog.assets import build_catalog
 from darts_assets.orchestration.core.executors import executor
 from darts_assets.orchestration.core.io_managers import StepValueIOManager, TileIOManager, VectorIOManager
 from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2
-from darts_assets.orchestration.core.resources import Models, SceneCatalogs, SourceAccess, Store
+from darts_assets.orchestration.core.resources import Models, Room, SceneCatalogs, SourceAccess, Store
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.inventory.assets import build_inventory
 from darts_assets.orchestration.run_monitoring.console_logger import console
@@ -29,6 +29,12 @@ from darts_assets.orchestration.training.matches import build_training_matched
 from darts_assets.orchestration.training.model import build_training
 from darts_assets.redaction import hidden
 from darts_assets.settings import Settings, settings
+from darts_assets.stores.location import StoreLocation
+
+
+def _endpoint_of(room: str, location: StoreLocation, current: Settings) -> str | None:
+    own = getattr(current, f"{room}_root_endpoint")
+    return hidden(location.endpoint, f"DARTS_{room.upper()}_ROOT_ENDPOINT" if own else "DARTS_STORE_ENDPOINT")
 
 
 def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definitions:
@@ -42,6 +48,10 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         url=current.root.url,
         endpoint=hidden(current.store_endpoint, "DARTS_STORE_ENDPOINT"),
         region=current.store_region,
+        rooms={
+            name: Room(url=room.url, endpoint=_endpoint_of(name, room, current), region=room.region)
+            for name, room in current.root.rooms
+        },
         keep_replaced_hours=current.keep_replaced_hours,
         keep_tiles=current.keep_tiles,
     )
@@ -65,7 +75,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
             cdse_url=hidden(current.cdse_url, "DARTS_CDSE_URL"),
             earth_search_url=hidden(current.earth_search_url, "DARTS_EARTH_SEARCH_URL"),
             pause=current.catalog_pause,
-            keys_are_of_store=not current.root.is_local,
+            keys_are_of_store=not all(place.is_local for place in (current.root, *dict(current.root.rooms).values())),
             offline=current.offline,
         ),
         "raw": RawScenes(store=store, access=access, enabled=current.raw_store, offline=current.offline),

@@ -34,6 +34,7 @@ from darts_assets.settings_file import (
     unknown_names,
 )
 from darts_assets.stores.location import StoreLocation
+from darts_assets.stores.store_layout import MOVABLE_ROOMS
 from darts_assets.stores.tile_retention import SYNTAX, parse_retention
 
 _KUBERNETES = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$")
@@ -49,6 +50,28 @@ class Settings(BaseSettings):
         default=None, description="URL of the store's S3-compatible service. Default: AWS."
     )
     store_region: str | None = Field(default=None, description="S3 region of the store.")
+    aux_root: str | None = Field(
+        default=None, description="Folder or s3://bucket/prefix of the auxiliary cubes. Default: aux/ of the store."
+    )
+    aux_root_endpoint: str | None = Field(default=None, description="As store_endpoint. Default: that of the store.")
+    aux_root_region: str | None = Field(default=None, description="As store_region. Default: that of the store.")
+    raw_root: str | None = Field(
+        default=None, description="Folder or s3://bucket/prefix of the raw scenes. Default: raw/ of the store."
+    )
+    raw_root_endpoint: str | None = Field(default=None, description="As store_endpoint. Default: that of the store.")
+    raw_root_region: str | None = Field(default=None, description="As store_region. Default: that of the store.")
+    products_root: str | None = Field(
+        default=None, description="Folder or s3://bucket/prefix of the products. Default: products/ of the store."
+    )
+    products_root_endpoint: str | None = Field(
+        default=None, description="As store_endpoint. Default: that of the store."
+    )
+    products_root_region: str | None = Field(default=None, description="As store_region. Default: that of the store.")
+    models_root: str | None = Field(
+        default=None, description="Folder or s3://bucket/prefix of trained models. Default: models/ of the store."
+    )
+    models_root_endpoint: str | None = Field(default=None, description="As store_endpoint. Default: that of the store.")
+    models_root_region: str | None = Field(default=None, description="As store_region. Default: that of the store.")
     keep_replaced_hours: float = Field(
         default=24,
         ge=0,
@@ -176,9 +199,19 @@ class Settings(BaseSettings):
 
     @property
     def root(self) -> StoreLocation:
-        """The store's root, with an absolute path, so that all workers use the same."""
-        location = StoreLocation(self.store, self.store_endpoint, self.store_region)
-        return replace(location, url=str(location.path)) if location.is_local else location
+        """The store's root and its rooms elsewhere, with absolute paths, so that all workers use the same."""
+        root = _located(self.store, self.store_endpoint, self.store_region)
+        return replace(root, rooms=tuple((name, self._room(name)) for name in self.rooms))
+
+    @property
+    def rooms(self) -> list[str]:
+        """Names of the folders of the store that lie elsewhere."""
+        return [name for name in MOVABLE_ROOMS if getattr(self, f"{name}_root")]
+
+    def _room(self, name: str) -> StoreLocation:
+        url, endpoint, region = (getattr(self, f"{name}_root{part}") for part in ("", "_endpoint", "_region"))
+        own = endpoint or region
+        return _located(url, endpoint if own else self.store_endpoint, region if own else self.store_region)
 
     @property
     def watch_file(self) -> str | None:
@@ -189,6 +222,11 @@ class Settings(BaseSettings):
     def planet_folders(self) -> list[str]:
         """`planet`, with absolute paths."""
         return [_absolute(folder) for folder in self.planet]
+
+
+def _located(url: str, endpoint: str | None, region: str | None) -> StoreLocation:
+    location = StoreLocation(url, endpoint, region)
+    return replace(location, url=str(location.path)) if location.is_local else location
 
 
 def _absolute(location: str) -> str:
@@ -208,7 +246,10 @@ class _Environment(EnvSettingsSource):
         return {name: value for name, value in tidy.items() if value != "" or name == "auxiliary"}
 
 
-_PATHS = ("store", "models", "arcticdem", "tcvis", "earth_engine_key_file", "watch", "planet")
+_PATHS = (
+    "store", *(f"{room}_root" for room in MOVABLE_ROOMS), "models", "arcticdem", "tcvis", "earth_engine_key_file",
+    "watch", "planet",
+)  # fmt: skip
 """Settings that are paths or lists of paths; relative ones in the settings file are relative to its folder."""
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -269,7 +310,10 @@ _PEER_ADVICE = {
     "darts": "darts-nextgen's table: settings stand at the top level, parameters in a table for each step",
     "binarization_threshold": "write `threshold` in [polygons]",
     "export_bands": "write `products` in [products]",
-    "output_data_dir": "write `store`",
+    "output_data_dir": "write `products_root`, or `store` for everything",
+    "arcticdem_dir": "write `aux_root`, a folder of cubes of this package",
+    "tcvis_dir": "write `aux_root`, a folder of cubes of this package",
+    "raw_data_store": "write `raw_root`, or `raw_store = false` to store no raw scenes",
     "raw_data_source": "write `source` in the config of the job discover_scenes",
     "no_raw_data_store": "write `raw_store = false`",
     "ee_use_highvolume": "the high-volume endpoint is the default of `earth_engine_url`",

@@ -89,7 +89,9 @@ class SettingsReport:
         value = getattr(self.current, name)
         if isinstance(value, SecretStr):
             return "***"
-        return shown_values(self.current.root.url if name == "store" else value)
+        root = self.current.root
+        located = {"store": root.url, **{f"{room}_root": place.url for room, place in root.rooms}}
+        return shown_values(located.get(name, value))
 
     @staticmethod
     def _documents(values: dict[str, InForce]) -> dict[str, Any]:

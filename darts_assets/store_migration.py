@@ -74,7 +74,7 @@ def migrate_store(root: StoreLocation, progress: Callable[[str], None]) -> Migra
     def refresh(parts: tuple[str, ...]) -> None:
         place = place_at(root, *parts, grace=timedelta(days=1))
         manifest = place.manifest()
-        present = None if root.is_local else set(place.location.child(LATEST).keys())
+        present = None if place.location.is_local else set(place.location.child(LATEST).keys())
         if manifest and present != manifest.contents.keys():
             place.refresh_latest()
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from darts_assets.definitions import build_defs
 from darts_assets.errors import SettingsError, StoreError
 from darts_assets.settings import Settings, settings
 
@@ -68,3 +69,31 @@ def test_deeply_nested_json_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> No
     settings.cache_clear()
     with pytest.raises(SettingsError, match=r"DARTS_K8S_EXECUTOR: .*it is nested too deeply"):
         settings()
+
+
+def test_rooms_of_the_store_may_lie_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = {
+        "STORE": "s3://own/store",
+        "STORE_ENDPOINT": "http://127.0.0.1:9000",
+        "STORE_REGION": "here",
+        "AUX_ROOT": "cubes",
+        "RAW_ROOT": "s3://shared/raw/",
+        "PRODUCTS_ROOT": "s3://public/products",
+        "PRODUCTS_ROOT_ENDPOINT": "http://127.0.0.1:9001",
+        "MODELS_ROOT": "s3://public/models",
+        "MODELS_ROOT_REGION": "there",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(f"DARTS_{name}", value)
+    root = settings().root
+    assert root.url == "s3://own/store"
+    assert {name: (place.url, place.endpoint, place.region) for name, place in root.rooms} == {
+        "aux": (str(tmp_path / "cubes"), "http://127.0.0.1:9000", "here"),
+        "raw": ("s3://shared/raw", "http://127.0.0.1:9000", "here"),
+        "products": ("s3://public/products", "http://127.0.0.1:9001", None),
+        "models": ("s3://public/models", None, "there"),
+    }
+    store = (build_defs(settings()).resources or {})["store"]
+    assert store.root == root
+    assert Settings(store="x", aux_root=None, raw_root=None, products_root=None, models_root=None).root.rooms == ()

@@ -3,8 +3,9 @@
 import datetime as dt
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import obstore
@@ -12,7 +13,7 @@ import pandas as pd
 import xarray as xr
 from obstore.exceptions import BaseError
 
-from darts_assets.errors import NotReadableError, SceneError, StoreError
+from darts_assets.errors import NotReadableError, SceneError, SettingsError, StoreError
 from darts_assets.settings import settings
 from darts_assets.stores import store_layout as layout
 from darts_assets.stores.location import StoreLocation, checked_name
@@ -30,7 +31,10 @@ _SHOWN = 5  # scenes or years in messages
 
 
 def open_store(
-    url: str | os.PathLike[str] | None = None, endpoint: str | None = None, region: str | None = None
+    url: str | os.PathLike[str] | None = None,
+    endpoint: str | None = None,
+    region: str | None = None,
+    rooms: Mapping[str, str | os.PathLike[str]] | None = None,
 ) -> "OpenedStore":
     """Open a store for reading; nothing is read before a method of the result is called.
 
@@ -38,15 +42,22 @@ def open_store(
         url: root of the store, a path or `s3://bucket/prefix` (keys come from `AWS_*`); default: `DARTS_STORE`.
         endpoint: URL of an S3-compatible service; default: `DARTS_STORE_ENDPOINT`, or AWS.
         region: S3 region; default: `DARTS_STORE_REGION`.
+        rooms: folders that lie elsewhere, `raw` or `products`, with path or `s3://bucket/prefix` at the same service;
+            default: those of the settings if `url` is None, else none.
 
     Raises:
-        StoreError: if the URL is not a location.
+        StoreError: if a URL is not a location.
+        SettingsError: for a folder that cannot lie elsewhere.
         NotReadableError: if a local folder does not exist.
     """
     known = settings()
-    root = known.root
-    if url is not None:
-        root = StoreLocation(os.fspath(url), endpoint or known.store_endpoint, region or known.store_region)
+    service = endpoint or known.store_endpoint, region or known.store_region
+    root = known.root if url is None else StoreLocation(os.fspath(url), *service)
+    if rooms is not None:
+        if unknown := ", ".join(rooms.keys() - set(layout.MOVABLE_ROOMS)):
+            raise SettingsError(f"{unknown} cannot lie elsewhere; only {', '.join(layout.MOVABLE_ROOMS)} can")
+        places = ((name, StoreLocation(os.fspath(place), *service)) for name, place in rooms.items())
+        root = replace(root, rooms=tuple(places))
     if root.is_local and not root.path.is_dir():
         raise NotReadableError(f"{root.path}: there is no such folder; expected the root of a store (DARTS_STORE)")
     return OpenedStore(root)

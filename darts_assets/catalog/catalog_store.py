@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -54,7 +54,7 @@ def model_id(name: str, sha256: str) -> str:
 
 
 class Tree:
-    """The objects below a location, by relative keys.
+    """The objects below a location, by relative keys; those of rooms of a store that lie elsewhere are read there.
 
     Attributes:
         location: the root; a local folder is created.
@@ -63,9 +63,18 @@ class Tree:
     def __init__(self, location: StoreLocation) -> None:
         self.location = location
         self._objects = location.objects()
+        self._rooms = {name: Tree(room) for name, room in location.rooms}
+
+    def _at(self, key: str) -> "tuple[Tree, str]":
+        """The tree with an object, and its key there."""
+        room, _, own = key.partition("/")
+        return (self._rooms[room], own) if room in self._rooms else (self, key)
 
     def tags(self, prefix: str = "") -> dict[str, str]:
         """Keys below a prefix -> entity tags, which change with every write. Lists, without reading objects."""
+        tree, own = self._at(prefix)
+        if tree is not self:
+            return {f"{prefix.removesuffix(own)}{key}": tag for key, tag in tree.tags(own).items()}
         return {
             entry["path"]: str(entry["e_tag"])
             for batch in obstore.list(self._objects, prefix or None)
@@ -74,8 +83,9 @@ class Tree:
 
     def read(self, key: str) -> bytes | None:
         """Content of an object, None if it does not exist."""
+        tree, own = self._at(key)
         try:
-            return bytes(obstore.get(self._objects, key).bytes())
+            return bytes(obstore.get(tree._objects, own).bytes())
         except FileNotFoundError:
             return None
 
@@ -83,8 +93,9 @@ class Tree:
         """Content of a GeoParquet object, None if it does not exist."""
         import geopandas as gpd
 
+        tree, own = self._at(key)
         try:
-            return gpd.read_parquet(self.location.file(key), filesystem=self.location.filesystem())
+            return gpd.read_parquet(tree.location.file(own), filesystem=tree.location.filesystem())
         except FileNotFoundError:
             return None
 
@@ -114,8 +125,9 @@ class Tree:
 
     def tag(self, key: str) -> str:
         """Entity tag of an object, empty if it does not exist."""
+        tree, own = self._at(key)
         try:
-            return str(obstore.head(self._objects, key)["e_tag"])
+            return str(obstore.head(tree._objects, own)["e_tag"])
         except FileNotFoundError:
             return ""
 
@@ -197,12 +209,14 @@ class Products:
         scene: id of the scene.
         contents: file name -> version (folder) that holds it.
         facts: metadata from `products`: `provenance metadata item grid footprint summary files`.
+        rooms: rooms of the store that lie elsewhere: name -> path or URL.
     """
 
     family: str
     scene: str
     contents: dict[str, str]
     facts: dict[str, Any]
+    rooms: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def models(self) -> list[str]:
@@ -218,6 +232,11 @@ class Products:
     def key(self, file: str) -> str:
         """Key of a file, from the root of the store."""
         return f"products/{self.family}/{self.scene}/{self.contents[file]}/{file}"
+
+    def href(self, key: str, to_root: str) -> str:
+        """The href of a key of the store from a document from which `to_root` leads to the root of the store."""
+        room, _, own = key.partition("/")
+        return f"{self.rooms[room]}/{own}" if room in self.rooms else to_root + key
 
 
 def pointers(root: Tree, family: str) -> dict[str, str]:
@@ -239,7 +258,8 @@ def read_products(root: Tree, family: str, scene: str) -> Products | None:
         contents, facts = dict(pointer["contents"]), dict(pointer["metadata"])
     except (ValueError, KeyError, TypeError):
         return None
-    return Products(family, scene, contents, facts) if "footprint" in facts else None
+    rooms = {name: str(room) for name, room in root.location.rooms}
+    return Products(family, scene, contents, facts, rooms) if "footprint" in facts else None
 
 
 def raw_tag(root: Tree, raw: str) -> str:
@@ -257,7 +277,7 @@ def with_current_raw(root: Tree, products: Products) -> Products:
     place = Place(root.location.child(*products.raw.split("/")))
     try:
         manifest = place.require()
-        key = place.current_url(manifest).removeprefix(f"{root.location.url}/")
+        key = root.location.key_of(place.current_url(manifest))
     except NotReadableError:
         return products
     tiles = products.facts["tiles"] | {"raw_scene": {"key": key, "bands": list(manifest.contents)}}

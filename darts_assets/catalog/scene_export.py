@@ -27,7 +27,7 @@ from shapely.geometry.base import BaseGeometry
 from darts_assets.catalog.catalog_store import Products, Tree, concurrent_map, pointers, read_products
 from darts_assets.catalog.detection_rows import to_lonlat
 from darts_assets.catalog.qgis_project import Layer, QgisProject
-from darts_assets.errors import DartsError, SettingsError
+from darts_assets.errors import DartsError, NotReadableError, SettingsError
 from darts_assets.geo.product_tables import Origin, with_origin
 from darts_assets.stores.location import StoreLocation
 
@@ -117,13 +117,14 @@ def export_scenes(
         SettingsError: if the target lies in the store, the CRS is unknown, or no scene is selected.
         StoreError: if the store or the target does not respond.
     """
-    if f"{_absolute(target)}/".startswith(f"{_absolute(root)}/") and target.endpoint == root.endpoint:
-        raise SettingsError(f"{target}: the target lies in the store {root}; choose a location outside of it")
+    for place in (root, root.child("products")):
+        if f"{_absolute(target)}/".startswith(f"{_absolute(place)}/") and target.endpoint == place.endpoint:
+            raise SettingsError(f"{target}: the target lies in the store {place}; choose a location outside of it")
     try:
         system = CRS(crs)
     except Exception as error:
         raise SettingsError(f"{crs!r} is not a CRS; expected for example EPSG:3413") from error
-    done, store, copier = ExportResult(), Tree(root), _Copier(root, target)
+    done, store, copier = ExportResult(), Tree(root), _Copier(root.child("products"), target)
     with tempfile.TemporaryDirectory() as folder:
         merged, project = Path(folder, _GEOPACKAGE), QgisProject("Thaw slumps", crs)
         groups: list[tuple[str, list[Layer]]] = []
@@ -136,7 +137,7 @@ def export_scenes(
                 copied = copier.copy(scene, files)
                 for table in MERGED:
                     if f"{table}.parquet" in scene.contents:
-                        done.rows[table] += _merge(root, scene, table, merged, system, append=table in layers)
+                        done.rows[table] += _merge(store, scene, table, merged, system, append=table in layers)
                         layers.add(table)
             except (DartsError, OSError, obstore.exceptions.BaseError) as error:
                 done.failed[scene.scene] = str(error)
@@ -180,8 +181,7 @@ def _is_chosen(file: str, products: Collection[str]) -> bool:
 
 
 def _selected(store: Tree, selection: SceneSelection, done: ExportResult) -> Iterator[Products]:
-    listing = obstore.list_with_delimiter(store.location.objects(), "products/")
-    families = [prefix.rstrip("/").rpartition("/")[2] for prefix in listing["common_prefixes"]]
+    families = store.location.child("products").folders()
     wanted, present = set(selection.ids), set()
     for family in families:
         if selection.family not in (None, family):
@@ -198,7 +198,7 @@ def _selected(store: Tree, selection: SceneSelection, done: ExportResult) -> Ite
 
 
 class _Copier:
-    """Copies files from the store to the target; on the same bucket by server-side copies."""
+    """Copies products from their folder to the target; on the same bucket by server-side copies."""
 
     def __init__(self, root: StoreLocation, target: StoreLocation) -> None:
         self._root, self._target = root, target
@@ -220,7 +220,9 @@ class _Copier:
             if before.get(name) != scene.contents[name]
             or sizes.get(f"{folder}/{name}") != scene.facts["files"][name]["bytes"]
         ]
-        for _ in concurrent_map(lambda name: self._copy(scene.key(name), f"{folder}/{name}"), new):
+        for _ in concurrent_map(
+            lambda name: self._copy(scene.key(name).removeprefix("products/"), f"{folder}/{name}"), new
+        ):
             pass
         if new:
             versions = {**before, **{name: scene.contents[name] for name in new}}
@@ -245,10 +247,12 @@ class _Copier:
                 self.put(key, Path(file.name))
 
 
-def _merge(root: StoreLocation, scene: Products, table: str, path: Path, crs: CRS, *, append: bool) -> int:
+def _merge(store: Tree, scene: Products, table: str, path: Path, crs: CRS, *, append: bool) -> int:
     """Add a table of a scene to the merged GeoPackage, whose layer it creates or appends to; returns the rows."""
     name = f"{table}.parquet"
-    rows = gpd.read_parquet(root.file(scene.key(name)), filesystem=root.filesystem())
+    rows = store.table(scene.key(name))
+    if rows is None:
+        raise NotReadableError(f"{scene.key(name)} does not exist (any more)")
     rows = _complete(rows, scene.facts["metadata"])
     lonlat = crs == CRS("EPSG:4326")
     geometry = to_lonlat(rows.geometry.to_numpy(), rows.crs) if lonlat else rows.geometry.to_crs(crs).to_numpy()

@@ -95,7 +95,7 @@ def scene_item(products: Products, models: Collection[str] = ()) -> dict[str, An
         collection=products.family,
         assets={
             **{_asset_key(name): _asset(products, name, file) for name, file in files.items()},
-            **{step: _zarr_asset(step, tile) for step, tile in facts.get("tiles", {}).items()},
+            **{step: _zarr_asset(products, step, tile) for step, tile in facts.get("tiles", {}).items()},
         },
     )  # fmt: skip
     ProjectionExtension.ext(item, add_if_missing=True).apply(
@@ -140,7 +140,9 @@ def _asset(products: Products, name: str, file: Mapping[str, Any]) -> pystac.Ass
     title = f"{kind.title} (model {model})" if model else kind.title
     if suffix == ".qml":
         title, kind = f"QGIS style: {title}", FileKind(title, ["style"])
-    asset = pystac.Asset(_TO_ROOT + products.key(name), title, media_type=_MEDIA_TYPES[suffix], roles=kind.roles)
+    asset = pystac.Asset(
+        products.href(products.key(name), _TO_ROOT), title, media_type=_MEDIA_TYPES[suffix], roles=kind.roles
+    )
     if "bands" in file:
         asset.extra_fields["bands"] = [
             {
@@ -155,10 +157,11 @@ def _asset(products: Products, name: str, file: Mapping[str, Any]) -> pystac.Ass
     return asset
 
 
-def _zarr_asset(step: str, tile: Mapping[str, Any]) -> pystac.Asset:
+def _zarr_asset(products: Products, step: str, tile: Mapping[str, Any]) -> pystac.Asset:
     """A tile that the products were made from, as `xarray.open_zarr` opens it."""
     return pystac.Asset(
-        _TO_ROOT + tile["key"], _TILE_TITLES[step], media_type="application/vnd.zarr; version=3", roles=["data"],
+        products.href(tile["key"], _TO_ROOT),
+        _TILE_TITLES[step], media_type="application/vnd.zarr; version=3", roles=["data"],
         extra_fields={
             "zarr:node_type": "group", "zarr:zarr_format": 3, "zarr:consolidated": True,
             "bands": [{"name": name} for name in tile["bands"]],

@@ -111,10 +111,13 @@ def _update_family(
     done.deleted += _remove_garbage(tree, folder, entries)
 
     tags = pointers(store, family)
+    rooms = dict(store.location.rooms)
+    # Hrefs lead to rooms that lie elsewhere: if they move, all items are written again.
+    layout = " ".join([LAYOUT, *(str(rooms[room]) for room in ("products", "raw") if room in rooms)])
     current = {scene: entry for scene, entry in entries.items() if scene in tags}
 
     def state(scene: str, raw: str) -> str:
-        return f"{LAYOUT} {tags[scene]} {raw_tag(store, raw)}".rstrip()
+        return f"{layout} {tags[scene]} {raw_tag(store, raw)}".rstrip()
 
     def is_current(scene: str) -> bool:
         entry = current.get(scene)

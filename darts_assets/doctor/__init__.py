@@ -5,6 +5,7 @@ Each check is a generator of findings with a time limit; an exception becomes a 
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from darts_assets.doctor import configuration, credentials, machine, store, web
@@ -37,6 +38,10 @@ def examine(current: Settings, resources: Mapping[str, Any], *, device: str, off
         "device": lambda: machine.check_device(device),
         "Dagster": configuration.check_dagster,
         "store": lambda: store.check_store(current.root, current.executor),
+        **{
+            f"store: {room}": partial(store.check_store, location, current.executor, room)
+            for room, location in current.root.rooms
+        },
         "model": lambda: configuration.check_models(models, current.auxiliary),
         "rasters": lambda: configuration.check_rasters(current),
         "keys to scenes": lambda: credentials.check_scene_keys(catalogs),

@@ -1,10 +1,11 @@
-"""Checks of the store: reachable, writable, safe for concurrent writers."""
+"""Checks of the store and its rooms elsewhere: reachable, writable, safe for concurrent writers."""
 
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import obstore
@@ -24,7 +25,7 @@ _ADVICE = {
     "InvalidAccessKeyId": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to keys of this service.",
     "SignatureDoesNotMatch": "Set AWS_SECRET_ACCESS_KEY to the secret that belongs to AWS_ACCESS_KEY_ID.",
     "AccessDenied": "Grant these keys permission to list, read, write and delete objects.",
-    "NoSuchBucket": "Create the bucket, or set DARTS_STORE to another.",
+    "NoSuchBucket": "Create the bucket, or set {variable} to another.",
     "RequestTimeTooSkewed": "Set the clock of this machine.",
 }
 _REASONS = {
@@ -37,71 +38,96 @@ _REASONS = {
 }
 
 
-def check_store(root: StoreLocation, executor: str) -> Iterator[Finding]:
-    """Check that the store is writable and safe for concurrent writers."""
-    if not root.is_local:
-        yield from _check_bucket(root)
+def check_store(location: StoreLocation, executor: str, room: str = "") -> Iterator[Finding]:
+    """Check that the store, or a room that lies elsewhere, is writable and safe for concurrent writers.
+
+    Args:
+        location: root of the store, or location of the room.
+        executor: executor of the settings.
+        room: name of the room: `aux`, `raw`, `products` or `models`; empty for the store.
+    """
+    check = _Check(f"store: {room}" if room else "store", f"DARTS_{room.upper()}_ROOT" if room else "DARTS_STORE")
+    if not location.is_local:
+        yield from check.bucket(location, "" if room else "aux")
         return
-    yield from _check_folder(root.path)
+    yield from check.folder(location.path)
     if executor.startswith("k8s"):
-        yield Finding(
-            "store", "warn", f"{root} is a local path, but DARTS_EXECUTOR={executor} runs each step in its own pod",
-            "Set DARTS_STORE to s3://bucket/prefix, or to a volume shared by all pods.",
-        )  # fmt: skip
+        message = f"{location} is a local path, but DARTS_EXECUTOR={executor} runs each step in its own pod"
+        advice = f"Set {check.variable} to s3://bucket/prefix, or to a volume shared by all pods."
+        yield Finding(check.name, "warn", message, advice)
 
 
-def _check_folder(folder: Path) -> Iterator[Finding]:
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    advice = "Set DARTS_STORE to a writable folder or to s3://bucket/prefix."
-    if not existing.is_dir():
-        yield Finding("store", "fail", f"{folder}: {existing} is a file, not a folder", advice)
-        return
-    try:
-        with tempfile.TemporaryFile(dir=existing) as probe:
-            probe.write(b"darts_assets")
-    except OSError as error:
-        yield Finding("store", "fail", f"{folder}: {existing} is not writable: {error.strerror}", advice)
-        return
-    free = shutil.disk_usage(existing).free
-    message = f"{folder}{'' if existing == folder else ' (will be created)'}: writable, {free / _GIB:.1f} GiB free"
-    if free < _FREE_SPACE:
-        yield Finding(
-            "store",
-            "warn",
-            message,
-            "A full Sentinel-2 scene needs several GB. Free some space, or set DARTS_STORE to another folder.",
-        )
-    else:
-        yield Finding("store", "ok", message)
+@dataclass(frozen=True)
+class _Check:
+    """Checks of one location.
 
+    Attributes:
+        name: subject of the findings.
+        variable: setting of the location.
+    """
 
-def _check_bucket(root: StoreLocation) -> Iterator[Finding]:
-    endpoint = root.endpoint or f"https://s3.{root.region or 'us-east-1'}.amazonaws.com"
-    if (answer := ask(endpoint)).status is None:
-        advice = "Check DARTS_STORE_ENDPOINT, the network and HTTPS_PROXY."
-        yield Finding("store", "fail", f"{root}: {endpoint} cannot be reached: {answer.message}", advice)
-        return
-    key, store = f".doctor/{uuid.uuid4().hex}", root.objects()
-    try:
-        obstore.put(store, key, b"darts_assets")
-        obstore.get(store, key).bytes()
-        obstore.delete(store, key)
-        ensure_safe(root.child("aux"))
-    except UnsafeStoreError as error:
-        advice = "Concurrent runs would lose chunks without an error. Set DARTS_STORE to another service or to a path."
-        yield Finding("store", "fail", str(error), advice)
-    except (BaseError, StoreError, OSError) as error:
-        yield _failure(root, error.__cause__ if isinstance(error.__cause__, Exception) else error)
-    else:
-        yield Finding("store", "ok", f"{root}: writable, safe for concurrent writers")
-    finally:
-        with suppress(BaseError, OSError):
+    name: str
+    variable: str
+
+    def folder(self, folder: Path) -> Iterator[Finding]:
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        advice = f"Set {self.variable} to a writable folder or to s3://bucket/prefix."
+        if not existing.is_dir():
+            yield Finding(self.name, "fail", f"{folder}: {existing} is a file, not a folder", advice)
+            return
+        try:
+            with tempfile.TemporaryFile(dir=existing) as probe:
+                probe.write(b"darts_assets")
+        except OSError as error:
+            yield Finding(self.name, "fail", f"{folder}: {existing} is not writable: {error.strerror}", advice)
+            return
+        free = shutil.disk_usage(existing).free
+        message = f"{folder}{'' if existing == folder else ' (will be created)'}: writable, {free / _GIB:.1f} GiB free"
+        if free < _FREE_SPACE:
+            yield Finding(
+                self.name,
+                "warn",
+                message,
+                f"A full Sentinel-2 scene needs several GB. Free some space, or set {self.variable} to another folder.",
+            )
+        else:
+            yield Finding(self.name, "ok", message)
+
+    def bucket(self, location: StoreLocation, cubes: str) -> Iterator[Finding]:
+        """Findings of a location on S3, whose subfolder `cubes` has cubes (empty for none)."""
+        endpoint = location.endpoint or f"https://s3.{location.region or 'us-east-1'}.amazonaws.com"
+        if (answer := ask(endpoint)).status is None:
+            advice = f"Check {self._parts()[0]}, the network and HTTPS_PROXY."
+            message = f"{location}: {endpoint} cannot be reached: {answer.message}"
+            yield Finding(self.name, "fail", message, advice)
+            return
+        key, store = f".doctor/{uuid.uuid4().hex}", location.objects()
+        own = replace(location, rooms=())
+        try:
+            obstore.put(store, key, b"darts_assets")
+            obstore.get(store, key).bytes()
             obstore.delete(store, key)
+            ensure_safe(own.child(cubes) if cubes and cubes not in dict(location.rooms) else own)
+        except UnsafeStoreError as error:
+            advice = "Concurrent runs would lose chunks without an error."
+            advice = f"{advice} Set {self.variable} to another service or to a path."
+            yield Finding(self.name, "fail", str(error), advice)
+        except (BaseError, StoreError, OSError) as error:
+            yield self._failure(location, error.__cause__ if isinstance(error.__cause__, Exception) else error)
+        else:
+            yield Finding(self.name, "ok", f"{location}: writable, safe for concurrent writers")
+        finally:
+            with suppress(BaseError, OSError):
+                obstore.delete(store, key)
 
+    def _failure(self, location: StoreLocation, error: Exception) -> Finding:
+        """Failed finding for an error of the service."""
+        code = error_code(str(error))
+        why = _REASONS.get(code) or in_words(error)
+        default = f"Check {self.variable}, {', '.join(self._parts())} and AWS_ACCESS_KEY_ID."
+        advice = _ADVICE[code].format(variable=self.variable) if code in _ADVICE else default
+        return Finding(self.name, "fail", f"{location} is not writable: {why}{f' ({code})' if code else ''}", advice)
 
-def _failure(root: StoreLocation, error: Exception) -> Finding:
-    """Failed finding for an error of the service."""
-    code = error_code(str(error))
-    why = _REASONS.get(code) or in_words(error)
-    advice = _ADVICE.get(code, "Check DARTS_STORE, DARTS_STORE_ENDPOINT, DARTS_STORE_REGION and AWS_ACCESS_KEY_ID.")
-    return Finding("store", "fail", f"{root} is not writable: {why}{f' ({code})' if code else ''}", advice)
+    def _parts(self) -> tuple[str, str]:
+        """Settings of service and region."""
+        return f"{self.variable}_ENDPOINT", f"{self.variable}_REGION"

@@ -67,11 +67,13 @@ class StoreLocation:
         url: a local path, or `s3://bucket/prefix`.
         endpoint: URL of an S3-compatible service; by default AWS.
         region: S3 region; by default that of the environment.
+        rooms: folders of a store that lie elsewhere: name and location of each; `child` leads there.
     """
 
     url: str
     endpoint: str | None = None
     region: str | None = None
+    rooms: tuple[tuple[str, "StoreLocation"], ...] = field(default=(), repr=False)
     _root: str | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -120,17 +122,31 @@ class StoreLocation:
     @property
     def root(self) -> "StoreLocation":
         """The location that this one is a child of, directly or through others; itself if there is none."""
-        return replace(self, url=self._root or self.url)
+        return replace(self, url=self._root, rooms=()) if self._root else self
 
     def child(self, *parts: str) -> "StoreLocation":
-        """The location of `parts` below this one.
+        """The location of `parts` below this one, or below the room that `parts` begin with.
 
         Raises:
             StoreError: if a part cannot be a name in a store (`checked_name`).
         """
         for part in parts:
             checked_name(part)
-        return replace(self, url="/".join((self.url.rstrip("/"), *parts)), _root=self._root or self.url)
+        if parts and (room := dict(self.rooms).get(parts[0])):
+            return room.child(*parts[1:]) if parts[1:] else room
+        url = "/".join((self.url.rstrip("/"), *parts))
+        return replace(self, url=url, rooms=() if parts else self.rooms, _root=self._root or self.url)
+
+    def key_of(self, url: str) -> str:
+        """The key of a path or URL in this store, also of one in a room that lies elsewhere: the parts of `child`.
+
+        Raises:
+            ValueError: if it is not in the store.
+        """
+        for prefix, place in (*((f"{name}/", room) for name, room in self.rooms), ("", self)):
+            if url.startswith(start := f"{place.url.rstrip('/')}/"):
+                return prefix + url.removeprefix(start)
+        raise ValueError(f"{url} is not in {self}")
 
     def objects(self) -> LocalStore | S3Store:
         """The object store with this location as root; creates a local folder."""

@@ -1,6 +1,7 @@
 """Where things lie in a store, for readers.
 
-Writers open their places by `replaced_versions.place_at`, which also keeps replaced versions and `latest/`.
+Folders of `StoreLocation.rooms` lie elsewhere. Writers open their places by `replaced_versions.place_at`, which also
+keeps replaced versions and `latest/`.
 """
 
 from darts_assets.stores.location import StoreLocation
@@ -10,6 +11,9 @@ FAMILIES = ("sentinel2", "planet")
 """Families of scenes, each with a folder of its own."""
 
 CUBE_SUFFIX = ".icechunk"
+
+MOVABLE_ROOMS = ("aux", "raw", "products", "models")
+"""Folders that may lie elsewhere than the store."""
 
 
 def items_folder(root: StoreLocation, family: str) -> StoreLocation:

@@ -51,18 +51,14 @@ def test_two_stores_share_cubes_and_scenes(
 
     store = Path(site.settings.store)
     assert not any((store / room).exists() for room in ROOMS)
-    assert {path.name for path in (tmp_path / "cubes").glob("*.icechunk")} == {
-        "arcticdem_10m.icechunk",
-        "tcvis_2024.icechunk",
-    }
+    cubes = {path.name for path in (tmp_path / "cubes").glob("*.icechunk")}
+    assert cubes == {"arcticdem_10m.icechunk", "tcvis_2024.icechunk"}
     keys = {entry["Key"] for entry in server.client.list_objects_v2(Bucket="shared")["Contents"]}
     assert {key.partition("/")[0] for key in keys} == {"raw", "products"}
     root = site.settings.root
     paths = scene_paths(root, scene)
     assert list(paths) == [step for step in STEPS if step != "auxiliary"]
-    assert paths["raw_scene"].startswith(
-        "s3://shared/raw/earth_search/" if "earth" in paths["raw_scene"] else "s3://shared/raw/"
-    )
+    assert paths["raw_scene"].startswith("s3://shared/raw/")
     assert paths["products"] == f"s3://shared/products/sentinel2/{scene}/latest"
 
     # The catalog's links lead to the rooms.
@@ -91,7 +87,7 @@ def test_two_stores_share_cubes_and_scenes(
     row = opened.scenes().iloc[0]
     assert (row["scene_id"], row["raw_scene"], row["products"]) == (scene, True, True)
     assert opened.raw(scene)["red"].shape == (300, 300)
-    assert CliRunner().invoke(cli, ["migrate"]).output == "0 tiles and 0 cubes converted\n"
+    assert CliRunner().invoke(cli, ["migrate"]).output.startswith("0 tiles and 0 cubes converted")
     document = json.loads(CliRunner().invoke(cli, ["doctor", "--json", "--offline"]).output)
     findings = {each["name"]: each for each in document["findings"]}
     for room in ("aux", "raw", "products", "models"):

@@ -129,3 +129,19 @@ def test_listing_a_bucket_that_does_not_exist_fails_in_one_sentence(
     with pytest.raises(StoreError, match=r"^s3://nowhere/root cannot be listed: .*NoSuchBucket") as caught:
         StoreLocation("s3://nowhere/root", endpoint=server.endpoint).folders()
     assert "Debug source" not in str(caught.value)
+
+
+def test_a_room_elsewhere_is_a_child_of_the_store() -> None:
+    raw = StoreLocation("s3://shared/raw", endpoint="http://127.0.0.1:9")
+    root = StoreLocation("/data/store", rooms=(("raw", raw),))
+    assert root.child("raw") == raw
+    child = root.child("raw", "cdse", "S2A")
+    assert (child.url, child.endpoint) == ("s3://shared/raw/cdse/S2A", "http://127.0.0.1:9")
+    assert child.root == raw, "a preflight tests the place where it lies"
+    tiles = root.child("tiles", "raw")
+    assert (tiles.url, tiles.rooms, tiles.root.url) == ("/data/store/tiles/raw", (), "/data/store")
+    assert tiles.child("raw").url == "/data/store/tiles/raw/raw"
+    assert root.root == root
+    assert (root.key_of(child.url), root.key_of(tiles.url)) == ("raw/cdse/S2A", "tiles/raw")
+    with pytest.raises(ValueError, match="s3://other/raw is not in /data/store"):
+        root.key_of("s3://other/raw")

@@ -25,19 +25,38 @@ if TYPE_CHECKING:
     from darts_assets.sources.stac.scene_selection import SceneCatalog
 
 
-class Store(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The store: root of all output."""
+class Room(dg.Config):
+    """A folder of the store that lies elsewhere."""
 
     url: str
     endpoint: str | None = None
     region: str | None = None
+
+    @property
+    def location(self) -> StoreLocation:
+        """Its location."""
+        return StoreLocation(self.url, self.endpoint and revealed(self.endpoint), self.region)
+
+
+class Store(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The store: root of all output.
+
+    Attributes:
+        rooms: folders that lie elsewhere: `aux`, `raw`, `products`, `models`.
+    """
+
+    url: str
+    endpoint: str | None = None
+    region: str | None = None
+    rooms: dict[str, Room] = {}  # noqa: RUF012 - pydantic copies defaults
     keep_replaced_hours: float = 24
     keep_tiles: str = "all"
 
     @property
     def root(self) -> StoreLocation:
         """The store's location."""
-        return StoreLocation(self.url, self.endpoint and revealed(self.endpoint), self.region)
+        rooms = tuple((name, room.location) for name, room in self.rooms.items())
+        return StoreLocation(self.url, self.endpoint and revealed(self.endpoint), self.region, rooms)
 
     def place(self, *parts: str) -> Place:
         """The place of `parts` below the root."""

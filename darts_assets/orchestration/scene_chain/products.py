@@ -173,7 +173,7 @@ def _tiles(
         is_input = manifest is not None and manifest.metadata["provenance"] == upstream[step]
         manifests[step] = (place, manifest if is_input else None)
     return {
-        step: {"key": place.current_url(manifest).removeprefix(f"{store.root.url}/"), "bands": list(manifest.contents)}
+        step: {"key": store.root.key_of(place.current_url(manifest)), "bands": list(manifest.contents)}
         for step, (place, manifest) in manifests.items()
         if manifest is not None and not manifest.released
     }
