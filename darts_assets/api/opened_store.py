@@ -233,10 +233,10 @@ class OpenedStore:
 
 
 def _published_below(pool: ThreadPoolExecutor, folder: StoreLocation) -> set[str]:
-    """Names of the places in a folder; one without a published version is of a killed or active writer."""
+    """Names of the places in a folder that hold values; one without a version is of a killed or active writer."""
     names = folder.folders()
     manifests = pool.map(lambda name: Place(folder.child(name)).manifest(), names)
-    return {name for name, manifest in zip(names, manifests, strict=True) if manifest is not None}
+    return {name for name, manifest in zip(names, manifests, strict=True) if manifest and not manifest.released}
 
 
 def _is_absent(location: StoreLocation) -> bool:
