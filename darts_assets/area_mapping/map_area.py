@@ -28,6 +28,8 @@ from darts_assets.orchestration.scene_discovery.registration import register_any
 from darts_assets.orchestration.scene_discovery.selection import SceneChoice
 from darts_assets.scene_shards import Shard
 from darts_assets.settings import Settings
+from darts_assets.stores.latest import LATEST
+from darts_assets.stores.store_layout import products_folder
 
 logger = logging.getLogger(__name__)
 
@@ -262,7 +264,7 @@ def _summarize(result: AreaResult, request: AreaRequest, settings: Settings, res
 
 
 def _products(settings: Settings, request: AreaRequest) -> str:
-    return f"{settings.root}/products/{request.family.name}/SCENE/latest"
+    return products_folder(settings.root, request.family.name).child("SCENE", LATEST).url
 
 
 def _name(label: str, scene: str) -> str:
