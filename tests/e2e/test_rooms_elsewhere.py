@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import darts_assets
+from darts_assets.area_mapping.map_area import AreaRequest, _products
 from darts_assets.cli import cli
 from darts_assets.demo import DEMO_CHECKPOINT, World
 from darts_assets.orchestration.core.partitions import STEPS
@@ -60,6 +61,7 @@ def test_two_stores_share_cubes_and_scenes(
     assert list(paths) == [step for step in STEPS if step != "auxiliary"]
     assert paths["raw_scene"].startswith("s3://shared/raw/")
     assert paths["products"] == f"s3://shared/products/sentinel2/{scene}/latest"
+    assert _products(site.settings, AreaRequest(site.family)) == "s3://shared/products/sentinel2/SCENE/latest"
 
     # The catalog's links lead to the rooms.
     assert site.run_job("publish_catalog", "catalog__stac").success

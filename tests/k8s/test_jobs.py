@@ -144,7 +144,10 @@ def test_pods_of_runs_and_steps_are_limited_and_locked_down(cluster: Callable[[s
         assert pod["terminationGracePeriodSeconds"] >= 60
         assert pod["enableServiceLinks"] is False
         assert {source.popitem()[1]["name"] for source in main["envFrom"]} == {"darts-settings", "darts-secrets"}
-        assert "/tmp" in {mount["mountPath"] for mount in main["volumeMounts"]}
+        # DARTS_CONFIG can be /etc/darts/config/darts.toml.
+        assert {"/tmp", "/etc/darts/config"} <= {mount["mountPath"] for mount in main["volumeMounts"]}
+        (config,) = (volume["configMap"] for volume in pod["volumes"] if volume["name"] == "config")
+        assert (config["name"], config["optional"]) == ("darts-config", True)
 
 
 def test_only_runs_may_start_jobs(cluster: Callable[[str], Any]) -> None:
