@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
@@ -47,15 +48,18 @@ def sync() -> None:
 
     For a store that was made elsewhere or by jobs with Dagster instances of their own, or whose Dagster database was
     lost. Items and pointers are read, no data; nothing is computed. What the instance of DAGSTER_HOME has already is
-    left as it is. The exit code is 1 if something had to be left out.
+    left as it is; an empty folder becomes an instance. The exit code is 1 if something had to be left out.
     """
     import dagster as dg
 
     from darts_assets.definitions import build_defs
+    from darts_assets.orchestration.core.local_instance import create_local_instance
     from darts_assets.orchestration.scene_discovery.store_sync import sync_store
 
-    if not os.environ.get("DAGSTER_HOME"):
+    if not (home := os.environ.get("DAGSTER_HOME")):
         raise click.ClickException("DAGSTER_HOME is not set: set it to the folder of the Dagster instance")
+    if not Path(home).exists() or not any(Path(home).iterdir()):
+        create_local_instance(Path(home))
     try:
         with dg.DagsterInstance.get() as instance:
             done = sync_store(instance, build_defs())
