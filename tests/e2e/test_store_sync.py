@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -20,6 +21,7 @@ from darts_assets.orchestration.core.partitions import CHUNK_KEYS, SENTINEL2, ST
 from darts_assets.orchestration.inventory.assets import RTS, SLUMPS
 from darts_assets.orchestration.scene_discovery.store_sync import sync_store
 from darts_assets.settings import Settings
+from darts_assets.stores.tile_retention import release_tiles
 from tests.e2e import asset_runs
 from tests.e2e.harness import DEMO_MODEL, Site, reason
 
@@ -45,6 +47,10 @@ def original(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator
     assert asset_runs.run(settings, site.instance, SLUMPS).success
     result = site.run(other, "preprocessed_tile", preprocessed_tile={"tpi_inner_radius": 30})
     assert result.success, reason(result)
+    released = release_tiles(
+        site.resource("store").root, ["sentinel2"], {"segmentation": 0.0}, timedelta(0), progress=print
+    )
+    assert released.tiles == [("sentinel2", "segmentation", complete)]
     yield site
     site.instance.dispose()
 
@@ -91,7 +97,11 @@ def test_statuses_and_provenance_are_those_of_the_original(original, fresh):
             for name in ("dagster/data_version", "dagster/code_version"):
                 assert tags[0].get(name) == tags[1].get(name), (asset, partition)
             kept = there.asset_materialization.metadata
-            assert "path" in kept or asset not in (*SCENE_ASSETS, RTS) or asset == SENTINEL2.key("auxiliary")
+            assert (
+                kept.keys() & {"path", "released"}
+                or asset not in (*SCENE_ASSETS, RTS)
+                or asset == SENTINEL2.key("auxiliary")
+            )
             for name in kept.keys() & {
                 "provenance",
                 "path",

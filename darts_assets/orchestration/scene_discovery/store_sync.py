@@ -158,7 +158,7 @@ class _Sync:
                 scene: _Result(
                     manifest.metadata["provenance"],
                     _metadata(step, place, manifest, parsed[scene]),
-                    max(manifest.versions, default=""),
+                    _published(manifest),
                 )
                 for scene, (place, manifest) in published.items()
             }
@@ -198,7 +198,7 @@ class _Sync:
             inputs = {layer: ",".join(use["chunks"]) for layer, use in used.items()}
             facts = provenance(AUXILIARY_CODE, config.model_dump(), **inputs)
             if f"auxiliary of {scene}" not in self.done.problems:
-                results[scene] = _Result(facts, used, max(manifest.versions, default=""))
+                results[scene] = _Result(facts, used, _published(manifest))
         return results
 
     def _parsed(self, family: SceneFamily, registry: SceneRegistry, ids: Collection[str]) -> dict[str, Scene]:
@@ -283,7 +283,7 @@ class _Sync:
             known[None] = tags.get(DATA_VERSION_TAG, "")
         materializations = []
         for partition, manifest in manifests.items():
-            facts, published = manifest.metadata["provenance"], max(manifest.versions, default="")
+            facts, published = manifest.metadata["provenance"], _published(manifest)
             self._published[asset] = max(published, self._published.get(asset, ""))
             if known.get(partition) == facts["data_version"]:
                 continue
@@ -322,6 +322,11 @@ def _used(results: _Results, step: str, parent: str, scene: str) -> str | None:
     return next(filter(None, (_used(results, name, parent, scene) for name in inputs if name in results)), None)
 
 
+def _published(manifest: Manifest) -> str:
+    """The name of the latest version, which sorts by time; a released content is a replaced version."""
+    return max(manifest.versions or manifest.replaced, default="")
+
+
 def _metadata(step: str, place: Place, manifest: Manifest, scene: Scene) -> dict[str, Any]:
     """The metadata that the step has recorded, as far as the pointer has them."""
     facts = manifest.metadata
@@ -342,10 +347,12 @@ def _metadata(step: str, place: Place, manifest: Manifest, scene: Scene) -> dict
         objects = {"objects": summary["objects"]} if "objects" in summary else {}
         linked = {name: dg.MetadataValue.path(f"{latest}/{name}") for name in LINKED if name in manifest.contents}
         return {"path": dg.MetadataValue.path(latest), "files": sorted(manifest.contents), **objects, **linked}
-    url = {"path": dg.MetadataValue.path(place.current_url(manifest))} if manifest.versions else {}
-    tile = {**url, "coverage": facts["coverage"], "shape": str(tuple(facts["grid"]["shape"]))}
+    released = manifest.released
+    kept = {"released": released["since"]} if released else {"path": dg.MetadataValue.path(place.current_url(manifest))}
+    bands = list(manifest.contents or facts["coverage"])
+    tile = {**kept, "coverage": facts["coverage"], "shape": str(tuple(facts["grid"]["shape"]))}
     if step == "raw_scene":
         checksums = {"checksums": facts["checksums"]} if facts.get("checksums") else {}
-        return {**scene.summary(), "bands": list(manifest.contents), "stored": True, **checksums, **tile}
+        return {**scene.summary(), "bands": bands, "stored": True, **checksums, **tile}
     about = {name: parameters[name] for name in ("terrain", "offset", "models") if name in parameters}
-    return {**about, "bands": ", ".join(manifest.contents), **tile}
+    return {**about, "bands": ", ".join(bands), **tile}
