@@ -144,11 +144,11 @@ def test_what_is_damaged_is_left_out_with_its_reason(original, fresh, tmp_path):
     assert site.materialized("polygons") == set()
 
 
-def test_a_thousand_scenes_take_seconds(original, fresh, tmp_path):
+def test_hundreds_of_scenes_take_seconds(original, fresh, tmp_path):
     """Only items and pointers are copied: nothing else is read."""
     source, store = Path(original.settings.store), tmp_path / "store"
     (scene,) = original.materialized("products")
-    names = [f"{scene[:-6]}{number:06d}" for number in range(1000)]
+    names = [f"{scene[:-6]}{number:06d}" for number in range(300)]
     shutil.copytree(source / "aux", store / "aux")
     for folder in (
         "scenes/sentinel2",
@@ -169,7 +169,7 @@ def test_a_thousand_scenes_take_seconds(original, fresh, tmp_path):
     done = sync_store(site.instance, site.defs)
     seconds = time.process_time() - started
     assert done.problems == {}
-    assert {done.recorded[asset.to_user_string()] for asset in SCENE_ASSETS} == {1000}
+    assert {done.recorded[asset.to_user_string()] for asset in SCENE_ASSETS} == {300}
     print(f"{seconds:.1f} s")
-    assert seconds < 40
+    assert seconds < 25
     assert json.loads((store / "scenes/sentinel2" / f"{names[0]}.json").read_text())["id"] == names[0]
