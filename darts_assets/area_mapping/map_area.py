@@ -15,7 +15,7 @@ from darts_assets.area_mapping.area_run import AreaResult, AreaRun, write_failur
 from darts_assets.area_mapping.missing_steps import Plan, missing_steps, steps_through
 from darts_assets.area_mapping.progress_display import ProgressDisplay, duration
 from darts_assets.area_mapping.worker_pool import capacity
-from darts_assets.orchestration.core.local_instance import create_local_instance
+from darts_assets.orchestration.core.local_instance import create_local_instance, own_home
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Models
 from darts_assets.orchestration.core.scene_store import SceneRegistry
@@ -73,9 +73,9 @@ class AreaRequest:
 
 
 def instance_home(settings: Settings, console: Console) -> Path:
-    """The folder of the Dagster instance: DAGSTER_HOME, or a folder beside the store, which is created."""
-    if configured := os.environ.get("DAGSTER_HOME"):
-        return Path(configured)
+    """The folder of the Dagster instance: DAGSTER_HOME, or a folder beside the store; it is created if needed."""
+    if configured := own_home():
+        return configured
     root = settings.root
     home = (root.path.parent if root.is_local else Path.cwd()) / _HOME
     is_new = not home.exists()

@@ -1,8 +1,6 @@
 """Commands for scenes and their results: `register`, `sync`, `path`, `export`."""
 
-import os
 import sys
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
@@ -25,9 +23,10 @@ def register(items: tuple[str, ...]) -> None:
     import dagster as dg
 
     from darts_assets.definitions import build_defs
+    from darts_assets.orchestration.core.local_instance import own_home
     from darts_assets.orchestration.scene_discovery.registration import register_any
 
-    if not os.environ.get("DAGSTER_HOME"):
+    if own_home() is None:
         raise click.ClickException(
             "DAGSTER_HOME is not set: without it, registered scenes are lost when this command ends. "
             "Set it to a folder, for example: export DAGSTER_HOME=$PWD/dagster-home"
@@ -53,13 +52,11 @@ def sync() -> None:
     import dagster as dg
 
     from darts_assets.definitions import build_defs
-    from darts_assets.orchestration.core.local_instance import create_local_instance
+    from darts_assets.orchestration.core.local_instance import own_home
     from darts_assets.orchestration.scene_discovery.store_sync import sync_store
 
-    if not (home := os.environ.get("DAGSTER_HOME")):
+    if own_home() is None:
         raise click.ClickException("DAGSTER_HOME is not set: set it to the folder of the Dagster instance")
-    if not Path(home).exists() or not any(Path(home).iterdir()):
-        create_local_instance(Path(home))
     try:
         with dg.DagsterInstance.get() as instance:
             done = sync_store(instance, build_defs())

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import pytest
 
-from darts_assets.cli.map_commands import _choice, _ids_of, _is_item, _Numbers
+from darts_assets.cli.map_commands import _choice, _ids_of, _is_item, _Numbers, map_scenes
 from darts_assets.orchestration.scene_discovery.planet_selection import PlanetChoice
 from darts_assets.orchestration.scene_discovery.selection import SceneChoice
 
@@ -19,6 +19,12 @@ def test_numbers_and_ranges() -> None:
     for wrong in ("July", "7-", "-8", "7,,8", "1-99999"):
         with pytest.raises(click.BadParameter, match="expected numbers or a range, such as 7,8 or 2019-2023"):
             numbers(wrong)
+
+
+def test_all_fields_of_the_selections_are_options() -> None:
+    options = {str(parameter.name) for parameter in map_scenes.params}
+    fields = {*SceneChoice.model_fields, *PlanetChoice.model_fields}
+    assert fields - options == {"scene_ids"}  # --scene
 
 
 def test_options_become_the_selection_of_discover_scenes() -> None:

@@ -27,6 +27,7 @@ from darts_assets.orchestration.core.dagster_compat import (
     BACKFILL_ID_TAG,
     add_backfill,
     cancel_is_requested,
+    finished_partitions,
     update_backfill,
 )
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
@@ -35,7 +36,7 @@ from tests.e2e.harness import DEMO_MODEL, QUIET, Site
 from tests.servers.network.file_server import serve_folder
 from tests.servers.stac_api.server import StacApi
 
-COMMAND = [str(Path(sys.executable).parent / "darts-assets"), "map"]
+COMMAND = str(Path(sys.executable).parent / "darts-assets")
 NOWHERE = "http://127.0.0.1:9"
 SECONDS = 600
 
@@ -52,10 +53,10 @@ class User:
     def home(self) -> Path:
         return self.folder / "dagster-home"
 
-    def start(self, *options: str, **environment: str) -> "subprocess.Popen[str]":
+    def start(self, *options: str, command: str = "map", **environment: str) -> "subprocess.Popen[str]":
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DARTS_", "DAGSTER_"))}
         process = subprocess.Popen(
-            [*COMMAND, *options], cwd=self.folder, env={**inherited, **self.environment, **environment},
+            [COMMAND, command, *options], cwd=self.folder, env={**inherited, **self.environment, **environment},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self.processes.append(process)
@@ -192,6 +193,37 @@ def test_an_area_is_mapped_but_for_a_corrupt_scene_and_a_rerun_touches_only_that
     code, lines = user.map(*options, "--offline", DARTS_CDSE_URL=NOWHERE)
     assert code == 0
     assert "12 scenes match; 12 finished, 0 to process." in lines
+
+
+def test_shards_share_a_store_and_sync_gives_their_statuses_to_another_instance(user: User, area: Area) -> None:
+    shutil.copy(area.intact_file, area.corrupt_file)
+    user.environment |= {"DARTS_CDSE_URL": area.url, "DARTS_CATALOG_PAUSE": "0"}
+    options = ["--aoi", str(area.aoi), "--source", "cdse", "--through", "preprocessed_tile", "--workers", "1"]
+    homes = [user.folder / f"home-{number}" for number in range(1, 5)]
+    shards = [[*options, "--shard", f"{number}/4"] for number in range(1, 5)]
+    running = [user.start(*shard, DAGSTER_HOME=str(home)) for shard, home in zip(shards, homes, strict=True)]
+    _await(lambda: any(homes[0].glob("map-logs/*/S2*.log")))
+    running[0].kill()
+    for process in running:
+        process.communicate(timeout=SECONDS)
+    assert [process.returncode for process in running] == [-signal.SIGKILL, 0, 0, 0]
+    assert user.map(*shards[0], DAGSTER_HOME=str(homes[0]))[0] == 0
+    parts = [_finished(home) for home in homes]
+    whole = {step: set().union(*(part[step] for part in parts)) for step in STEPS}
+    counts = [len(part["preprocessed_tile"]) for part in parts]
+    assert sum(counts) == len(whole["preprocessed_tile"]) == 12, "no scene is in two shards"
+    assert counts.count(0) < 3
+    fresh = user.folder / "fresh"
+    done = user.start(command="sync", DAGSTER_HOME=str(fresh))
+    output, _ = done.communicate(timeout=SECONDS)
+    assert done.returncode == 0, output
+    assert _finished(fresh) == whole
+
+
+def _finished(home: Path) -> dict[str, set[str]]:
+    """Step -> scenes whose partition is materialized and has not failed since."""
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        return {step: finished_partitions(instance, SENTINEL2.key(step), SENTINEL2.partitions) for step in STEPS}
 
 
 # --- interrupts -------------------------------------------------------------------------------------------------------

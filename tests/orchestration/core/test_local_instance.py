@@ -7,7 +7,7 @@ import pytest
 from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_iteration
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
-from darts_assets.orchestration.core.local_instance import create_local_instance
+from darts_assets.orchestration.core.local_instance import create_local_instance, own_home
 
 
 @dg.job
@@ -42,3 +42,20 @@ def test_a_configuration_is_kept(home):
     (home / "dagster.yaml").write_text("telemetry: {enabled: true}\n")
     create_local_instance(home)
     assert (home / "dagster.yaml").read_text() == "telemetry: {enabled: true}\n"
+
+
+def test_a_missing_or_empty_home_becomes_an_instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    assert own_home() is None
+    for name, exists in (("missing", False), ("empty", True)):
+        folder = tmp_path / name
+        if exists:
+            folder.mkdir()
+        monkeypatch.setenv("DAGSTER_HOME", str(folder))
+        assert own_home() == folder
+        assert "max_concurrent_runs" in (folder / "dagster.yaml").read_text()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "storage").mkdir()
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "own"))
+    own_home()
+    assert not (tmp_path / "own" / "dagster.yaml").exists()
