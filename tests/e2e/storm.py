@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import chain
 from typing import Any
@@ -59,7 +59,8 @@ class _Process:
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
         assert self._popen.stdin
-        job = {"location": asdict(location), "keys": keys, "block": BLOCKS[number % len(BLOCKS)], "seed": seed + number}
+        place = {name: getattr(location, name) for name in ("url", "endpoint", "region")}
+        job = {"location": place, "keys": keys, "block": BLOCKS[number % len(BLOCKS)], "seed": seed + number}
         self._popen.stdin.write(json.dumps(job) + "\n")
         self._listener = threading.Thread(target=self._listen)
         self._listener.start()
