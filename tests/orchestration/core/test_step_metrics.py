@@ -136,35 +136,35 @@ def done() -> dg.ExecuteInProcessResult:
 
 
 @pytest.fixture(scope="module")
-def said(done: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
+def recorded(done: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
     return {
         event.asset_key.to_user_string(): {k: v.value for k, v in event.materialization.metadata.items()}
         for event in done.get_asset_materialization_events()
     }
 
 
-def test_a_step_is_measured_to_the_end_of_writing(said: dict[str, dict[str, Any]]) -> None:
-    assert 0.29 <= said["lazy"]["cpu_seconds"] <= said["lazy"]["seconds"] + 0.05
-    assert said["eager"]["seconds"] >= 0.05
-    assert said["eager"]["cpu_seconds"] < 0.25, "of its own step, not since the one before"
-    assert said["eager"]["bytes"] == 7
-    assert said["eager"]["peak_memory"] > 10 * MIB
-    assert "seconds" not in said["unmeasured"], "what another step has cost is not told"
+def test_a_step_is_measured_to_the_end_of_writing(recorded: dict[str, dict[str, Any]]) -> None:
+    assert 0.29 <= recorded["lazy"]["cpu_seconds"] <= recorded["lazy"]["seconds"] + 0.05
+    assert recorded["eager"]["seconds"] >= 0.05
+    assert recorded["eager"]["cpu_seconds"] < 0.25, "of its own step, not since the one before"
+    assert recorded["eager"]["bytes"] == 7
+    assert recorded["eager"]["peak_memory"] > 10 * MIB
+    assert "seconds" not in recorded["unmeasured"], "what another step has cost is not told"
 
 
 def test_pictures_are_recorded_in_the_materialization_only(
-    done: dg.ExecuteInProcessResult, said: dict[str, dict[str, Any]]
+    done: dg.ExecuteInProcessResult, recorded: dict[str, dict[str, Any]]
 ) -> None:
-    assert said["eager"]["picture"] == "![](data:...)"
+    assert recorded["eager"]["picture"] == "![](data:...)"
     outputs = {e.step_key: e.step_output_data.metadata for e in done.all_events if e.is_successful_output}
     assert "picture" not in outputs["eager"]
     assert outputs["eager"]["bytes"].value == 7
 
 
-def test_config_and_versions_are_told(said: dict[str, dict[str, Any]]) -> None:
-    assert said["lazy"]["config"] == {"size": 4, "name": None}, "with what was not given"
-    assert said["lazy"]["own"] == 1
-    versions = said["eager"]["versions"]
+def test_config_and_versions_are_told(recorded: dict[str, dict[str, Any]]) -> None:
+    assert recorded["lazy"]["config"] == {"size": 4, "name": None}, "with what was not given"
+    assert recorded["lazy"]["own"] == 1
+    versions = recorded["eager"]["versions"]
     assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
     assert versions["dagster"] == dg.__version__
     assert {"darts_assets", "numpy", "torch", "rasterio", "icechunk"} <= versions.keys()
