@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from darts_assets.cli import cli
 from darts_assets.doctor.configuration import check_dagster
 from darts_assets.orchestration.core import run_owner
-from darts_assets.orchestration.core.run_owner import HOST, owner_tags
+from darts_assets.orchestration.core.run_owner import HOST, owner_tags, process_start
 from darts_assets.orchestration.run_monitoring import dead_runs as module
 from darts_assets.orchestration.run_monitoring.dead_runs import dead_runs, end_dead_runs
 from tests.orchestration.run_monitoring import killed_run
@@ -41,7 +41,7 @@ def start(instance: dg.DagsterInstance, home: Path, job: str) -> tuple[subproces
     environment = os.environ | {"DAGSTER_HOME": str(home), "FETCHES_WITHOUT_END": "1"}
     command = [sys.executable, "-m", killed_run.__name__, job]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
         for run in instance.get_runs(dg.RunsFilter(statuses=[STATUS.STARTED])):
             if instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START):
@@ -103,6 +103,9 @@ def test_runs_of_other_executors_are_ended(home, instance, job):
         assert dead_runs(instance) == module.EndedRuns()
         step = next(e.dagster_event.pid for e in instance.all_logs(run.run_id) if e.dagster_event.is_step_start)
         os.kill(step, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while process_start(step) is not None and time.monotonic() < deadline:  # a signal takes a moment to arrive
+            time.sleep(0.01)
     done = end_dead_runs(instance, LOG)
     assert list(done.ended) == [run.run_id]
     assert done.freed == {run.run_id: ["cdse"]}
