@@ -16,7 +16,7 @@ from darts_assets.definitions import build_defs
 from darts_assets.demo import build_world
 from darts_assets.demo.in_memory_chain import scene_features
 from darts_assets.model import read_header
-from darts_assets.orchestration.core.partitions import PLANET
+from darts_assets.orchestration.core.partitions import PLANET, STEPS
 from darts_assets.orchestration.training.common import DATASET, MODEL, PLANET_SAMPLES, REPORT
 from darts_assets.settings import Settings
 from darts_assets.stores.publish import Place
@@ -196,7 +196,8 @@ def test_an_image_without_a_tile_or_a_footprint_is_named(workshop: Workshop) -> 
     )
 
 
-def test_downstream_of_a_scene_there_is_no_training() -> None:
+def test_the_lineage_leads_from_scenes_to_models_and_a_group_selects_the_chain_alone() -> None:
     graph = build_defs(Settings()).resolve_asset_graph()
     below = dg.AssetSelection.assets(PLANET.key("raw_scene")).downstream().resolve(graph)
-    assert {key.path[0] for key in below} == {"planet"}
+    assert {dg.AssetKey(["training", name]) for name in ("planet_samples", "dataset", "model")} < below
+    assert dg.AssetSelection.groups("planet").resolve(graph) == {PLANET.key(step) for step in STEPS}
