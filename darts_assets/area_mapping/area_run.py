@@ -37,7 +37,7 @@ _TICK = 0.3  # seconds between looks at the clock
 _RECORD_SECONDS = 10.0  # between updates of the backfill, longer for many scenes
 _SCENES_PER_SECOND = 100  # that an update of the backfill may cost
 _OUTAGE_SECONDS = 60.0  # before a scene is tried again whose services could not be reached
-_ATTEMPTS = 4  # at a scene whose services could not be reached, or whose worker was killed
+_SCENE_ATTEMPTS = 4  # at a scene whose services could not be reached, or whose worker was killed
 _LOSSES = 10  # of workers, without a scene that one of them has ended
 _ACTIVE = [
     dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING,
@@ -259,7 +259,7 @@ class AreaRun:
             text = _outcome(message.figures)
             display.end_scene(worker, f"{label}: {text} ({duration(time.monotonic() - run.began)})", skipped_steps=left)
             return
-        if message.unreachable and self._was_connected and run.attempt < _ATTEMPTS:  # a network that comes back
+        if message.unreachable and self._was_connected and run.attempt < _SCENE_ATTEMPTS:  # a network that comes back
             self._again(run, _OUTAGE_SECONDS)
             display.end_scene(worker, None)
             display.line(f"{label}: {message.text}; tried again in {_OUTAGE_SECONDS:.0f} s")
