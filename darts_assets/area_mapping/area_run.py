@@ -144,7 +144,6 @@ class AreaRun:
                 self._target.setdefault(family.key(step), []).append(scene)
         self._next_tick = self._next_record = 0.0
         self._losses = 0  # of workers, one after the other
-        self._was_connected = False
         self._shown: dict[int, int] = {}
 
     def execute(self, machine: Capacity, display: ProgressDisplay) -> AreaResult:
@@ -216,7 +215,6 @@ class AreaRun:
                 run = self._running[worker]
                 run.ended_steps.append(message.text)
                 self._materialized.setdefault(self._family.key(message.text), set()).add(run.scene)
-                self._was_connected |= message.text in ("raw_scene", "auxiliary")
                 display.end_step(worker)
             else:
                 display.message(worker, message.text)
@@ -259,19 +257,22 @@ class AreaRun:
             text = _outcome(message.figures)
             display.end_scene(worker, f"{label}: {text} ({duration(time.monotonic() - run.began)})", skipped_steps=left)
             return
-        if message.unreachable and self._was_connected and run.attempt < _SCENE_ATTEMPTS:  # a network that comes back
+        # A service that another scene has used may come back.
+        was_reached = bool(self._materialized.get(self._family.key(_step(run))))
+        if message.unreachable and was_reached and run.attempt < _SCENE_ATTEMPTS:
             self._again(run, _OUTAGE_SECONDS)
             display.end_scene(worker, None)
             display.line(f"{label}: {message.text}; tried again in {_OUTAGE_SECONDS:.0f} s")
             return
         result.failed[run.scene] = message.text
         display.end_scene(worker, f"{label}: failed in {_step(run)}", skipped_steps=left, failed=True)
-        if message.unreachable and not self._was_connected:
+        if message.unreachable and not was_reached:
             result.ended_by = "services cannot be reached"
 
     def _lost(self, worker: int, status: int, pool: WorkerPool, active: set[int], display: ProgressDisplay) -> None:
         """A worker has ended by itself, or was killed: its scene is tried again, by fewer workers."""
         run = self._running.pop(worker, None)
+        self._idle.discard(worker)
         killed = status < 0
         self._losses += 1
         if (run is None and not killed) or self._losses > _LOSSES:
@@ -338,7 +339,10 @@ class AreaRun:
         """Show the new whole lines of the log file of a worker's scene, if all is shown."""
         if not self._verbose or worker not in self._running:
             return
-        with self._log(self._running[worker]).open("rb") as file:
+        path = self._log(self._running[worker])
+        if not path.exists():  # the worker makes it when it begins
+            return
+        with path.open("rb") as file:
             file.seek(self._shown[worker])
             lines, newline, _ = file.read().rpartition(b"\n")
         self._shown[worker] += len(lines) + len(newline)

@@ -45,7 +45,10 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
     help="Scene id, STAC item (path or URL) or folder of a Planet image. Can be repeated.",
 )  # fmt: skip
 @click.option("--ids-file", help="File of scene ids: a JSON list, or one per line.")
-@click.option("--family", type=click.Choice(["sentinel2", "planet"]), default="sentinel2", show_default=True)
+@click.option(
+    "--family", type=click.Choice(["sentinel2", "planet"]),
+    help="Default: planet for folders of Planet images, else sentinel2.",
+)  # fmt: skip
 @click.option("--folders", help="Comma-separated folders of Planet images. Default: DARTS_PLANET.")
 @click.option("--start", help="First day, such as 2023-07-01.")
 @click.option("--end", help="Last day (inclusive).")
@@ -67,8 +70,8 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
 @click.option("--export", help="Folder or s3://bucket/prefix that receives the products; see `export`.")
 @click.option("-v", "--verbose", count=True, help="Show Dagster's messages; -vv: also its debug messages.")
 def map_scenes(
-    scenes: tuple[str, ...], ids_file: str | None, family: str, models: str | None, through: str, only_missing: bool,
-    dry_run: bool, workers: int | None, shard: str | None, offline: bool, export: str | None, verbose: int,
+    scenes: tuple[str, ...], ids_file: str | None, family: str | None, models: str | None, through: str,
+    only_missing: bool, dry_run: bool, workers: int | None, shard: str | None, offline: bool, export: str | None, verbose: int,
     **filters: Any,
 ) -> None:  # fmt: skip
     """Map thaw slumps in an area, in tiles or in single scenes, and keep what is finished.
@@ -94,10 +97,11 @@ def map_scenes(
         from darts_assets.settings import settings
 
         items = tuple(scene for scene in scenes if _is_item(scene))
+        chosen = _family(family, items)
         ids = [*(scene for scene in scenes if not _is_item(scene)), *_ids_of(ids_file)]
         request = AreaRequest(
-            FAMILIES[family],
-            _choice(family, ids, is_complete=bool(items), **filters),
+            FAMILIES[chosen],
+            _choice(chosen, ids, is_complete=bool(items), **filters),
             items,
             through=through,
             everything=not only_missing,
@@ -142,6 +146,17 @@ def _choice(family: str, ids: list[str], *, is_complete: bool, **filters: Any) -
     except ValidationError as error:
         problems = "; ".join(f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg']}" for e in error.errors())
         raise click.UsageError(problems) from None
+
+
+def _family(given: str | None, items: tuple[str, ...]) -> str:
+    """The family of the scenes; UsageError if items are of another one."""
+    from darts_assets.orchestration.scene_discovery.registration import is_image_folder
+
+    of_items = {"planet" if is_image_folder(item) else "sentinel2" for item in items}
+    families = of_items | ({given} if given else set())
+    if len(families) > 1:
+        raise click.UsageError(f"--scene has scenes of several families: {', '.join(sorted(families))}")
+    return families.pop() if families else "sentinel2"
 
 
 def _is_item(scene: str) -> bool:

@@ -6,36 +6,22 @@ import dagster as dg
 def build_schedules() -> list[dg.ScheduleDefinition]:
     """The schedules."""
     return [
-        dg.ScheduleDefinition(
-            name="release_tiles_nightly",
-            job_name="release_tiles",
-            cron_schedule="0 2 * * *",
-            default_status=dg.DefaultScheduleStatus.STOPPED,
-            description="Releases the tiles of finished scenes (DARTS_KEEP_TILES) at 02:00 UTC.",
-        ),
-        dg.ScheduleDefinition(
-            name="publish_catalog_nightly",
-            job_name="publish_catalog",
-            cron_schedule="0 3 * * *",
-            default_status=dg.DefaultScheduleStatus.STOPPED,
-            description="Updates the published catalog (group `catalog`) at 03:00 UTC.",
-        ),
-        dg.ScheduleDefinition(
-            name="collect_replaced_versions_nightly",
-            job_name="collect_replaced_versions",
-            cron_schedule="0 5 * * *",
-            default_status=dg.DefaultScheduleStatus.STOPPED,
-            description="Removes replaced versions that are old enough at 05:00 UTC.",
-        ),
-        dg.ScheduleDefinition(
-            name="prune_run_logs_nightly",
-            job_name="prune_run_logs",
-            cron_schedule="0 6 * * *",
-            default_status=dg.DefaultScheduleStatus.STOPPED,
-            description="Deletes the logs of successful runs that ended more than 30 days ago at 06:00 UTC.",
-        ),
+        _nightly("release_tiles", 2, "Releases the tiles of finished scenes (DARTS_KEEP_TILES)"),
+        _nightly("publish_catalog", 3, "Updates the published catalog (group `catalog`)"),
+        _nightly("collect_replaced_versions", 5, "Removes replaced versions that are old enough"),
+        _nightly("prune_run_logs", 6, "Deletes the logs of successful runs that ended more than 30 days ago"),
         update_inventory_nightly,
     ]
+
+
+def _nightly(job: str, hour: int, effect: str) -> dg.ScheduleDefinition:
+    return dg.ScheduleDefinition(
+        name=f"{job}_nightly",
+        job_name=job,
+        cron_schedule=f"0 {hour} * * *",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description=f"{effect} at {hour:02}:00 UTC.",
+    )
 
 
 @dg.schedule(job_name="update_inventory", cron_schedule="0 4 * * *", default_status=dg.DefaultScheduleStatus.STOPPED)

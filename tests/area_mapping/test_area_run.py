@@ -38,6 +38,7 @@ for line in sys.stdin:
     scene = task["scene"]
     with (folder / "tasks").open("a") as tasks:
         tasks.write(f"{{scene}} {{' '.join(task['steps'])}}\\n")
+    Path(task["log"]).write_text("10:00:00 a message\\n10:00:01 half of ano")
     tried = folder / scene
     again = tried.exists()
     tried.touch()
@@ -85,7 +86,10 @@ def execute(tmp_path: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch, o
     with dg.DagsterInstance.from_config(str(home)) as instance:
 
         def run(
-            *scenes: str, workers: int = 1, prepare: Callable[[dg.DagsterInstance], None] | None = None
+            *scenes: str,
+            workers: int = 1,
+            verbose: bool = False,
+            prepare: Callable[[dg.DagsterInstance], None] | None = None,
         ) -> AreaResult:
             instance.add_dynamic_partitions("sentinel2_scene", list(scenes))
             if prepare:
@@ -95,6 +99,7 @@ def execute(tmp_path: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch, o
             work = AreaRun(
                 instance, dg.Definitions(), registry, SENTINEL2, plan,
                 title="a map", environment=os.environ, logs=tmp_path / "logs",
+                verbose=verbose,
             )  # fmt: skip
             return work.execute(Capacity(workers, (), "a test"), display)
 
@@ -165,12 +170,19 @@ def test_a_connection_that_is_lost_meanwhile_is_awaited(execute: Execute, tmp_pa
 
 
 def test_without_a_connection_at_the_start_nothing_more_is_tried(execute: Execute, tmp_path: Path) -> None:
-    (tmp_path / "python").write_text(WORKER.replace('step == "auxiliary"', 'step == "raw_scene"'))
     result = execute("offline1", "offline2", "offline3")
     assert result.failed == {"offline1": "no route to host"}
     assert result.ended_by == "services cannot be reached"
     assert result.not_tried == ["offline2", "offline3"]
     assert record(execute, result)[0] == "CANCELED"
+
+
+def test_the_log_of_a_scene_is_shown_on_request(execute: Execute, output: StringIO) -> None:
+    assert execute("a", verbose=True).mapped.keys() == {"a"}
+    assert "10:00:00 a message" in output.getvalue().splitlines()
+    assert "half of ano" not in output.getvalue()
+    execute("b")
+    assert output.getvalue().count("a message") == 1
 
 
 def test_scenes_of_other_runs_are_left_to_them(execute: Execute) -> None:

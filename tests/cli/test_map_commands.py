@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import pytest
 
-from darts_assets.cli.map_commands import _choice, _ids_of, _is_item, _Numbers, map_scenes
+from darts_assets.cli.map_commands import _choice, _family, _ids_of, _is_item, _Numbers, map_scenes
 from darts_assets.orchestration.scene_discovery.planet_selection import PlanetChoice
 from darts_assets.orchestration.scene_discovery.selection import SceneChoice
 
@@ -83,3 +83,14 @@ def test_scenes_are_ids_or_items(tmp_path: Path) -> None:
     assert _is_item("item.json")
     assert _is_item(str(tmp_path))
     assert not _is_item("S2A_MSIL2A_20230715T200901_N0509_R128_T08WMB_20230716T012345")
+
+
+def test_folders_are_planet_images(tmp_path: Path) -> None:
+    folder, item = str(tmp_path), "https://host/item.json"
+    assert [_family(None, items) for items in ((), (item,), (folder,), ("s3://bucket/image/",))] == [
+        "sentinel2", "sentinel2", "planet", "planet",
+    ]  # fmt: skip
+    assert _family("planet", ()) == "planet"
+    for given, items in (("planet", (item,)), ("sentinel2", (folder,)), (None, (item, folder))):
+        with pytest.raises(click.UsageError, match="several families: planet, sentinel2"):
+            _family(given, items)

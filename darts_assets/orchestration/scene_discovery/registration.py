@@ -59,6 +59,11 @@ def register_items(
     return [scene.id for scene in parsed]
 
 
+def is_image_folder(href: str) -> bool:
+    """Whether a location is a folder of Planet images and not an item."""
+    return href.endswith("/") or ("://" not in href and Path(href).expanduser().is_dir())
+
+
 def register_any(instance: dg.DagsterInstance, scenes: SceneRegistry, hrefs: list[str]) -> list[str]:
     """Register STAC items and folders of Planet images (`s3://` with a trailing slash); returns the scene ids.
 
@@ -67,8 +72,7 @@ def register_any(instance: dg.DagsterInstance, scenes: SceneRegistry, hrefs: lis
     """
     by_family: dict[str, list[str]] = {}
     for href in hrefs:
-        is_folder = href.endswith("/") or ("://" not in href and Path(href).expanduser().is_dir())
-        by_family.setdefault((PLANET if is_folder else SENTINEL2).name, []).append(href)
+        by_family.setdefault((PLANET if is_image_folder(href) else SENTINEL2).name, []).append(href)
     ids = (register_items(instance, scenes, FAMILIES[name], of_family) for name, of_family in by_family.items())
     return list(itertools.chain.from_iterable(ids))
 
