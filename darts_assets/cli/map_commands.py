@@ -71,8 +71,8 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
 @click.option("-v", "--verbose", count=True, help="Show Dagster's messages; -vv: also its debug messages.")
 def map_scenes(
     scenes: tuple[str, ...], ids_file: str | None, family: str | None, models: str | None, through: str,
-    only_missing: bool, dry_run: bool, workers: int | None, shard: str | None, offline: bool, export: str | None, verbose: int,
-    **filters: Any,
+    only_missing: bool, dry_run: bool, workers: int | None, shard: str | None, offline: bool, export: str | None,
+    verbose: int, **filters: Any,
 ) -> None:  # fmt: skip
     """Map thaw slumps in an area, in tiles or in single scenes, and keep what is finished.
 
