@@ -34,6 +34,8 @@ from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 from tests.e2e.backfills import Backfills
 from tests.e2e.harness import DEMO_MODEL, QUIET, Site
 from tests.servers.network.file_server import serve_folder
+from tests.servers.s3.eodata import Eodata, raster, scene_item
+from tests.servers.s3.moto_server import S3Server
 from tests.servers.stac_api.server import StacApi
 
 COMMAND = str(Path(sys.executable).parent / "darts-assets")
@@ -315,3 +317,25 @@ def test_messages_are_short_and_end_with_the_reason(user: User, world: World, tm
         assert len(lines) <= 15, lines
         assert re.search(reason, lines[-1]), lines
         assert "Traceback" not in "".join(lines)
+
+
+def test_refused_keys_are_the_reason(user: User, tmp_path: Path) -> None:
+    server = S3Server(tmp_path)
+    try:
+        bucket = Eodata(server.client)
+        pixels = np.full((240, 240), 2000, np.uint16)
+        bands = {
+            f"B{n}_10m": bucket.asset(f"B{n}_10m", raster(pixels, 10, "JP2OpenJPEG")) for n in ("02", "03", "04", "08")
+        }
+        classes = bucket.asset("SCL_20m", raster(pixels[:120, :120].astype(np.uint8), 20, "JP2OpenJPEG"))
+        (tmp_path / "item.json").write_text(json.dumps(scene_item({**bands, "SCL_20m": classes})))
+        _, secret = server.require_keys(bucket.bucket, "Sentinel-2")
+        keys = {"AWS_ACCESS_KEY_ID": "AKIAWRONG", "AWS_SECRET_ACCESS_KEY": secret}
+        code, lines = user.map("--scene", str(tmp_path / "item.json"), DARTS_SOURCE_ENDPOINT=server.endpoint, **keys)
+    finally:
+        server.stop()
+    assert code == 1
+    assert len(lines) <= 15, lines
+    assert "the keys in AWS_ACCESS_KEY_ID are refused (HTTP 403 InvalidAccessKeyId)" in lines[-1]
+    for word in ("Traceback", "AKIAWRONG", secret):
+        assert word not in "\n".join(lines)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
+import obstore
 import pytest
 from click.testing import CliRunner
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
@@ -24,6 +25,8 @@ from darts_assets.settings import Settings
 from darts_assets.stores.tile_retention import release_tiles
 from tests.e2e import asset_runs
 from tests.e2e.harness import DEMO_MODEL, Site, reason
+from tests.servers.postgres.cluster import postgres_instance
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 SCENE_ASSETS = [SENTINEL2.key(step) for step in STEPS]
 KEPT = {"provenance", "path", "files", "objects", "summary", "coverage", "bands", "models", "terrain", "shape"}
@@ -113,6 +116,35 @@ def test_statuses_and_provenance_are_those_of_the_original(original, fresh):
                 "models",
             }:
                 assert kept[name] == here.asset_materialization.metadata[name], (asset, partition, name)
+
+
+def test_a_store_on_s3_with_products_elsewhere_syncs_into_postgresql(original, tmp_path, monkeypatch):
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    server = S3Server(tmp_path)
+    try:
+        store, products = server.location("store"), server.location("shared")
+        source = Path(original.settings.store)
+        for path in source.rglob("*"):
+            if path.is_file():
+                room, _, key = path.relative_to(source).as_posix().partition("/")
+                place, key = (products, key) if room == "products" else (store, f"{room}/{key}")
+                obstore.put(place.objects(), key, path)
+        settings = original.settings.model_copy(
+            update={
+                "store": store.url, "store_endpoint": server.endpoint,
+                "products_root": products.url, "products_root_endpoint": server.endpoint,
+            }
+        )  # fmt: skip
+        with postgres_instance(tmp_path) as instance:
+            site = Site(tmp_path, settings, instance)
+            done = sync_store(instance, site.defs)
+            assert done.problems == {}
+            assert statuses(site) == statuses(original)
+            done = sync_store(instance, site.defs)
+            assert (done.registered, done.recorded, done.problems) == ({}, {}, {})
+    finally:
+        server.stop()
 
 
 def test_a_second_sync_and_one_of_the_original_add_nothing(original, fresh):

@@ -1,16 +1,13 @@
 """Keys to S3: where they are found, that GDAL has the same ones, and what is said when they are refused."""
 
-import json
 import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import numpy as np
 import pytest
-import requests
 
 from darts_assets.errors import SettingsError
 from darts_assets.scene import Scene
@@ -63,16 +60,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     bucket = Eodata(server.client)
     blue = bucket.asset("B02_10m", raster(BLUE, 10, "JP2OpenJPEG"))
     others = {f"B{n}_10m": bucket.asset(f"B{n}_10m", raster(BLUE, 10, "COG"), "tif") for n in ("03", "04", "08")}
-    options = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-    iam = boto3.client("iam", endpoint_url=server.endpoint, **options)
-    iam.create_user(UserName="reader")
-    keys = iam.create_access_key(UserName="reader")["AccessKey"]
-    statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket.bucket}/Sentinel-2/*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    iam.put_user_policy(UserName="reader", PolicyName="read", PolicyDocument=policy)
-    requests.post(f"{server.endpoint}/moto-api/reset-auth", data="0", timeout=10)  # from now on, everyone is checked
+    key, secret = server.require_keys(bucket.bucket, "Sentinel-2")
     scene = parse_item(scene_item({"B02_10m": blue, **others}))
-    yield Guarded(server, bucket, scene, keys["AccessKeyId"], keys["SecretAccessKey"])
+    yield Guarded(server, bucket, scene, key, secret)
     server.stop()
 
 

@@ -2,20 +2,18 @@
 
 import datetime as dt
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-import yaml
 from pydantic import ValidationError
 
 from darts_assets.orchestration.jobs import build_jobs
 from darts_assets.orchestration.run_monitoring.prune_run_logs import PruneConfig, prune_logs, prune_run_logs
 from darts_assets.orchestration.schedules import build_schedules
-from tests.servers.postgres.cluster import postgres
+from tests.servers.postgres.cluster import postgres_instance
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 SCENES = dg.DynamicPartitionsDefinition(name="scene")
@@ -45,18 +43,7 @@ def instance(tmp_path: Path, empty_home: Path) -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def on_postgres(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (tmp_path / "home").mkdir()
-    url = {"postgres_url": f"postgresql+psycopg2://darts:x@127.0.0.1:{port}/darts"}
-    (tmp_path / "home" / "dagster.yaml").write_text(
-        yaml.safe_dump({"telemetry": {"enabled": False}, "storage": {"postgres": url}})
-    )
-    with (
-        postgres(tmp_path, port, user="darts", database="darts"),
-        dg.DagsterInstance.from_config(str(tmp_path / "home")) as made,
-    ):
+    with postgres_instance(tmp_path) as made:
         yield made
 
 

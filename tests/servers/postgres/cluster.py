@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -10,9 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
+import yaml
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 
 @dataclass(frozen=True)
@@ -82,3 +87,23 @@ def _account(folder: Path) -> dict[str, Any]:
     account = names.get("postgres") or names["nobody"]
     os.chown(folder, account.pw_uid, account.pw_gid)
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+@contextmanager
+def postgres_instance(folder: Path) -> "Iterator[dg.DagsterInstance]":
+    """An empty Dagster instance in a database of its own; its home is `folder/home`."""
+    import dagster as dg
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (folder / "home").mkdir()
+    url = {"postgres_url": f"postgresql+psycopg2://darts:x@127.0.0.1:{port}/darts"}
+    (folder / "home" / "dagster.yaml").write_text(
+        yaml.safe_dump({"telemetry": {"enabled": False}, "storage": {"postgres": url}})
+    )
+    with (
+        postgres(folder, port, user="darts", database="darts"),
+        dg.DagsterInstance.from_config(str(folder / "home")) as instance,
+    ):
+        yield instance

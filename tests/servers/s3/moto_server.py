@@ -6,6 +6,7 @@ So the server handles one request at a time, once its body has arrived whole; wh
 dropped, as S3 does.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import requests
 
 from darts_assets.stores.location import StoreLocation
 
@@ -57,6 +59,18 @@ class S3Server:
         bucket = bucket or f"bucket-{uuid.uuid4().hex[:12]}"
         self.client.create_bucket(Bucket=bucket)
         return StoreLocation("/".join((f"s3://{bucket}", *parts)), endpoint=self.endpoint, region="us-east-1")
+
+    def require_keys(self, bucket: str, prefix: str) -> tuple[str, str]:
+        """From now on, check everybody's keys; returns the key and secret of a user who may read below a prefix."""
+        keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+        iam = boto3.client("iam", endpoint_url=self.endpoint, **keys)
+        iam.create_user(UserName="reader")
+        created = iam.create_access_key(UserName="reader")["AccessKey"]
+        statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/{prefix}/*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        iam.put_user_policy(UserName="reader", PolicyName="read", PolicyDocument=policy)
+        requests.post(f"{self.endpoint}/moto-api/reset-auth", data="0", timeout=10)
+        return created["AccessKeyId"], created["SecretAccessKey"]
 
     def requests(self) -> list[str]:
         """What was answered since the last call, in order: `GET /bucket/key 200`, without queries."""
