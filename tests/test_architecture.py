@@ -22,7 +22,9 @@ FLOORS = {
     **dict.fromkeys(("orchestration", "api"), 4),
     **dict.fromkeys(("settings", "store_migration", "training", "demo"), 3),
     **dict.fromkeys(("sources", "cubes", "features", "model", "detection", "catalog", "inventory", "timings"), 2),
-    **dict.fromkeys(("maps", "plots", "qgis_styles", "settings_file", "stores", "earth_engine", "geo", "remote"), 1),
+    **dict.fromkeys(
+        ("maps", "plots", "true_colour", "qgis_styles", "settings_file", "stores", "earth_engine", "geo", "remote"), 1
+    ),
     **dict.fromkeys(
         ("bands", "scene", "tiles", "errors", "host_resources", "parameters", "redaction", "scene_shards"), 0
     ),

@@ -44,6 +44,7 @@ FILE_KINDS: Mapping[str, FileKind] = {
     "prediction_segments": FileKind("Detected thaw slumps as polygons", ["data"]),
     "prediction_extent": FileKind("Valid area", ["data-mask"]),
     "thumbnail": FileKind("True colour with outlines of the detections", ["thumbnail"]),
+    "chips": FileKind("A small picture of each detection, WebP by Region_ID", ["overview"]),
     "metadata": FileKind("Scene, parameters and versions", ["metadata"]),
 }
 """Stem of a file -> kind; other files hold feature bands."""
@@ -61,6 +62,7 @@ _MEDIA_TYPES = {
     ".jpg": pystac.MediaType.JPEG,
     ".json": pystac.MediaType.JSON,
     ".qml": MEDIA_TYPE,
+    ".zip": "application/zip",
 }
 
 

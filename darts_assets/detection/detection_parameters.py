@@ -8,7 +8,7 @@ from darts_assets.parameters import Parameters
 
 QualityLevel = Literal["none", "low", "high"]
 
-DEFAULT_PRODUCTS = ("probabilities", "binarized", "polygonized", "extent", "thumbnail", "metadata")
+DEFAULT_PRODUCTS = ("probabilities", "binarized", "polygonized", "extent", "thumbnail", "chips", "metadata")
 
 
 class PostprocessParameters(Parameters):
@@ -55,8 +55,8 @@ class ProductParameters(Parameters):
 
     products: list[str] = Field(
         default=list(DEFAULT_PRODUCTS),
-        description="Products to write: `probabilities binarized polygonized extent thumbnail optical dem tcvis "
-        "metadata`, or any band by name.",
+        description="Products to write: `probabilities binarized polygonized extent thumbnail chips optical dem "
+        "tcvis metadata`, or any band by name.",
     )
     write_model_outputs: bool = Field(
         default=False,

@@ -20,6 +20,7 @@ from pyproj import CRS
 from shapely.geometry import mapping
 
 from darts_assets.bands import OPTICAL, PERCENT, TCVIS, TERRAIN, band
+from darts_assets.detection.chips import CHIPS_FILE, write_chips
 from darts_assets.detection.cog import RasterBand, write_cog
 from darts_assets.detection.detection_parameters import DEFAULT_PRODUCTS
 from darts_assets.detection.vectorize import mask_from
@@ -58,7 +59,7 @@ _FOOTPRINT_PRECISION = 1e-6  # degrees: a tenth of a metre
 
 def bands_of(product: str) -> tuple[str, ...]:
     """Bands of the preprocessed tile that a product needs."""
-    if product == "thumbnail":
+    if product in ("thumbnail", "chips"):
         return ("red", "green", "blue")
     if product in SINGLE_BANDS:
         return (product,)
@@ -156,6 +157,9 @@ def export(
                 files[product] = writer.table("extent", "prediction_extent")
             case "thumbnail":
                 files[product] = [writer.picture()]
+            case "chips":
+                segments, values = vectors["segments"], probabilities["probabilities"]
+                files[product] = [write_chips(folder / CHIPS_FILE, features, segments, values)]
             case "metadata":
                 path = folder / "metadata.json"
                 path.write_text(json.dumps(dict(metadata), indent=2), encoding="utf-8")

@@ -19,6 +19,7 @@ from shapely.geometry import shape
 
 from darts_assets.bands import FEATURES, TCVIS, band
 from darts_assets.detection import DEFAULT_PRODUCTS, PostprocessParameters
+from darts_assets.detection.chips import read_directory
 from darts_assets.detection.export import check_products, describe, export, footprint
 from darts_assets.detection.postprocess import postprocess
 from darts_assets.detection.vectorize import extent_polygons, segments
@@ -64,6 +65,7 @@ def test_files_are_those_promised(exported):
         "polygonized": vectors,
         "extent": ["prediction_extent.gpkg", "prediction_extent.parquet", "prediction_extent.qml"],
         "thumbnail": ["thumbnail.jpg"],
+        "chips": ["chips.zip"],
         "metadata": ["metadata.json"],
         **{
             name: [f"{name}.tif", f"{name}.qml"]
@@ -223,6 +225,11 @@ def test_metadata_and_picture_carry_the_provenance(exported):
     with Image.open(exported[0] / "thumbnail.jpg") as picture:
         assert picture.size == (512, 512)
         assert json.loads(picture.info["comment"])["code_version"] == "0.1.0"
+
+
+def test_each_detection_has_a_chip(exported, vectors):
+    with (exported[0] / "chips.zip").open("rb") as file:
+        assert read_directory(file).keys() == {str(number) for number in vectors["segments"]["Region_ID"]}
 
 
 def test_an_invalid_scene_is_exported_whole(tmp_path, probabilities, features, quality):

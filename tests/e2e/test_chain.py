@@ -30,7 +30,7 @@ from tests.e2e.harness import SMALL_PATCHES, Site, metadata_of, reason
 
 DEFAULT_FILES = {
     "probabilities.tif", "binarized.tif", "prediction_segments.gpkg", "prediction_segments.parquet",
-    "prediction_extent.gpkg", "prediction_extent.parquet", "thumbnail.jpg", "metadata.json",
+    "prediction_extent.gpkg", "prediction_extent.parquet", "thumbnail.jpg", "chips.zip", "metadata.json",
     "probabilities.qml", "binarized.qml", "prediction_segments.qml", "prediction_extent.qml",
 }  # fmt: skip
 

@@ -33,7 +33,7 @@ from darts_assets.stores.publish import Version
 if TYPE_CHECKING:
     from PIL import Image
 
-CODE_VERSION = "4"
+CODE_VERSION = "5"
 
 _ORIGIN = (
     ("area_m2", "float64", "Geodesic area on the WGS 84 ellipsoid, square metres."),
@@ -75,7 +75,7 @@ def build_products(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.Asse
             "probabilities": dg.AssetIn(family.key("segmentation"), input_manager_key="tiles"),
             "tile": dg.AssetIn(family.key("preprocessed_tile"), input_manager_key="tiles"),
         },
-        description="Rasters (COG), vectors (GeoPackage and GeoParquet), thumbnail and metadata of the scene.",
+        description="Rasters (COG), vectors (GeoPackage and GeoParquet), thumbnail, chips and metadata of the scene.",
     )
     @measured
     @StepDefaults(family.name, file).configure("products")
