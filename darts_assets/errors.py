@@ -94,6 +94,10 @@ class TrainingError(DartsError):
     """A label archive or a training set is damaged or invalid; the message has the file, image or band."""
 
 
+class VerdictError(DartsError):
+    """Verdicts of reviewers are not in the expected form; the message has the position, the key and the expectation."""
+
+
 class StoreError(DartsError):
     """An operation of the object store failed; the message has the location."""
 

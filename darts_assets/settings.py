@@ -141,6 +141,9 @@ class Settings(BaseSettings):
         default=None, description="URL to post failed runs to, as JSON. Default: none."
     )
     ui_url: str | None = Field(default=None, description="URL of Dagster's UI, for links to runs in notifications.")
+    review_token: SecretStr | None = Field(
+        default=None, description="Token of `darts-assets review`. Default: a new random one for each start."
+    )
     offline: bool = Field(default=False, description="Fetch nothing; a scene with missing data fails.")
     executor: Literal["in_process", "multiprocess", "k8s", "k8s_per_run"] = Field(
         default="in_process", description="Executor of the steps of a run."

@@ -25,6 +25,7 @@ FLOORS = {
     **dict.fromkeys(
         ("maps", "plots", "true_colour", "qgis_styles", "settings_file", "stores", "earth_engine", "geo", "remote"), 1
     ),
+    "review": 1,
     **dict.fromkeys(
         ("bands", "scene", "tiles", "errors", "host_resources", "parameters", "redaction", "scene_shards"), 0
     ),

@@ -1,0 +1,88 @@
+"""`map-server` and `review`: what they print and serve, and the import of exported verdicts."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from darts_assets.cli import cli
+from darts_assets.review.verdict_store import read_verdicts
+from darts_assets.stores.location import StoreLocation
+from tests.review.verdict_samples import record
+
+
+def started(*arguments: str, store: Path, **environment: str) -> tuple[subprocess.Popen[str], str]:
+    """A command that serves, and the first line that it prints."""
+    command = [sys.executable, "-c", "from darts_assets.cli import main; main()", *arguments, "--port", "0"]
+    variables = {**os.environ, "DARTS_STORE": str(store), **environment}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables)
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    process.send_signal(signal.SIGINT)
+    return process.communicate(timeout=30)[0]
+
+
+@pytest.mark.slow
+def test_review_prints_a_url_with_a_token_and_stores_verdicts(tmp_path: Path) -> None:
+    page = tmp_path / "catalog" / "map" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("the page")
+    process, url = started("review", store=tmp_path)
+    try:
+        match = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/catalog/map/index\.html\?review#token=([\w-]{43})", url)
+        assert match, url
+        with urllib.request.urlopen(url) as answer:
+            assert answer.read() == b"the page"
+        headers = {"Authorization": f"Bearer {match[2]}", "Content-Type": "application/json"}
+        body = json.dumps({"verdicts": [record()]}).encode()
+        with urllib.request.urlopen(urllib.request.Request(f"{match[1]}/api/verdicts", body, headers)) as answer:
+            assert (answer.status, json.loads(answer.read())) == (201, {"stored": 1})
+    finally:
+        rest = ended(process)
+    assert match[2] not in rest
+    assert "Traceback" not in rest
+    assert len(read_verdicts(StoreLocation(str(tmp_path)))) == 1
+    process, url = started("map-server", store=tmp_path)
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/catalog/map/index\.html", url)
+    ended(process)
+    process, url = started("review", store=tmp_path, DARTS_REVIEW_TOKEN="the-token-of-our-group")
+    ended(process)
+    assert url.endswith("?review#token=the-token-of-our-group")
+
+
+def test_exported_files_are_imported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARTS_STORE", str(tmp_path / "store"))
+    verdicts = [record(), record()]
+    for name, some in (("a", verdicts), ("b", verdicts[:1]), ("bad", [record(), record(verdict="maybe")])):
+        file = {"type": "darts-verdicts", "version": 1, "verdicts": some}
+        (tmp_path / f"{name}.json").write_text(json.dumps(file))
+    options = [part for name in "ab" for part in ("--import", str(tmp_path / f"{name}.json"))]
+    done = CliRunner().invoke(cli, ["review", *options], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert [line.rpartition(": ")[2] for line in done.output.splitlines()] == [
+        "2 verdicts, 2 of them new", "1 verdicts, 0 of them new",
+    ]  # fmt: skip
+    done = CliRunner().invoke(cli, ["review", "--import", str(tmp_path / "bad.json")])
+    assert done.exit_code == 1
+    assert "bad.json: verdicts[1].verdict: input should be 'yes'" in done.output
+    assert {each.id for each in read_verdicts(StoreLocation(str(tmp_path / "store")))} == {
+        each["id"] for each in verdicts
+    }
+
+
+def test_a_token_that_is_too_short_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARTS_STORE", str(tmp_path))
+    monkeypatch.setenv("DARTS_REVIEW_TOKEN", "secret")
+    done = CliRunner().invoke(cli, ["review"])
+    assert (done.exit_code, done.output.startswith("Error: DARTS_REVIEW_TOKEN: expected at least 16")) == (1, True)
+    assert "secret" not in done.output
