@@ -121,9 +121,12 @@ def map_area(request: AreaRequest, settings: Settings, defs: dg.Definitions, hom
                 failed_before |= _export(request, settings, ids, console)
             return int(failed_before)
         result = _process(request, settings, defs, instance, home, plan, console)
+        # After Ctrl-C, people wait: no chart, and only the scenes of this call.
+        wait = result.ended_by != "interrupted"
         table = write_results(
-            instance, resources["store"], request.family, result.run_ids, ids, last_step=request.through
-        )
+            instance, resources["store"], request.family, result.run_ids, ids if wait else (),
+            last_step=request.through, with_chart=wait,
+        )  # fmt: skip
         exported_badly = False
         if request.export and not result.ended_by:
             exported_badly = _export(request, settings, [scene for scene in ids if scene not in result.failed], console)
@@ -236,7 +239,8 @@ def _planned(plan: Plan, request: AreaRequest, steps: tuple[str, ...]) -> str:
 def _summarize(result: AreaResult, request: AreaRequest, settings: Settings, results: str, console: Console) -> None:
     """Print what has become of the scenes; reasons of failures come last."""
     objects = sum(figures.get("objects", 0) for figures in result.mapped.values())
-    parts = [f"{len(result.mapped)} scenes mapped" + (f" with {objects} detections" if objects else "")]
+    mapped = len(result.mapped)
+    parts = [f"{mapped} scene{'' if mapped == 1 else 's'} mapped" + (f" with {objects} detections" if objects else "")]
     parts += [f"{len(result.failed)} failed"] if result.failed else []
     parts += [f"{len(result.elsewhere)} left to other runs"] if result.elsewhere else []
     parts += [f"{len(result.not_tried)} not processed"] if result.not_tried else []

@@ -244,6 +244,7 @@ def test_after_an_interrupt_a_rerun_finishes_and_repeats_only_the_step_under_way
         assert process.returncode == 130
         assert "Run the command again: finished work is kept." in output
         assert user.unfinished_runs() == []
+        assert not list((user.folder / "store" / "runs" / "results").rglob("*.png")), "nobody waits for a chart"
         assert user.backfills()[0][0] == "CANCELED"
     code, lines = user.map(*options)
     assert code == 0, lines

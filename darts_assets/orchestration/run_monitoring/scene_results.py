@@ -30,6 +30,7 @@ def write_results(
     scenes: Sequence[str] = (),
     *,
     last_step: str = STEPS[-1],
+    with_chart: bool = True,
 ) -> StoreLocation:
     """Write results and timings of finished runs into a new folder, `runs/results/<time>/`.
 
@@ -43,6 +44,7 @@ def write_results(
         run_ids: ids of the runs; runs that are not finished, or not recorded, are left out.
         scenes: ids of the selected scenes; those that no run has processed are `kept` or `missing` in the results.
         last_step: the step that a scene of an earlier run must have, to be `kept`.
+        with_chart: whether to draw the chart, which takes seconds.
 
     Returns:
         The folder.
@@ -59,7 +61,7 @@ def write_results(
     kept = _kept(instance, family.key(last_step), [scene for scene in scenes if scene not in processed])
     results = results_table(steps, family.name, kept, scenes)
     folder = store.root.child("runs", "results", f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}")
-    files = timing_files(steps, chart(steps)) | {"results.parquet": _parquet(results)}
+    files = timing_files(steps, chart(steps) if with_chart else None) | {"results.parquet": _parquet(results)}
     for name, content in files.items():
         obstore.put(folder.objects(), name, content)
     return folder

@@ -48,6 +48,8 @@ def test_results_and_timings_of_runs(tmp_path: Path) -> None:
         of_now = [run for scene, run in runs.items() if scene != "old"]
         folder = write_results(instance, store, SENTINEL2, of_now, scenes)
         again = write_results(instance, store, SENTINEL2, [], scenes[3:], last_step="raw_scene")
+        fast = write_results(instance, store, SENTINEL2, of_now, with_chart=False)
+    assert {path.name for path in fast.path.iterdir()} == {"results.parquet", "timings.parquet"}
     assert folder.path.parent == tmp_path / "runs" / "results"
     assert {path.name for path in folder.path.iterdir()} == {"results.parquet", "timings.parquet", "timings.png"}
     table = pd.read_parquet(folder.path / "results.parquet")
