@@ -51,6 +51,20 @@ def test_names_that_instances_scripts_and_users_refer_to_are_kept() -> None:
     }  # fmt: skip
 
 
+def test_no_step_uses_the_default_io_manager() -> None:
+    """It writes to `DAGSTER_HOME`, which pods cannot write to; results of checks and optional outputs need none."""
+    jobs = build_defs(Settings()).get_repository_def().get_all_jobs()
+    ops = {node.name: node for job in jobs for node in job.all_node_defs if isinstance(node, dg.OpDefinition)}
+    assert {"register", "find_scenes", "sentinel2__polygons", "aux__arcticdem_chunk"} <= ops.keys()
+    assert [
+        f"{op.name}: {output.name}"
+        for op in ops.values()
+        for output in op.output_defs
+        if output.io_manager_key == "io_manager"
+        and not (output.dagster_type.is_nothing or not output.is_required or op.name.endswith("_checks"))
+    ] == []
+
+
 def test_every_asset_is_described_owned_and_grouped() -> None:
     graph = build_defs(Settings()).resolve_asset_graph()
     keys = {family.key(step) for family in (SENTINEL2, PLANET) for step in STEPS} | {

@@ -124,6 +124,7 @@ class Installation:
             said = {"DAGSTER_PG_HOST": "127.0.0.1", "DAGSTER_PG_PORT": str(database), **settings}
             edited = [*(_edited(each, said, ports, max_runs, start_timeout) for each in manifests), *_secrets(secrets)]
             image = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}", "PYTHONUNBUFFERED": "1"}
+            image |= {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}  # of a second checkout
             cluster = stack.enter_context(kubernetes_api(folder, edited, image))
             instance = stack.enter_context(dg.DagsterInstance.from_config(str(_outside(folder, edited, database))))
             for pool, limit in _pools(manifests):

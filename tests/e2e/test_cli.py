@@ -121,6 +121,7 @@ def test_register_by_command_and_by_job(world: World, tmp_path: Path) -> None:
         cwd=tmp_path, **environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
+    assert not list((home / "storage").glob("*/register"))
     kept = {path.stem for path in (tmp_path / "store" / "scenes" / "sentinel2").glob("*.json")}
     assert kept == {item.stem for item in world.items}
 

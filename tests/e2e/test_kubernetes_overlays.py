@@ -3,6 +3,7 @@
 `test_kubernetes.py` has what may be added to them, and backfills.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +60,10 @@ def of(op: str) -> dict[str, str]:
 
 
 @contextmanager
-def mapped(overlay: str, world: World, folder: Path, faults: Sequence[Fault], **settings: str) -> Iterator[Mapped]:
+def mapped(
+    overlay: str, world: World, folder: Path, faults: Sequence[Fault], outage_in: str | None = None, **settings: str
+) -> Iterator[Mapped]:
+    """In the step `outage_in`, the API server refuses connections, and then knows no role for some seconds."""
     sources = {"arcticdem": str(world.arcticdem), "tcvis": world.tcvis, "models": DEMO_MODEL}
     settings |= {f"DARTS_{name.upper()}": value for name, value in sources.items()}
     installing = Installation.of(
@@ -71,6 +75,12 @@ def mapped(overlay: str, world: World, folder: Path, faults: Sequence[Fault], **
         installation.cluster.faults += faults
         backfill = installation.backfill([scene], *STEPS)
         installation.start()
+        if outage_in:
+            installation.wait(
+                lambda: any(of(outage_in).items() <= pod.labels.items() for pod in installation.pods("step_worker"))
+            )
+            with installation.cluster.listener.outage(forbidden=5):
+                time.sleep(8)
         plain = Site(folder, Settings(**{"store": str(folder / "plain"), **sources}), instance)
         plain.register(world.items[0])
         assert plain.run(scene, segmentation={}).success
@@ -85,7 +95,7 @@ def mapped(overlay: str, world: World, folder: Path, faults: Sequence[Fault], **
 
 
 def test_a_pod_for_each_step(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of them goes with its node: it is told to end, and the pod is gone."""
+    """One of them goes with its node: it is told to end, and the pod is gone. An outage of the API costs nothing."""
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     server = S3Server(tmp_path)
@@ -93,10 +103,11 @@ def test_a_pod_for_each_step(world: World, tmp_path: Path, monkeypatch: pytest.M
     store = {"DARTS_STORE_ENDPOINT": server.endpoint, "DARTS_STORE_REGION": "us-east-1"}
     faults = [Fault("drained", of("preprocessed_tile"), "preprocessed_tile - STEP_START")]
     try:
-        with mapped("overlays/gpu", world, tmp_path, faults, **store) as done:
+        with mapped("overlays/gpu", world, tmp_path, faults, outage_in="raw_scene", **store) as done:
             assert done.status is BulkActionStatus.COMPLETED_SUCCESS
             (reason,) = done.reasons()
             assert "the pods of these steps were lost before the steps ended: sentinel2__preprocessed_tile" in reason
+            assert len(done.installation.pods("run_worker")) == 2, "no second one during the outage"
             ops = [pod.labels["dagster/op"] for pod in done.steps()]
             assert {f"sentinel2__{step}" for step in STEPS} <= set(ops)
             again = {op for op in ops if ops.count(op) > 1}

@@ -77,23 +77,13 @@ def test_servers_have_the_same_image_environment_and_resources(
 
 def test_runs_are_the_same_jobs(values: dict[str, Any], cluster: Callable[[str], Any]) -> None:
     gpu = cluster("overlays/gpu")
-    chart = values["runLauncher"]["config"]["k8sRunLauncher"]
-    config = {
-        **{key: chart[key] for key in ("resources", "volumes")},
-        "volume_mounts": chart["volumeMounts"],
-        "security_context": chart["securityContext"],
-        "image_pull_policy": chart["imagePullPolicy"],
-        "env_config_maps": [source["name"] for source in chart["envConfigMaps"]],
-        "env_secrets": [source["name"] for source in chart["envSecrets"]],
-        "run_k8s_config": snake(chart["runK8sConfig"]),
-        # As the chart's own template fills them in, for a release in the namespace `darts`.
-        "job_namespace": "darts",
-        "service_account_name": values["global"]["serviceAccountName"],
-        "dagster_home": values["global"]["dagsterHome"],
-        "instance_config_map": f"{values['fullnameOverride']}-instance",
-        "postgres_password_secret": values["global"]["postgresqlSecretName"],
-    }
-    assert gpu.job_of_a_run(config) == gpu.job_of_a_run()
+    assert values["runLauncher"]["type"] == "CustomRunLauncher"
+    chart, launcher = values["runLauncher"]["config"]["customRunLauncher"], gpu.instance["run_launcher"]
+    assert (chart["module"], chart["class"]) == (launcher["module"], launcher["class"])
+    assert chart["config"] == {**launcher["config"], "job_namespace": "darts"}
+    assert chart["config"]["dagster_home"] == values["global"]["dagsterHome"]
+    assert chart["config"]["service_account_name"] == values["global"]["serviceAccountName"]
+    assert gpu.job_of_a_run(chart["config"]) == gpu.job_of_a_run()
 
 
 def test_the_instance_is_the_same(values: dict[str, Any], cluster: Callable[[str], Any]) -> None:

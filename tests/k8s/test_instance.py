@@ -41,7 +41,7 @@ def test_dagster_accepts_the_instance(
     home = write_home(cluster(folder), tmp_path / "home", monkeypatch)
     ref = InstanceRef.from_dir(str(home))
     assert ref.run_launcher_data is not None
-    assert ref.run_launcher_data.class_name == "K8sRunLauncher"
+    assert ref.run_launcher_data.class_name == "PatientRunLauncher"
     assert ref.run_storage_data.config_dict["postgres_db"]["scheme"] == "postgresql+psycopg2"
     assert ref.run_coordinator_data is not None
     assert ref.run_coordinator_data.class_name == "QueuedRunCoordinator"

@@ -77,7 +77,7 @@ class Cluster(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self._answer(403)
+        self._answer(422)
 
     def do_GET(self) -> None:
         self._answer(404)

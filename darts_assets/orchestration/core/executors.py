@@ -34,7 +34,9 @@ def executor(kind: ExecutorKind, k8s_config: Mapping[str, Any] | None = None) ->
         return _with_owner(dg.multiprocess_executor)
     from dagster_k8s import k8s_job_executor
 
-    pods = fail_on_lost_pods(k8s_job_executor)
+    from darts_assets.orchestration.core.kubernetes_client import patient_steps
+
+    pods = fail_on_lost_pods(patient_steps(k8s_job_executor))
 
     # Permissive: the executor's own schema would fill in defaults that override ours. The executor checks the result.
     @dg.configured(pods if kind == "k8s" else _per_run(pods), config_schema=dg.Permissive())

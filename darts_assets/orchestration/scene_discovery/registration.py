@@ -159,12 +159,11 @@ class RegisterConfig(dg.Config):
 
 
 @dg.op(description="Reads STAC items, stores them, and adds a partition for each scene.")
-def register(context: dg.OpExecutionContext, config: RegisterConfig, scenes: SceneRegistry) -> list[str]:
+def register(context: dg.OpExecutionContext, config: RegisterConfig, scenes: SceneRegistry) -> None:
     """Register the scenes of `config.items`; all of a family, or none."""
     with domain_call(context.log):
         ids = register_any(context.instance, scenes, config.items)
     context.add_output_metadata(as_metadata({"scenes": ids}))
-    return ids
 
 
 @dg.job(description="Registers scenes by their STAC items, and Planet images by their folders, as partitions.")

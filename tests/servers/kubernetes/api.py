@@ -8,6 +8,7 @@ and latency.
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -46,18 +47,46 @@ def kubernetes_api(folder: Path, manifests: Sequence[Object], image: Mapping[str
     accounts = ["default", *(m["metadata"]["name"] for m in manifests if m["kind"] == "ServiceAccount")]
     kubeconfigs = {account: folder / f"{account}.kubeconfig" for account in accounts}
     cluster = Cluster(folder, manifests, image, kubeconfigs)
-    handler = type("Handler", (_Handler,), {"api": _Api(cluster, manifests)})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    listener = _Listener(_Api(cluster, manifests))
+    cluster.listener = listener
     for account, path in kubeconfigs.items():
-        path.write_text(_kubeconfig(f"http://127.0.0.1:{server.server_port}", account, cluster.namespace))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+        path.write_text(_kubeconfig(f"http://127.0.0.1:{listener.port}", account, cluster.namespace))
     try:
         yield cluster
     finally:
         cluster.stop()
-        server.shutdown()
-        server.server_close()
+        listener.close()
+
+
+class _Listener:
+    """The port of the API, which can be closed for a while."""
+
+    def __init__(self, api: "_Api") -> None:
+        self._api = api
+        self.port = 0
+        self._open()
+
+    def _open(self) -> None:
+        self._handler: Any = type("Handler", (_Handler,), {"api": self._api, "closed": False})
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler)
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Refuse connections, and answer on none."""
+        self._handler.closed = True
+        self._server.shutdown()
+        self._server.server_close()
+
+    @contextmanager
+    def outage(self, forbidden: float = 0) -> Iterator[None]:
+        """Connections are refused inside; for `forbidden` seconds afterwards, the server knows no role (403)."""
+        self.close()
+        try:
+            yield
+        finally:
+            self._api.forbidden_until = time.monotonic() + forbidden
+            self._open()
 
 
 def _kubeconfig(server: str, account: str, namespace: str) -> str:
@@ -75,6 +104,7 @@ class _Api:
     def __init__(self, cluster: Cluster, manifests: Sequence[Object]) -> None:
         self._cluster = cluster
         self._rules = _rules(manifests)
+        self.forbidden_until = 0.0
 
     def answer(self, method: str, url: str, account: str, body: bytes) -> str | Object:
         """The answer as text or as JSON.
@@ -94,7 +124,8 @@ class _Api:
         group, namespace, kind, name, part = found.groups()
         resource = f"{kind}/{part}" if part else kind
         verb = {"GET": "get" if name else "list", "POST": "create", "DELETE": "delete"}.get(method, method)
-        if (account, verb, group or "", resource) not in self._rules or namespace != self._cluster.namespace:
+        unknown = time.monotonic() < self.forbidden_until
+        if unknown or (account, verb, group or "", resource) not in self._rules or namespace != self._cluster.namespace:
             who = f'User "system:serviceaccount:{self._cluster.namespace}:{account}"'
             raise ApiError(403, "Forbidden", f'{resource} is forbidden: {who} cannot {verb} in "{namespace}"')
         known: dict[tuple[str, str], Callable[..., str | Object]] = {
@@ -115,8 +146,8 @@ class _Api:
             return known[verb, resource](name=name, query=query, body=json.loads(body or b"{}"))
 
     def note(self, request: str, error: ApiError) -> None:
-        """Record a refused request; 404 does not count as refused."""
-        if error.code != 404:
+        """Record a refused request; 404 and the end of an outage do not count as refused."""
+        if error.code != 404 and time.monotonic() > self.forbidden_until:
             self._cluster.refused.append(f"{request}: {error.code} {error}")
 
     def _create_job(self, body: Object, **_: Any) -> Object:
@@ -215,11 +246,15 @@ def _check_job(job: Object) -> None:
 
 class _Handler(BaseHTTPRequestHandler):
     api: _Api
+    closed: bool
     protocol_version = "HTTP/1.1"
 
     def _respond(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         token = self.headers.get("Authorization", "")
+        if self.closed:
+            self.close_connection = True
+            return
         try:
             if not token.startswith("Bearer token-of-"):
                 raise ApiError(401, "Unauthorized", "Unauthorized")

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.servers.kubernetes.containers import Node, Object
 from tests.servers.kubernetes.pods import Fault, Pod, now
@@ -44,6 +45,8 @@ class Cluster:
         """Every pod that there ever was."""
         self.refused: list[str] = []
         """Requests that were answered with an error."""
+        self.listener: Any = None
+        """The port of the API; `with listener.outage():` closes it."""
         self._timers: list[threading.Timer] = []
 
     def deploy(self, name: str) -> Pod:
