@@ -14,6 +14,7 @@ from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2
 from darts_assets.orchestration.core.resources import Models, Room, SceneCatalogs, SourceAccess, Store
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.inventory.assets import build_inventory
+from darts_assets.orchestration.inventory.chips_asset import inventory_chips
 from darts_assets.orchestration.run_monitoring.console_logger import console
 from darts_assets.orchestration.run_monitoring.failure_notifier import build_failure_sensor, build_notifier
 from darts_assets.orchestration.run_monitoring.timings_asset import run_timings
@@ -111,6 +112,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
             *build_training(),
             *build_catalog(),
             *build_inventory(),
+            inventory_chips,
             run_timings,
         ],
         asset_checks=[*build_checks(SENTINEL2), *build_checks(PLANET)],

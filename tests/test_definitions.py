@@ -74,7 +74,7 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
     training = per_image | {
         dg.AssetKey(["training", name]) for name in ("images", "matches", "dataset", "model", "report")
     }
-    inventory = {dg.AssetKey(["inventory", name]) for name in ("rts", "slumps")}
+    inventory = {dg.AssetKey(["inventory", name]) for name in ("rts", "slumps", "chips")}
     others = inventory | {
         dg.AssetKey(path) for path in (["runs", "timings"], ["catalog", "stac"], ["catalog", "detections"])
     }

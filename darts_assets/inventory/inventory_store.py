@@ -7,6 +7,7 @@ from typing import Any
 
 import geopandas as gpd
 import obstore
+import pandas as pd
 import pyogrio
 
 from darts_assets.inventory.site_parameters import InventoryParameters
@@ -15,10 +16,13 @@ from darts_assets.inventory.yearly_inventory import Inventory, empty_inventory
 from darts_assets.qgis_styles import write_vector_style
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Manifest, Place
-from darts_assets.stores.vectors import read_table, write_table
+from darts_assets.stores.vectors import read_table, write_plain_table, write_table
 
 STATE_FORMAT = 3
 """Increased when the meaning of the tables changes; the inventory is then built from scratch."""
+
+OBSERVERS = "observers"
+"""Name of the table of `Followed.observers`."""
 
 
 def write_inventory(place: Place, inventory: Inventory, metadata: Mapping[str, Any]) -> Manifest:
@@ -46,9 +50,12 @@ def read_year(place: Place, manifest: Manifest, year: int) -> tuple[gpd.GeoDataF
 
 
 def write_followed(place: Place, followed: Followed, metadata: Mapping[str, Any]) -> Manifest:
-    """Publish slumps over the years: `rts_slumps` and `rts_sites`, each as `.parquet`, `.gpkg` and `.qml`."""
+    """Publish slumps over the years: `rts_slumps` and `rts_sites`, each as `.parquet`, `.gpkg` and `.qml`.
+
+    `observers.parquet` has the scenes that observe a slump in a year without a site of it.
+    """
     tables = {"rts_slumps": followed.slumps, "rts_sites": followed.sites}
-    return _write(place, tables, list(tables), metadata)
+    return _write(place, tables, list(tables), metadata, {OBSERVERS: followed.observers})
 
 
 def years_of(location: StoreLocation) -> list[int]:
@@ -57,10 +64,15 @@ def years_of(location: StoreLocation) -> list[int]:
 
 
 def _write(
-    place: Place, tables: Mapping[str, gpd.GeoDataFrame], geopackages: list[str], metadata: Mapping[str, Any]
+    place: Place,
+    tables: Mapping[str, gpd.GeoDataFrame],
+    geopackages: list[str],
+    metadata: Mapping[str, Any],
+    plain: Mapping[str, pd.DataFrame] | None = None,
 ) -> Manifest:
     with place.new_version() as version, tempfile.TemporaryDirectory() as folder:
         files = [write_table(version, name, table) for name, table in tables.items()]
+        files += [write_plain_table(version, name, table) for name, table in (plain or {}).items()]
         for name in geopackages:
             path = Path(folder) / f"{name}.gpkg"
             # A GeoPackage layer declares one geometry type, even if it is empty.

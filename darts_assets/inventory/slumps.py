@@ -14,7 +14,7 @@ from darts_assets.inventory.equal_area import EQUAL_AREA
 from darts_assets.inventory.links import overlapping, shared_area
 from darts_assets.inventory.site_parameters import FollowParameters
 from darts_assets.inventory.sites import no_sites, observers
-from darts_assets.inventory.table_schemas import FOLLOWED_COLUMNS, SITE_COLUMNS, SLUMP_COLUMNS
+from darts_assets.inventory.table_schemas import FOLLOWED_COLUMNS, OBSERVER_COLUMNS, SITE_COLUMNS, SLUMP_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,12 @@ class Followed:
     Attributes:
         sites: sites of all years: columns `FOLLOWED_COLUMNS`, `SITE_COLUMNS` and the outline.
         slumps: one row per slump: columns `SLUMP_COLUMNS` and the last outline.
+        observers: columns `OBSERVER_COLUMNS`: the scenes that observe a slump in a year without a site of it.
     """
 
     sites: gpd.GeoDataFrame
     slumps: gpd.GeoDataFrame
+    observers: pd.DataFrame
 
 
 @dataclass
@@ -37,12 +39,12 @@ class _Known:
     Attributes:
         outlines: last outlines of slumps that may continue.
         merged_into: the slumps that others merged into.
-        in_vain: number of scenes that observe a slump, for each year without a detection of it.
+        in_vain: the scenes that observe a slump, for each year without a detection of it.
     """
 
     outlines: dict[str, BaseGeometry] = field(default_factory=dict)
     merged_into: dict[str, str] = field(default_factory=dict)
-    in_vain: dict[str, list[int]] = field(default_factory=dict)
+    in_vain: dict[str, dict[int, set[str]]] = field(default_factory=dict)
 
 
 def follow(
@@ -68,11 +70,11 @@ def follow(
     years = []
     for year in sorted(sites):
         years.append(_followed(sites[year], known, parameters))
-        _look_in_vain(known, set(years[-1]["slump_id"]), scenes[year], observed_of, parameters)
+        _look_in_vain(known, year, set(years[-1]["slump_id"]), scenes[year], observed_of, parameters)
     columns = [*FOLLOWED_COLUMNS, *SITE_COLUMNS, "geometry"]
     every = gpd.GeoDataFrame(pd.concat([*years, _no_years()], ignore_index=True)[columns], crs=EQUAL_AREA)
     every = every.astype({**FOLLOWED_COLUMNS, **SITE_COLUMNS})
-    return Followed(every, _slumps(every, known))
+    return Followed(every, _slumps(every, known), _observers(known))
 
 
 def _followed(sites: gpd.GeoDataFrame, known: _Known, parameters: FollowParameters) -> gpd.GeoDataFrame:
@@ -109,17 +111,18 @@ def _followed(sites: gpd.GeoDataFrame, known: _Known, parameters: FollowParamete
 
 def _look_in_vain(
     known: _Known,
+    year: int,
     seen: set[str],
     scenes: gpd.GeoDataFrame,
     observed_of: Callable[[str], gpd.GeoDataFrame],
     parameters: FollowParameters,
 ) -> None:
-    """Count the scenes of a year that observe slumps without a site in that year; updates `known`."""
+    """Find the scenes of a year that observe slumps without a site in that year; updates `known`."""
     names = [name for name in known.outlines if name not in seen]
     outlines = np.array([known.outlines[name] for name in names], dtype=object)
     hulls = dict(zip(scenes["scene_id"], scenes.geometry, strict=True))
     for name, looking in zip(names, observers(outlines, hulls, observed_of, parameters.min_coverage), strict=True):
-        known.in_vain.setdefault(name, []).append(len(looking))
+        known.in_vain.setdefault(name, {})[year] = looking
 
 
 def _event(before: list[str], parts: Mapping[str, int]) -> str:
@@ -133,7 +136,7 @@ def _slumps(sites: gpd.GeoDataFrame, known: _Known) -> gpd.GeoDataFrame:
     ordered = pd.DataFrame(sites).sort_values(["slump_id", "year"])
     first, last = (ordered.drop_duplicates("slump_id", keep=which).set_index("slump_id") for which in ("first", "last"))
     groups = ordered.groupby("slump_id")
-    in_vain = [known.in_vain.get(name, []) for name in first.index]
+    in_vain = [[len(scenes) for scenes in known.in_vain.get(name, {}).values()] for name in first.index]
     table = pd.DataFrame(
         {
             "first_year": first["year"],
@@ -152,6 +155,16 @@ def _slumps(sites: gpd.GeoDataFrame, known: _Known) -> gpd.GeoDataFrame:
     )
     shapes = last["geometry"].to_numpy()
     return gpd.GeoDataFrame(table.reset_index().astype(SLUMP_COLUMNS), geometry=shapes, crs=EQUAL_AREA)
+
+
+def _observers(known: _Known) -> pd.DataFrame:
+    rows = [
+        (slump, year, ",".join(sorted(scenes)))
+        for slump, years in sorted(known.in_vain.items())
+        for year, scenes in years.items()
+        if scenes
+    ]
+    return pd.DataFrame(rows, columns=list(OBSERVER_COLUMNS)).astype(OBSERVER_COLUMNS)
 
 
 def _no_years() -> gpd.GeoDataFrame:

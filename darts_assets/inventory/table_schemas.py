@@ -25,6 +25,9 @@ SITE_COLUMNS = {
 }
 
 FOLLOWED_COLUMNS = {"slump_id": "str", "event": "str", "predecessors": "str"}
+OBSERVER_COLUMNS = {"slump_id": "str", "year": "int64", "scenes": "str"}
+"""Scenes, separated by commas, that observe a slump in a year without a site of it."""
+
 SLUMP_COLUMNS = {
     "slump_id": "str",
     "first_year": "int64",
@@ -40,6 +43,37 @@ SLUMP_COLUMNS = {
     "split_from": "str",
     "merged_into": "str",
 }
+
+CHIP_COLUMNS = {
+    "slump_id": "str",
+    "year": "int64",
+    "site_id": "str",
+    "scene": "str",
+    "family": "str",
+    "datetime": TIME,
+    "detected": "bool",
+    "key": "str",
+    "offset": "int64",
+    "length": "int64",
+    "width_m": "float64",
+    "made_from": "str",
+}
+
+CHIP_DESCRIPTIONS = {
+    "slump_id": "slump that the chip shows",
+    "year": "year of the scene",
+    "site_id": "site of the slump in that year; empty if no scene detects it",
+    "scene": "id of the scene",
+    "family": "family of the scene",
+    "datetime": "sensing time of the scene, UTC",
+    "detected": "whether the scene detects the slump; otherwise the outline is that of the last year with a site",
+    "key": "file in the store with the chip",
+    "offset": "first byte of the WebP image in that file",
+    "length": "bytes of the image",
+    "width_m": "ground width and height of the chip, metres",
+    "made_from": "the products' version and detection, or a hash of tile and outline",
+}
+"""Column of the table of chips -> description."""
 
 DESCRIPTIONS = {
     "site_id": "year and location of the first detection; unique",

@@ -1,4 +1,4 @@
-"""Bands of an earlier version become part of a new one without being read: hard links on a path, copies by the server.
+"""Parts of an earlier version become part of a new one without being read: hard links on a path, copies by the server.
 
 Versions never change, so that two of them can share files.
 """
@@ -43,6 +43,22 @@ def bring_in(source: StoreLocation, target: StoreLocation, band: str) -> None:
         ]
         for copied in copies:
             copied.result()
+
+
+def bring_in_file(source: StoreLocation, target: StoreLocation, name: str) -> None:
+    """Add a file of the version `source` to the version `target` of the same store.
+
+    Raises:
+        NotReadableError: if the source does not have the file.
+    """
+    try:
+        if source.is_local:
+            _link(source.path / name, target.path / name)
+            return
+        root = len(source.root.url) + 1
+        obstore.copy(source.root.objects(), f"{source.url[root:]}/{name}", f"{target.url[root:]}/{name}")
+    except FileNotFoundError as error:
+        raise NotReadableError(f"{source}/{name} does not exist or was replaced during reading") from error
 
 
 def _link(source: Path, target: Path) -> None:

@@ -66,6 +66,11 @@ def slumps_place(root: StoreLocation) -> Place:
     return Place(root.child("inventory", "slumps"))
 
 
+def chips_place(root: StoreLocation) -> Place:
+    """`inventory/chips`: chips of the slumps."""
+    return Place(root.child("inventory", "chips"))
+
+
 def raw_place(root: StoreLocation, source: str, scene: str) -> Place:
     """`raw/<source>/<scene>`: a raw scene."""
     return Place(raw_folder(root, source).child(scene))

@@ -42,7 +42,7 @@ def test_what_was_written_is_read_and_goes_on(root: StoreLocation) -> None:
     sites, scenes = read_year(place, place.require(), 2023)
     followed = follow({2023: sites}, {2023: scenes}, Tables(SCENES).observed, FollowParameters())
     manifest = write_followed(Place(root.child("inventory", "slumps")), followed, {})
-    assert sorted(manifest.contents) == [
+    assert sorted(manifest.contents) == ["observers.parquet"] + [
         f"rts_{table}.{kind}" for table in ("sites", "slumps") for kind in ("gpkg", "parquet", "qml")
     ]
 

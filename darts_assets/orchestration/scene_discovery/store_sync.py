@@ -31,6 +31,7 @@ from darts_assets.orchestration.core.metadata import as_metadata, provenance
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, FAMILIES, STEPS, SceneFamily
 from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.inventory.assets import RTS, SLUMPS
+from darts_assets.orchestration.inventory.chips_asset import CHIPS
 from darts_assets.orchestration.scene_chain.auxiliary import CODE_VERSION as AUXILIARY_CODE
 from darts_assets.orchestration.scene_chain.auxiliary import AuxiliaryConfig
 from darts_assets.orchestration.scene_chain.products import LINKED
@@ -39,7 +40,14 @@ from darts_assets.scene import Scene
 from darts_assets.stores.latest import LATEST
 from darts_assets.stores.publish import Manifest, Place
 from darts_assets.stores.published_results import documents, published_results
-from darts_assets.stores.store_layout import items_folder, raw_folder, slumps_place, step_folder, years_folder
+from darts_assets.stores.store_layout import (
+    chips_place,
+    items_folder,
+    raw_folder,
+    slumps_place,
+    step_folder,
+    years_folder,
+)
 
 if TYPE_CHECKING:
     from darts_assets.cubes import Cube
@@ -264,16 +272,17 @@ class _Sync:
         self._published[asset] = max((result.published for result in of_step.values()), default="")
 
     def inventory(self, registry: SceneRegistry) -> None:
-        """Record the inventories of the years, and the slumps."""
+        """Record the inventories of the years, the slumps and their chips."""
         years = published_results(years_folder(registry.store.root))
         self.done.problems |= {f"inventory of {year}": reason for year, reason in years.damaged.items()}
         self._record_inventory(RTS, years.manifests, registry)
-        try:
-            slumps = slumps_place(registry.store.root).manifest()
-        except DartsError as error:
-            self.done.problems["inventory of slumps"] = str(error)
-        else:
-            self._record_inventory(SLUMPS, {None: slumps} if slumps else {}, registry)
+        for asset, place in ((SLUMPS, slumps_place), (CHIPS, chips_place)):
+            try:
+                manifest = place(registry.store.root).manifest()
+            except DartsError as error:
+                self.done.problems[f"inventory of {asset.path[-1]}"] = str(error)
+            else:
+                self._record_inventory(asset, {None: manifest} if manifest else {}, registry)
 
     def _record_inventory(self, asset: dg.AssetKey, manifests: Mapping[Any, Manifest], registry: SceneRegistry) -> None:
         partitions = [year for year in manifests if year is not None]

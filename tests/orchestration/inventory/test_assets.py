@@ -6,6 +6,7 @@ import dagster as dg
 
 from darts_assets.definitions import build_defs
 from darts_assets.orchestration.inventory.assets import RTS, SLUMPS, YEARS
+from darts_assets.orchestration.inventory.chips_asset import CHIPS
 from darts_assets.settings import Settings
 
 
@@ -17,10 +18,10 @@ def test_there_is_a_partition_for_each_year_up_to_the_present_one() -> None:
 def test_the_job_updates_a_year_and_follows_slumps_but_no_scene_does() -> None:
     defs = build_defs(Settings())
     job = defs.resolve_job_def("update_inventory")
-    assert set(job.asset_layer.selected_asset_keys) == {RTS, SLUMPS}
+    assert set(job.asset_layer.selected_asset_keys) == {RTS, SLUMPS, CHIPS}
     assert {node.definition.pool for node in job.graph.nodes} == {"inventory"}
     graph = defs.resolve_asset_graph()
-    assert dg.AssetSelection.from_string('group:"inventory"').resolve(graph) == {RTS, SLUMPS}
+    assert dg.AssetSelection.from_string('group:"inventory"').resolve(graph) == {RTS, SLUMPS, CHIPS}
     for family in ("sentinel2", "planet"):
         assert RTS not in dg.AssetSelection.from_string(f'group:"{family}"').resolve(graph)
 
