@@ -110,7 +110,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
             *build_training_data(),
             *build_training_matched(),
             *build_training(),
-            *build_catalog(),
+            *build_catalog(current.ui_url),
             *build_inventory(),
             inventory_chips,
             run_timings,

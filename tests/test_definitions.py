@@ -76,7 +76,8 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
     }
     inventory = {dg.AssetKey(["inventory", name]) for name in ("rts", "slumps", "chips")}
     others = inventory | {
-        dg.AssetKey(path) for path in (["runs", "timings"], ["catalog", "stac"], ["catalog", "detections"])
+        dg.AssetKey(path)
+        for path in (["runs", "timings"], *(["catalog", name] for name in ("stac", "detections", "map")))
     }
     assert set(graph.get_all_asset_keys()) == keys | training | others
     for key in keys | training | others:

@@ -22,15 +22,20 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     [
         *ROOT.glob("*.md"),
-        *(path for room in (".github", "darts_assets", "k8s", "tests") for path in (ROOT / room).rglob("*.md")),
+        *(
+            path
+            for room in (".github", "darts_assets", "k8s", "tests")
+            for path in (ROOT / room).rglob("*.md")
+            if "node_modules" not in path.parts
+        ),
     ]
 )
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 INLINE = re.compile(r"`([^`\n]+)`")
-NOT_SETTINGS = {f"DARTS_ASSETS_TEST_{name}" for name in ("DATA", "CLUSTER_SCENES", "FUZZ_SECONDS", "FUZZ_SEED")} | {
-    "DARTS_CONFIG"
-}
+NOT_SETTINGS = {
+    f"DARTS_ASSETS_TEST_{name}" for name in ("DATA", "CLUSTER_SCENES", "FUZZ_SECONDS", "FUZZ_SEED", "NODE_MODULES")
+} | {"DARTS_CONFIG"}
 """Environment variables of the tests, and the path of the settings file."""
 
 of_each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

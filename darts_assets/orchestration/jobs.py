@@ -43,8 +43,8 @@ def build_jobs(
 def _publish_catalog() -> "UnresolvedAssetJobDefinition":
     return dg.define_asset_job(
         "publish_catalog",
-        selection=dg.AssetSelection.assets(["catalog", "stac"], ["catalog", "detections"]),
-        description="Updates the published catalog from the products of all scenes.",
+        selection=dg.AssetSelection.assets(["catalog", "stac"], ["catalog", "detections"], ["catalog", "map"]),
+        description="Updates the published catalog from the products of all scenes, and the map of the inventory.",
     )
 
 

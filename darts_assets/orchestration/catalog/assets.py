@@ -1,9 +1,10 @@
-"""Assets of the published catalog: the results of all scenes for pystac, DuckDB, GeoPandas and GIS programs.
+"""Assets of the published catalog: the results of all scenes for pystac, DuckDB, GeoPandas, GIS programs and browsers.
 
-They read the published products of all scenes from the store.
+They read the published products of all scenes, and the inventory, from the store.
 """
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any, TypedDict
 
 import dagster as dg
@@ -15,12 +16,15 @@ from darts_assets.orchestration.core.partitions import FAMILIES, OWNER, all_scen
 from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Models, Store
 from darts_assets.orchestration.core.step_metrics import measured
+from darts_assets.orchestration.inventory.assets import SLUMPS
+from darts_assets.orchestration.inventory.chips_asset import CHIPS
 
 CODE_VERSION = "2"
 
 GROUP = "catalog"
 STAC = dg.AssetKey([GROUP, "stac"])
 DETECTIONS = dg.AssetKey([GROUP, "detections"])
+MAP = dg.AssetKey([GROUP, "map"])
 
 _COLUMNS = dg.TableSchema([dg.TableColumn(name, kind, text) for name, (kind, text) in COLUMNS.items()])
 
@@ -54,9 +58,9 @@ class CatalogArguments(TypedDict):
     pool: str
 
 
-def build_catalog() -> list[dg.AssetsDefinition]:
-    """The assets of the catalog."""
-    return [_stac, _detections]
+def build_catalog(ui_url: str | None = None) -> list[dg.AssetsDefinition]:
+    """The assets of the catalog; with the URL of Dagster's UI for links of the map."""
+    return [_stac, _detections, _build_map(ui_url)]
 
 
 def _catalog_asset(key: dg.AssetKey) -> CatalogArguments:
@@ -123,6 +127,41 @@ def _detections(context: dg.AssetExecutionContext, config: CatalogConfig, store:
         "regions": _table(update.parts),
     }
     return _result(metadata, config, update.version)
+
+
+def _build_map(ui_url: str | None) -> dg.AssetsDefinition:
+    """The asset `catalog/map`."""
+
+    @dg.asset(
+        **_catalog_asset(MAP),
+        deps=[SLUMPS, CHIPS, STAC],
+        kinds={"html", "flatgeobuf"},
+        description="Web map of the inventory, a static page: slumps by year, observing scenes, pictures, review.",
+    )
+    @measured
+    def web_map(context: dg.AssetExecutionContext, config: CatalogConfig, store: Store) -> dg.MaterializeResult[None]:
+        with domain_call(context.log):
+            from darts_assets.web_map.published_map import INDEX, update_map
+
+            grace = timedelta(hours=store.keep_replaced_hours)
+            update = update_map(
+                store.root, list(FAMILIES), ui_url=ui_url, licence=config.licence, rebuild=config.rebuild, grace=grace
+            )
+        facts = update.description
+        metadata = {
+            "path": dg.MetadataValue.path(f"{store.root}/{INDEX}"),
+            "open": "darts-assets map-server",
+            "slumps": facts["slumps"],
+            "sites": facts["sites"],
+            "years": facts["years"],
+            "scenes": facts["scenes"],
+            "bytes": sum(facts["bytes"].values()),
+            "data_written": update.is_new,
+        }
+        inputs = provenance(CODE_VERSION, config.model_dump(exclude={"rebuild"}), **update.inputs)
+        return materialize_result(metadata, inputs)
+
+    return web_map
 
 
 def _result(metadata: dict[str, Any], config: CatalogConfig, content: str) -> dg.MaterializeResult[None]:

@@ -29,7 +29,7 @@ def test_the_job_writes_the_catalog_of_all_scenes_at_once(defs: dg.Definitions) 
     job = defs.resolve_job_def("publish_catalog")
     assert job.partitions_def is None
     assert set(job.asset_layer.selected_asset_keys) == {
-        dg.AssetKey(["catalog", "stac"]), dg.AssetKey(["catalog", "detections"])
+        dg.AssetKey(["catalog", name]) for name in ("stac", "detections", "map")
     }  # fmt: skip
     assert {node.definition.pool for node in job.graph.nodes} == {"catalog"}
 
