@@ -18,9 +18,9 @@ from pyproj import CRS, Transformer
 
 from darts_assets.catalog.catalog_store import Products
 from darts_assets.catalog.detection_columns import COLUMNS
-from darts_assets.catalog.scene_regions import region_of
 from darts_assets.geo.antimeridian import lonlat_area
 from darts_assets.geo.geodesic import geodesic_area
+from darts_assets.geo.grid_zones import region_of
 
 ROW_GROUP = 4096
 """Rows per row group, the unit that spatial queries read or skip; some megabytes of outlines."""

@@ -14,6 +14,7 @@ from darts_assets.inventory.site_parameters import InventoryParameters
 from darts_assets.inventory.slumps import Followed
 from darts_assets.inventory.yearly_inventory import Inventory, empty_inventory
 from darts_assets.qgis_styles import write_vector_style
+from darts_assets.review.review_columns import REJECTED, REVIEW_COLUMNS
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Manifest, Place
 from darts_assets.stores.vectors import read_table, write_plain_table, write_table
@@ -25,19 +26,32 @@ OBSERVERS = "observers"
 """Name of the table of `Followed.observers`."""
 
 
-def write_inventory(place: Place, inventory: Inventory, metadata: Mapping[str, Any]) -> Manifest:
-    """Publish the inventory of a year: `rts_<year>` as `.parquet`, `.gpkg` and `.qml`, `detections` and `scenes`."""
+def write_inventory(
+    place: Place, inventory: Inventory, metadata: Mapping[str, Any], *, publish_rejected: bool = False
+) -> Manifest:
+    """Publish the inventory of a year: `rts_<year>` as `.parquet`, `.gpkg` and `.qml`, `detections` and `scenes`.
+
+    Args:
+        place: destination.
+        inventory: its sites may have `REVIEW_COLUMNS`.
+        metadata: of the manifest.
+        publish_rejected: whether the GeoPackage contains sites with the verdict `no`; the Parquet file always does.
+    """
     name = f"rts_{inventory.year}"
     tables = {name: inventory.sites, "detections": inventory.detections, "scenes": inventory.scenes}
-    return _write(place, tables, [name], {**metadata, "state_format": STATE_FORMAT})
+    return _write(place, tables, [name], {**metadata, "state_format": STATE_FORMAT}, publish_rejected)
 
 
 def read_inventory(place: Place, manifest: Manifest | None, year: int, parameters: InventoryParameters) -> Inventory:
-    """The inventory of a year in the content of a manifest; empty without one, or if it has another `STATE_FORMAT`."""
+    """The inventory of a year in the content of a manifest; empty without one, or if it has another `STATE_FORMAT`.
+
+    Judgements of reviewers are no part of it: they are made again for each version.
+    """
     if manifest is None or manifest.metadata.get("state_format") != STATE_FORMAT:
         return empty_inventory(year, parameters)
     tables = {name: read_table(place, manifest, name) for name in (f"rts_{year}", "detections", "scenes")}
-    return Inventory(year, parameters, tables["scenes"], tables["detections"], tables[f"rts_{year}"])
+    sites = tables[f"rts_{year}"].drop(columns=list(REVIEW_COLUMNS), errors="ignore")
+    return Inventory(year, parameters, tables["scenes"], tables["detections"], sites)
 
 
 def read_year(place: Place, manifest: Manifest, year: int) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
@@ -49,13 +63,16 @@ def read_year(place: Place, manifest: Manifest, year: int) -> tuple[gpd.GeoDataF
     return read_table(place, manifest, f"rts_{year}"), read_table(place, manifest, "scenes")
 
 
-def write_followed(place: Place, followed: Followed, metadata: Mapping[str, Any]) -> Manifest:
+def write_followed(
+    place: Place, followed: Followed, metadata: Mapping[str, Any], *, publish_rejected: bool = False
+) -> Manifest:
     """Publish slumps over the years: `rts_slumps` and `rts_sites`, each as `.parquet`, `.gpkg` and `.qml`.
 
-    `observers.parquet` has the scenes that observe a slump in a year without a site of it.
+    `observers.parquet` has the scenes that observe a slump in a year without a site of it. Arguments as
+    `write_inventory`.
     """
     tables = {"rts_slumps": followed.slumps, "rts_sites": followed.sites}
-    return _write(place, tables, list(tables), metadata, {OBSERVERS: followed.observers})
+    return _write(place, tables, list(tables), metadata, publish_rejected, {OBSERVERS: followed.observers})
 
 
 def years_of(location: StoreLocation) -> list[int]:
@@ -68,6 +85,7 @@ def _write(
     tables: Mapping[str, gpd.GeoDataFrame],
     geopackages: list[str],
     metadata: Mapping[str, Any],
+    publish_rejected: bool,
     plain: Mapping[str, pd.DataFrame] | None = None,
 ) -> Manifest:
     with place.new_version() as version, tempfile.TemporaryDirectory() as folder:
@@ -75,9 +93,12 @@ def _write(
         files += [write_plain_table(version, name, table) for name, table in (plain or {}).items()]
         for name in geopackages:
             path = Path(folder) / f"{name}.gpkg"
+            layer = tables[name]
+            if "verdict" in layer and not publish_rejected:
+                layer = layer[layer["verdict"] != REJECTED]
             # A GeoPackage layer declares one geometry type, even if it is empty.
             pyogrio.write_dataframe(
-                tables[name], path, layer=name, driver="GPKG", geometry_type="MultiPolygon", promote_to_multi=True
+                layer, path, layer=name, driver="GPKG", geometry_type="MultiPolygon", promote_to_multi=True
             )
             for file in (path, write_vector_style(path)):
                 obstore.put(version.location.objects(), file.name, file)

@@ -3,6 +3,8 @@
 import datetime as dt
 from dataclasses import dataclass
 
+from darts_assets.review.review_columns import REVIEW_DESCRIPTIONS
+
 TIME = "datetime64[ms, UTC]"
 
 SITE_COLUMNS = {
@@ -103,6 +105,7 @@ DESCRIPTIONS = {
     "last_area_ha": "area in the last year, hectares",
     "split_from": "slumps of earlier years that the slump overlapped in its first year",
     "merged_into": "slump that this one merged into",
+    **REVIEW_DESCRIPTIONS,
 }
 """Column -> description."""
 

@@ -13,11 +13,14 @@ import pytest
 from darts_assets.demo import World
 from darts_assets.inventory.table_schemas import SITE_COLUMNS, SLUMP_COLUMNS
 from darts_assets.orchestration.inventory.assets import RTS, SLUMPS, build_inventory
+from darts_assets.review.review_columns import REVIEW_COLUMNS
+from darts_assets.review.verdict_store import VerdictStore
 from darts_assets.settings import Settings
-from darts_assets.stores.vectors import write_vectors
+from darts_assets.stores.vectors import read_table, write_vectors
 from tests.e2e.asset_runs import QUIET, failure, warnings
 from tests.e2e.harness import DEMO_MODEL, Site, reason
 from tests.inventory.planted import Planted, square
+from tests.review.verdict_samples import about
 
 
 def publish(site: Site, world: World, scene: Planted) -> str:
@@ -156,12 +159,77 @@ def test_files_open_elsewhere(site: Site, world: World) -> None:
     metadata_of(site, SLUMPS)
     place = site.place("inventory", "rts", "2023")
     geopackage = gpd.read_file(place.location.path / place.require().contents["rts_2023.gpkg"] / "rts_2023.gpkg")
-    assert list(geopackage.columns) == [*SITE_COLUMNS, "geometry"]
+    assert list(geopackage.columns) == [*SITE_COLUMNS, *REVIEW_COLUMNS, "geometry"]
     assert geopackage.crs.to_epsg() == 6931
     assert geopackage["site_id"].tolist() == sites(site)["site_id"].tolist()
     place = site.place("inventory", "slumps")
     slumps = gpd.read_file(place.location.path / place.require().contents["rts_slumps.gpkg"] / "rts_slumps.gpkg")
-    assert list(slumps.columns) == [*SLUMP_COLUMNS, "geometry"]
+    assert list(slumps.columns) == [*SLUMP_COLUMNS, *REVIEW_COLUMNS, "geometry"]
+
+
+def test_verdicts_change_only_the_judgement_and_survive_a_new_model(site: Site, world: World) -> None:
+    def layer(*place: str, name: str) -> set[float]:
+        published = site.place("inventory", *place)
+        file = published.location.path / published.require().contents[name] / name
+        return {round(area / 1e4, 2) for area in gpd.read_file(file).area}
+
+    def versions() -> list[str]:
+        places = site.place("inventory", "rts", "2023"), site.place("inventory", "slumps")
+        return [place.require().metadata["provenance"]["data_version"] for place in places]
+
+    slump, stone = square(0, 0, 200), square(1000, 0, 100)
+    publish(site, world, Planted(180, [slump, stone]))
+    metadata_of(site, RTS, 2023)
+    assert metadata_of(site, SLUMPS)["verdicts"] == {}
+    assert not sites(site)["reviewed"].any()
+    before, unreviewed = sites(site), versions()
+
+    verdicts = VerdictStore(site.resource("store").root)
+    verdicts.append([about(stone, "no", 32608), about(slump, "yes", 32608, reviewer="Bo")])
+    metadata = metadata_of(site, RTS, 2023)
+    assert (metadata["sites_worked_out"], metadata["sites_kept"]) == (0, 2)
+    assert metadata["verdicts"] == {"no": 1, "yes": 1}
+    assert metadata_of(site, SLUMPS)["verdicts"] == {"no": 1, "yes": 1}
+    judged, reviewed = sites(site), versions()
+    assert not set(reviewed) & set(unreviewed)
+    others = [name for name in before.columns if name not in REVIEW_COLUMNS]
+    assert judged[others].to_wkb().equals(before[others].to_wkb())
+    # Rejected sites stay in the tables and leave the layers.
+    assert dict(zip(judged["area_ha"].round(2), judged["verdict"], strict=True)) == {1.0: "no", 4.0: "yes"}
+    for name in ("rts_sites", "rts_slumps"):
+        assert sorted(table(site, "slumps", name=f"{name}.parquet")["verdict"]) == ["no", "yes"]
+        assert layer("slumps", name=f"{name}.gpkg") == {4.0}
+    assert layer("rts", "2023", name="rts_2023.gpkg") == {4.0}
+    assert metadata_of(site, RTS, 2023, publish_rejected=True)["sites_worked_out"] == 0
+    assert layer("rts", "2023", name="rts_2023.gpkg") == {1.0, 4.0}
+
+    # An update equals a rebuild, to the last bit; without new verdicts its version is the same.
+    metadata_of(site, RTS, 2023, rebuild=True)
+    assert versions()[0] == reviewed[0]
+    assert sites(site).to_wkb().equals(judged.to_wkb())
+    # The polygons of another model have other outlines and ids.
+    publish(site, world, Planted(180, [square(-20, 10, 190), square(980, 20, 100)], version="2"))
+    metadata_of(site, RTS, 2023)
+    assert dict(zip(sites(site)["area_ha"].round(2), sites(site)["verdict"], strict=True)) == {1.0: "no", 3.61: "yes"}
+    assert layer("rts", "2023", name="rts_2023.gpkg") == {3.61}
+
+
+def test_an_inventory_of_an_earlier_version_without_judgements_is_read(site: Site, world: World) -> None:
+    publish(site, world, Planted(180, [square(0, 0)]))
+    metadata_of(site, RTS, 2023)
+    place = site.place("inventory", "rts", "2023")
+    manifest = place.require()
+    names = [file.removesuffix(".parquet") for file in manifest.contents if file.endswith(".parquet")]
+    tables = {name: read_table(place, manifest, name) for name in names}
+    tables["rts_2023"] = tables["rts_2023"].drop(columns=list(REVIEW_COLUMNS))
+    facts = manifest.metadata["provenance"]
+    del facts["parameters"]["publish_rejected"], facts["inputs"]["verdicts"]
+    write_vectors(place, tables, {**manifest.metadata, "provenance": facts | {"code_version": "0.1.0+4"}})
+    VerdictStore(site.resource("store").root).append([about(square(0, 0), "no", 32608)])
+    metadata_of(site, SLUMPS)  # before the year is updated
+    assert table(site, "slumps", name="rts_sites.parquet")["verdict"].tolist() == ["no"]
+    assert metadata_of(site, RTS, 2023)["sites_worked_out"] == 1
+    assert sites(site)["verdict"].tolist() == ["no"]
 
 
 def test_an_unusable_scene_is_reported_and_the_others_are_processed(site: Site, world: World) -> None:

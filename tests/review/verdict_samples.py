@@ -1,7 +1,11 @@
 """Verdicts for tests."""
 
+import json
 import uuid
 from typing import Any
+
+import geopandas as gpd
+import shapely
 
 from darts_assets.review.verdict_record import Verdict
 
@@ -28,3 +32,9 @@ def record(**values: Any) -> dict[str, Any]:
 
 def verdict(**values: Any) -> Verdict:
     return Verdict.model_validate(record(**values))
+
+
+def about(outline: shapely.Geometry, decided: str = "yes", crs: int | str = 6931, **values: Any) -> Verdict:
+    """A verdict about an outline in a projected CRS."""
+    (lonlat,) = gpd.GeoSeries([outline], crs=crs).to_crs(4326)
+    return verdict(verdict=decided, outline=json.loads(shapely.to_geojson(lonlat)), **values)

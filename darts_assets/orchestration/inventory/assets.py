@@ -26,6 +26,7 @@ from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.core.step_metrics import measured
+from darts_assets.review.review_columns import REVIEW_COLUMNS
 from darts_assets.stores.latest import LATEST
 from darts_assets.stores.publish import Manifest
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from darts_assets.inventory.yearly_inventory import Inventory
 
-CODE_VERSION = "4"
+CODE_VERSION = "5"
 
 GROUP = "inventory"
 RTS = dg.AssetKey([GROUP, "rts"])
@@ -47,7 +48,16 @@ _MAX_ROWS = 100
 """Maximum number of rows or names in metadata."""
 
 
-class RtsConfig(StepConfig, InventoryParameters):
+class ReviewedConfig(StepConfig):
+    """What follows from the verdicts of reviewers."""
+
+    publish_rejected: bool = Field(
+        False,
+        description="Keep sites and slumps with the verdict `no` in the GeoPackages. Parquet files always have them.",
+    )
+
+
+class RtsConfig(ReviewedConfig, InventoryParameters):
     """How detections become sites."""
 
     families: list[str] = Field(list(FAMILIES), description="Scene families in the inventory: `sentinel2`, `planet`.")
@@ -61,7 +71,7 @@ class RtsConfig(StepConfig, InventoryParameters):
         return [family for name, family in FAMILIES.items() if name in self.families]
 
 
-class SlumpsConfig(StepConfig, FollowParameters):
+class SlumpsConfig(ReviewedConfig, FollowParameters):
     """How sites are followed from year to year."""
 
 
@@ -84,7 +94,7 @@ def build_inventory() -> list[dg.AssetsDefinition]:
 
 
 def _inventory_asset(key: dg.AssetKey, columns: dict[str, str]) -> InventoryArguments:
-    table = [dg.TableColumn(name, dtype, DESCRIPTIONS[name]) for name, dtype in columns.items()]
+    table = [dg.TableColumn(name, dtype, DESCRIPTIONS[name]) for name, dtype in (columns | REVIEW_COLUMNS).items()]
     schema = dg.TableSchema([*table, dg.TableColumn("geometry", "multipolygon", "outline, EPSG:6931")])
     return {
         "key": key, "group_name": GROUP, "owners": [OWNER], "kinds": {"geoparquet", "geopackage"}, "pool": GROUP,
@@ -104,9 +114,13 @@ def _inventory_asset(key: dg.AssetKey, columns: dict[str, str]) -> InventoryArgu
 def _rts(
     context: dg.AssetExecutionContext, config: RtsConfig, store: Store, scenes: SceneRegistry
 ) -> dg.MaterializeResult[None]:
+    from dataclasses import replace
+
     from darts_assets.inventory.inventory_store import read_inventory, write_inventory
     from darts_assets.inventory.yearly_inventory import update
     from darts_assets.orchestration.inventory.published_polygons import StoredPolygons, published_polygons
+    from darts_assets.review.judgement import judge, review_version, verdict_table
+    from darts_assets.review.verdict_store import read_verdicts
 
     year = int(context.partition_key)
     with domain_call(context.log):
@@ -114,12 +128,16 @@ def _rts(
         records = [scene for scene in published.scenes if scene.datetime.year == year]
         versions = {scene.scene_id: scene.data_version for scene in records}
         options = config.model_dump(exclude={"rebuild"})
-        facts = provenance(CODE_VERSION, options, polygons=data_version("", versions))
+        made_from = {"polygons": data_version("", versions)}
+        facts = provenance(CODE_VERSION, options, **made_from)
         place = store.place(GROUP, "rts", str(year))
         current = None if config.rebuild else place.manifest()
         before = read_inventory(place, current if _is_compatible(current, facts) else None, year, config)
         inventory, changes = update(before, records, StoredPolygons(store, records))
-        manifest = write_inventory(place, inventory, {"provenance": facts})
+        judged = judge(inventory.sites, verdict_table(read_verdicts(store.root)), config)
+        inventory = replace(inventory, sites=judged)
+        facts = provenance(CODE_VERSION, options, **made_from, verdicts=review_version(judged, "site_id"))
+        manifest = write_inventory(place, inventory, {"provenance": facts}, publish_rejected=config.publish_rejected)
     for scene, reason in published.unusable.items():
         context.log.warning(f"{scene} left out: {reason}")
     context.log.info(
@@ -148,9 +166,13 @@ def _rts(
 )
 @measured
 def _slumps(context: dg.AssetExecutionContext, config: SlumpsConfig, store: Store) -> dg.MaterializeResult[None]:
+    from dataclasses import replace
+
     from darts_assets.inventory.inventory_store import read_year, write_followed, years_of
     from darts_assets.inventory.slumps import follow
     from darts_assets.orchestration.inventory.published_polygons import StoredPolygons, records_of
+    from darts_assets.review.judgement import judge, judge_slumps, review_version, verdict_table
+    from darts_assets.review.verdict_store import read_verdicts
 
     with domain_call(context.log):
         places = {year: store.place(GROUP, "rts", str(year)) for year in years_of(store.root.child(GROUP, "rts"))}
@@ -160,10 +182,13 @@ def _slumps(context: dg.AssetExecutionContext, config: SlumpsConfig, store: Stor
         sites, scenes = ({year: tables[year][which] for year in tables} for which in (0, 1))
         polygons = StoredPolygons(store, [record for table in scenes.values() for record in records_of(table)])
         followed = follow(sites, scenes, polygons.current_observed, config)
+        judged = judge(followed.sites, verdict_table(read_verdicts(store.root)), config)
+        followed = replace(followed, sites=judged, slumps=judge_slumps(followed.slumps, judged))
         inputs = {f"rts_{year}": made["data_version"] for year, made in provenances.items()}
+        inputs["verdicts"] = review_version(judged, "site_id")
         facts = provenance(CODE_VERSION, config.model_dump(), **inputs)
         place = store.place(GROUP, "slumps")
-        manifest = write_followed(place, followed, {"provenance": facts})
+        manifest = write_followed(place, followed, {"provenance": facts}, publish_rejected=config.publish_rejected)
     if polygons.missing:
         context.log.warning(f"scenes without polygons observe nothing: {', '.join(polygons.missing[:_MAX_ROWS])}")
     context.log.info(f"{len(followed.slumps)} slumps in {len(provenances)} years")
@@ -171,6 +196,7 @@ def _slumps(context: dg.AssetExecutionContext, config: SlumpsConfig, store: Stor
         "path": dg.MetadataValue.path(place.location.child(LATEST).url),
         "files": list(manifest.contents),
         "dagster/row_count": len(followed.slumps),
+        "verdicts": _verdicts(followed.slumps),
         "years": sorted(provenances),
         "seen_of_observable": _counted(followed.slumps, seen="int", observable="int"),
         "scenes_without_polygons": len(polygons.missing),
@@ -180,9 +206,15 @@ def _slumps(context: dg.AssetExecutionContext, config: SlumpsConfig, store: Stor
 
 
 def _is_compatible(manifest: Manifest | None, facts: dict[str, Any]) -> bool:
-    """Whether the published inventory was made by the same code version and parameters."""
+    """Whether the sites of the published inventory were made by the same code version and parameters."""
     before = manifest.metadata["provenance"] if manifest else {}
-    return all(before.get(name) == facts[name] for name in ("code_version", "parameters"))
+    own = {name: value for name, value in facts["parameters"].items() if name not in ReviewedConfig.model_fields}
+    return before.get("code_version") == facts["code_version"] and own.items() <= before["parameters"].items()
+
+
+def _verdicts(judged: "gpd.GeoDataFrame") -> dict[str, int]:
+    """Number of sites or slumps by verdict, for those that reviewers have judged."""
+    return dict(Counter(judged.loc[judged["reviewed"], "verdict"]))
 
 
 def _summary(inventory: "Inventory") -> dict[str, Any]:
@@ -193,6 +225,7 @@ def _summary(inventory: "Inventory") -> dict[str, Any]:
     return {
         "dagster/row_count": len(sites),
         "sites": len(sites),
+        "verdicts": _verdicts(sites),
         "area_ha": round(float(sites["area_ha"].sum()), 3),
         "detections": len(inventory.detections),
         "scenes": len(scenes),
