@@ -22,7 +22,11 @@ Points = npt.NDArray[np.floating[Any]]
 _SIDE = 256  # pixels of a map
 _SOUTHERN_LIMIT = 45  # degrees of the polar map
 _STEPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 45)  # degrees between lines
-_GROUND, _LINES, _CIRCLE, _TEXT, _MARK = "#eeeee8", "#cdcdc8", "#78a0c8", "#70706c", "#d63e26"
+SEA, LAND = "#d9e5ec", "#f4f2ec"
+"""Colours of sea and land."""
+
+_LINES, _CIRCLE, _TEXT, _MARK = "#c6cccb", "#78a0c8", "#70706c", "#d63e26"
+_COARSE = 400_000  # metres: narrower maps have no coastlines, since those at hand are generalized by tens of kilometres
 _LABEL: dict[str, Any] = {"fontsize": 7, "color": _TEXT, "clip_on": True}
 
 _PLACES = {
@@ -30,7 +34,7 @@ _PLACES = {
     "Ural": (62, 65), "Taymyr": (100, 73), "Yakutia": (125, 65), "Chukotka": (175, 66.5), "Quebec": (-73, 56),
     "Iceland": (-19, 64.5), "Baikal": (107, 53),
 }  # fmt: skip
-"""Place names of the polar map, in degrees; it has no coastlines."""
+"""Place names of the polar map, in degrees."""
 
 
 def footprint_map(
@@ -135,6 +139,8 @@ def _draw_footprints(
     centre = (points.min(axis=0) + points.max(axis=0)) / 2
     extent = max(float(np.ptp(points, axis=0).max()) * 1.16, smallest)
     _frame(axes, centre, extent)
+    if extent >= _COARSE:
+        _draw_land(axes, to_map, centre, extent)
     labelled: list[Points] = []
     for line, label in _graticule(to_map, centre, extent):
         axes.plot(*line.T, color=_LINES, linewidth=0.7)
@@ -155,8 +161,29 @@ def _draw_footprints(
 def _frame(axes: "Axes", centre: Points, extent: float) -> None:
     """Limit square axes to `extent` metres around the centre."""
     (x, y), half = centre, extent / 2
-    axes.set(xlim=(x - half, x + half), ylim=(y - half, y + half), xticks=[], yticks=[], facecolor=_GROUND)
+    axes.set(xlim=(x - half, x + half), ylim=(y - half, y + half), xticks=[], yticks=[], facecolor=LAND)
     axes.spines[:].set_visible(False)
+
+
+def _draw_land(axes: "Axes", to_map: "Transformer", centre: Points, extent: float) -> None:
+    """Fill the land; the rest of the map becomes sea."""
+    import shapely
+    from matplotlib.collections import PolyCollection
+
+    from darts_assets.geo.land import land
+
+    axes.set_facecolor(SEA)
+    south, north, west, width = _reach(to_map, centre, 1.2 * extent)
+    if width > 180:  # with a pole
+        west, width, south, north = 0, 360, south - 10, north + 10
+    boxes = [shapely.box(at, south, at + width, north) for at in (west, west - 360)]
+    rings = []
+    for ring in _rings(shapely.intersection(land(), shapely.union_all(boxes)), to_map):
+        # Equal-area projections stretch what is far away across the whole map.
+        near = ring[np.hypot(*(ring - centre).T) < 1.5 * extent]
+        if len(near) > 2:
+            rings.append(near)
+    axes.add_collection(PolyCollection(rings, facecolors=LAND, edgecolors="none", zorder=0.5))
 
 
 def _local_projection(shapes: "Iterable[shapely.Geometry]") -> "Transformer":
@@ -185,17 +212,21 @@ def _rings(shape: "shapely.Geometry", to_map: "Transformer") -> Iterator[Points]
             yield points
 
 
-def _graticule(to_map: "Transformer", centre: Points, extent: float) -> Iterator[tuple[Points, str]]:
-    """Parallels and meridians in metres of the map, with labels."""
+def _reach(to_map: "Transformer", centre: Points, extent: float) -> tuple[float, float, float, float]:
+    """South, north, west (0 to 360) and width of a map in degrees."""
     grid = np.stack(np.meshgrid(*[np.linspace(-0.5, 0.5, 24)] * 2), axis=-1).reshape(-1, 2) * extent + centre
     lon, lat = to_map.transform(grid[:, 0], grid[:, 1], direction="INVERSE")
     valid = np.isfinite(lon) & np.isfinite(lat)
-    south, north = lat[valid].min(), lat[valid].max()
     # The map covers all longitudes but the widest gap between its points.
     east = np.sort(lon[valid] % 360)
     gaps = np.diff([*east, east[0] + 360])
-    start = east[(int(gaps.argmax()) + 1) % len(east)]
-    width = 360 - gaps.max()
+    west = east[(int(gaps.argmax()) + 1) % len(east)]
+    return float(lat[valid].min()), float(lat[valid].max()), float(west), float(360 - gaps.max())
+
+
+def _graticule(to_map: "Transformer", centre: Points, extent: float) -> Iterator[tuple[Points, str]]:
+    """Parallels and meridians in metres of the map, with labels."""
+    south, north, start, width = _reach(to_map, centre, extent)
     for at in _round_numbers(south, north):
         line = np.stack([start + np.linspace(0, width, 100), np.full(100, at)], axis=1)
         yield _project(line, to_map), f"{abs(at):g}°{'N' if at >= 0 else 'S'}"
@@ -223,6 +254,7 @@ def _draw_globe(axes: "Axes", footprint: "shapely.Geometry") -> None:
     to_map = _equal_area(-90, 90) if polar else _equal_area(lon, lat)
     reach = abs(to_map.transform(-90, _SOUTHERN_LIMIT)[1]) if polar else 9.0e6
     _frame(axes, np.zeros(2), 2 * reach)
+    _draw_land(axes, to_map, np.zeros(2), 2 * reach)
     lowest = 40 if polar else -80
     all_longitudes = np.linspace(-180, 180, 181)
     parallels = [(at, _LINES) for at in range(lowest, 90, 10)] + [(66.56, _CIRCLE)]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from darts_assets.bands import FEATURES, TCVIS, band
 from darts_assets.tiles import geobox_of
+from darts_assets.true_colour import NO_DATA, Pixels, stretch, true_colours
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -23,11 +24,8 @@ if _scheme == "module" and importlib.util.find_spec(_backend.partition(".")[0]) 
     del os.environ["MPLBACKEND"]
 
 Values = npt.NDArray[Any]
-Pixels = npt.NDArray[np.uint8]
-"""RGB, shape (height, width, 3)."""
-
-NO_DATA, NO_DATA_COLOR = (150, 40, 110), "#96286e"
-"""Colour of pixels without data, for arrays and for matplotlib."""
+NO_DATA_COLOR = "#" + bytes(NO_DATA).hex()
+"""Colour of pixels without data, for matplotlib."""
 
 CHUNK_SIDE = 128
 """Width and height of a chunk's picture in pixels."""
@@ -35,15 +33,17 @@ CHUNK_SIDE = 128
 EXTENT_COLOR, DETECTION_COLOR = (90, 220, 255), (255, 40, 140)
 """Colours of outlines in thumbnails."""
 
+HATCH_COLOR = (255, 150, 0)
+"""Colour of the lines over clouds, shadow and snow in thumbnails."""
+
 COVERAGE_COLORS = {"empty": "#8ca5c8", "filled": "#2e8b57", "missing": "#d63e26"}
 """Colours of chunks in a coverage map, in drawing order."""
-
-WHITE_REFLECTANCE = 0.2
-"""Reflectance shown as white."""
 
 _DPI, _TEXT = 100, 7.5  # text in points
 _INK, _GRID = "0.2", "0.87"
 _SUBPIXEL_BITS = 4
+_HATCH_STEP = 9
+_WIDE = 470  # pixels in which the whole legend fits
 
 
 def new_figure(width: float, height: float, **options: Any) -> "Figure":
@@ -74,7 +74,7 @@ class _Style(NamedTuple):
 
 
 _STYLES: dict[str, _Style] = {
-    **dict.fromkeys(("red", "green", "blue"), _Style("gray", 0, WHITE_REFLECTANCE)),
+    **dict.fromkeys(("red", "green", "blue"), _Style("gray", 0, 0.2)),
     "nir": _Style("gray", 0, 0.5),
     "ndvi": _Style("RdYlGn", -0.2, 0.9),
     "dem": _Style("gist_earth"),
@@ -161,14 +161,8 @@ def _limits(style: _Style, values: npt.NDArray[np.float64]) -> tuple[float, floa
 
 def _true_colours(preview: Mapping[str, Values]) -> Pixels:
     bands = np.stack([preview[name] for name in ("red", "green", "blue")], axis=-1)
-    picture = _brightness(bands)
-    picture[np.isnan(bands).any(axis=-1)] = NO_DATA
-    return picture
-
-
-def _brightness(reflectance: Values) -> Pixels:
-    """Reflectance as brightness 0 to 255, NaN black."""
-    return np.rint(np.clip(np.nan_to_num(reflectance) / WHITE_REFLECTANCE, 0, 1) * 255).astype(np.uint8)
+    quality = preview.get("quality_data_mask")
+    return true_colours(bands, stretch(bands, None if quality is None else quality == 2))
 
 
 def histogram(counts: npt.NDArray[np.int64], threshold: int = 50) -> "Image":
@@ -285,9 +279,11 @@ def coverage_map(shape: tuple[int, int], chunks: Mapping[str, npt.NDArray[np.int
 def thumbnail(features: "xr.Dataset", vectors: Mapping[str, "gpd.GeoDataFrame"], size: int = 512) -> "Image":
     """A scene in true colours with the outlines of detections and of the clear part of the valid area.
 
+    Clouds, shadow and snow are hatched: the parts of the valid area that are not clear.
+
     Args:
-        features: lazy tile with `red`, `green`, `blue` reflectance; 0 to 0.2 is shown as black to white. It is read
-            decimated. Without `quality_data_mask`, the whole valid area is outlined.
+        features: lazy tile with `red`, `green`, `blue` reflectance, shown as of `stretch`, read decimated. Without
+            `quality_data_mask`, the whole valid area is outlined.
         vectors: `segments` and `extent`, in the tile's CRS.
         size: longest side in pixels; a smaller tile keeps its size.
     """
@@ -304,8 +300,11 @@ def thumbnail(features: "xr.Dataset", vectors: Mapping[str, "gpd.GeoDataFrame"],
     # One call for all bands, so that their chunks are read and decoded in parallel.
     names = [name for name in ("red", "green", "blue", "quality_data_mask") if name in features]
     sampled = features[names].isel(y=every, x=every).compute()
-    bands = [_brightness(sampled[name].to_numpy()) for name in names[:3]]
-    picture = np.stack([cv2.resize(pixels, shape[::-1], interpolation=cv2.INTER_AREA) for pixels in bands], axis=-1)
+    reflectance = np.stack([sampled[name].to_numpy() for name in names[:3]], axis=-1)
+    quality = sampled["quality_data_mask"].to_numpy() if len(names) > 3 else None
+    limits = stretch(reflectance, None if quality is None else quality == 2)
+    pixels = true_colours(np.nan_to_num(reflectance), limits)
+    picture: Pixels = np.asarray(cv2.resize(pixels, shape[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
     def lines(name: str) -> list[npt.NDArray[np.int32]]:
         rings = shapely.get_rings(shapely.get_parts(vectors[name].geometry.to_numpy()))
@@ -317,12 +316,22 @@ def thumbnail(features: "xr.Dataset", vectors: Mapping[str, "gpd.GeoDataFrame"],
         return np.split(fixed, np.flatnonzero(np.diff(of_point)) + 1) if len(fixed) else []
 
     outlines = lines("extent")
-    if len(names) > 3:
-        clear = (sampled["quality_data_mask"].to_numpy() == 2).astype(np.uint8)
-        outlines = _clear_outlines(outlines, cv2.resize(clear, shape[::-1], interpolation=cv2.INTER_NEAREST))
+    if quality is not None:
+        small = cv2.resize(quality.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST)
+        _hatch(picture, small == 1)
+        outlines = _clear_outlines(outlines, (small == 2).astype(np.uint8))
     for paths, color in ((outlines, EXTENT_COLOR), (lines("segments"), DETECTION_COLOR)):
         cv2.polylines(picture, paths, isClosed=True, color=color, lineType=cv2.LINE_AA, shift=_SUBPIXEL_BITS)
     return Image.fromarray(picture)
+
+
+def _hatch(picture: Pixels, area: npt.NDArray[np.bool_]) -> None:
+    """Draw diagonal lines over an area; specks of less than 5 x 5 are ignored."""
+    import cv2
+
+    area = cv2.medianBlur(area.astype(np.uint8), 5) == 1
+    rows, columns = np.ogrid[: area.shape[0], : area.shape[1]]
+    picture[area & ((rows + columns) % _HATCH_STEP == 0)] = HATCH_COLOR
 
 
 def _clear_outlines(extent: list[npt.NDArray[np.int32]], clear: Pixels) -> list[npt.NDArray[np.int32]]:
@@ -346,6 +355,13 @@ def _clear_outlines(extent: list[npt.NDArray[np.int32]], clear: Pixels) -> list[
     return [contour.reshape(-1, 2).astype(np.int32) << _SUBPIXEL_BITS for contour in contours]
 
 
+def scene_picture(features: "xr.Dataset", vectors: Mapping[str, "gpd.GeoDataFrame"]) -> "Image":
+    """The `thumbnail` of a scene with a legend and a scale bar below it; arguments as there."""
+    picture, geobox = thumbnail(features, vectors), geobox_of(features)
+    metres = max(geobox.shape) * abs(geobox.resolution.x) / max(picture.size)
+    return captioned(picture, metres, len(vectors["segments"]))
+
+
 def captioned(picture: "Image", metres: float, objects: int) -> "Image":
     """A thumbnail with a legend and a scale bar below it.
 
@@ -354,20 +370,27 @@ def captioned(picture: "Image", metres: float, objects: int) -> "Image":
         metres: ground size of one of its pixels.
         objects: number of detections.
     """
-    width, height, strip = max(picture.width, 300), picture.height, 24
+    width, height, line = max(picture.width, 300), picture.height, 22
+    strip = line if width >= _WIDE else 2 * line
     figure = new_figure(width, height + strip)
     figure.figimage(np.asarray(picture), 0, strip, origin="upper")
     axes = figure.add_axes((0, 0, 1, strip / (height + strip)), xlim=(0, width), ylim=(0, strip))
     axes.set_axis_off()
     text: dict[str, Any] = {"va": "center_baseline", "fontsize": _TEXT + 1, "color": _INK}
-    x = 8.0
-    for color, label in ((DETECTION_COLOR, f"thaw slumps: {objects}"), (EXTENT_COLOR, "clear area")):
-        axes.plot([x, x + 10], [12, 12], color=np.divide(color, 255), linewidth=2.5)
-        x = axes.text(x + 15, 12, label, **text).get_window_extent().x1 + 14
+    x, y = 8.0, strip - line / 2
+    legend = {
+        f"thaw slumps: {objects}": DETECTION_COLOR, "clear area": EXTENT_COLOR, "cloud, shadow, snow": HATCH_COLOR,
+    }  # fmt: skip
+    for label, color in legend.items():
+        if color == HATCH_COLOR and strip > line:
+            x, y = 8.0, line / 2
+        axes.plot([x, x + 10], [y, y], color=np.divide(color, 255), linewidth=2.5)
+        x = axes.text(x + 15, y, label, **text).get_window_extent().x1 + 14
+    y = strip - line / 2
     lengths = (digit * 10**power for power in range(7) for digit in (1, 2, 5))
     ground = next(length for length in lengths if length / metres >= 36)
     start, end = width - 8 - ground / metres, width - 8
-    axes.plot([start, start, end, end], [16, 8, 8, 16], color=_INK, linewidth=1)
+    axes.plot([start, start, end, end], [y + 4, y - 4, y - 4, y + 4], color=_INK, linewidth=1)
     label = f"{ground // 1000} km" if ground >= 1000 else f"{ground} m"
-    axes.text(start - 5, 12, label, ha="right", **text)
+    axes.text(start - 5, y, label, ha="right", **text)
     return render(figure)

@@ -11,7 +11,7 @@ Pixels = npt.NDArray[np.uint8]
 NO_DATA = (150, 40, 110)
 """Colour of pixels without data."""
 
-BRIGHTEST_BLACK, DARKEST_WHITE, LEAST_RANGE = 0.08, 0.08, 0.06
+BRIGHTEST_BLACK, DARKEST_WHITE, LEAST_RANGE = 0.08, 0.05, 0.04
 """Limits of the stretch, reflectance: black is at most, white at least this, and they differ at least by so much. They
 keep water and shadow dark, and noise from being shown as contrast."""
 

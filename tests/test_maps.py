@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import shapely
 
-from darts_assets.maps import footprint_map, location_map, site_map
+from darts_assets.maps import LAND, SEA, _equal_area, footprint_map, location_map, site_map
 
 MARK = np.array((214, 62, 38))
 
@@ -26,6 +26,32 @@ def mark(footprint: shapely.Geometry) -> tuple[float, float]:
 def test_the_pole_is_in_the_middle_and_america_below(lon: float, lat: float, right: int, down: int) -> None:
     x, y = mark(shapely.box(lon - 0.1, lat - 0.1, lon + 0.1, min(lat + 0.1, 90)))
     assert (round(x / 85), round(y / 85)) == (right, down)
+
+
+def test_the_globe_has_coastlines() -> None:
+    image = np.asarray(location_map(shapely.box(-135, 68, -133, 69))).astype(int)[:, :256]
+    pixels = 128 / abs(_equal_area(-90, 90).transform(-90, 45)[1])
+
+    def color(lon: float, lat: float) -> list[int]:
+        x, y = _equal_area(-90, 90).transform(lon, lat)
+        window = image[round(128 - y * pixels) - 2 :, round(128 + x * pixels) - 2 :][:5, :5]
+        return np.median(window.reshape(-1, 3), axis=0).tolist()
+
+    land, sea = ([int(name[at : at + 2], 16) for at in (1, 3, 5)] for name in (LAND, SEA))
+    for lon, lat in ((-45, 77), (95, 62), (-110, 57), (-153, 68)):
+        assert color(lon, lat) == land, (lon, lat)
+    for lon, lat in ((0, 88), (-160, 80), (-85, 58), (-25, 55), (75, 76)):
+        assert color(lon, lat) == sea, (lon, lat)
+
+
+def test_a_map_of_a_region_has_coastlines_and_that_of_a_scene_has_none() -> None:
+    sea = [int(SEA[at : at + 2], 16) for at in (1, 3, 5)]
+    wide, narrow = (
+        np.asarray(footprint_map([(shapely.box(-140, 69, -140 + width, 71), 1)])).astype(int) for width in (20, 0.5)
+    )
+    assert (wide == sea).all(axis=-1)[:60].mean() > 0.6, "the Beaufort Sea"
+    assert not (wide == sea).all(axis=-1)[190:].any(), "the Yukon"
+    assert not (narrow == sea).all(axis=-1).any()
 
 
 def test_a_footprint_across_the_antimeridian_is_in_one_piece() -> None:

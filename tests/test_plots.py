@@ -17,6 +17,7 @@ from darts_assets.plots import (
     CHUNK_SIDE,
     COVERAGE_COLORS,
     DETECTION_COLOR,
+    HATCH_COLOR,
     NO_DATA,
     captioned,
     chunk_picture,
@@ -178,9 +179,13 @@ def test_the_histogram_is_logarithmic_and_red_above_the_threshold() -> None:
 def test_a_caption_keeps_the_pixels_of_the_thumbnail() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (310, 350, 3), dtype="uint8")
     picture = np.asarray(captioned(Image.fromarray(pixels), metres=20, objects=3))
-    assert picture.shape == (334, 350, 3)
+    assert picture.shape == (354, 350, 3)
     np.testing.assert_array_equal(picture[:310], pixels)
     assert (picture[310:, :20] == DETECTION_COLOR).all(axis=2).any()
+    assert (picture[332:, :20] == HATCH_COLOR).all(axis=2).any(), "narrow pictures have a second line"
+    wide = np.asarray(captioned(Image.new("RGB", (512, 100)), metres=20, objects=2000))
+    assert wide.shape == (122, 512, 3)
+    assert (wide[100:] == HATCH_COLOR).all(axis=2).any()
 
 
 def test_a_backend_of_jupyter_that_is_not_installed() -> None:

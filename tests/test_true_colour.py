@@ -13,8 +13,8 @@ def scene(low: float, high: float, seed: int = 0) -> np.ndarray:
     [
         pytest.param(0.03, 0.14, 0.031, 0.139, id="tundra"),
         pytest.param(0.12, 0.45, 0.08, 0.447, id="bare ground keeps its detail up to 45 %"),
-        pytest.param(0.008, 0.03, 0.008, 0.08, id="low sun: twice as bright as by 0.2, and noise is not contrast"),
-        pytest.param(0.05, 0.05, 0.05, 0.11, id="one colour"),
+        pytest.param(0.008, 0.03, 0.008, 0.05, id="low sun: four times as bright as by 0.2, and noise is not contrast"),
+        pytest.param(0.05, 0.05, 0.05, 0.09, id="one colour"),
         pytest.param(-0.02, 0.1, 0.0, 0.099, id="negative reflectance of dark water"),
     ],
 )

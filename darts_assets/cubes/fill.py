@@ -12,7 +12,8 @@ from odc.geo.geobox import GeoBox
 from darts_assets.cubes.cube import Cube
 from darts_assets.cubes.variables import ChunkData
 from darts_assets.errors import ChunksFailedError, DartsError, MissingChunksError, SourceUnavailableError
-from darts_assets.plots import Pixels, chunk_picture
+from darts_assets.plots import chunk_picture
+from darts_assets.true_colour import Pixels
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from darts_assets.detection.detection_parameters import DEFAULT_PRODUCTS
 from darts_assets.detection.vectorize import mask_from
 from darts_assets.errors import SettingsError
 from darts_assets.geo.antimeridian import lonlat_area
-from darts_assets.plots import thumbnail
+from darts_assets.plots import scene_picture
 from darts_assets.qgis_styles import write_raster_style, write_vector_style
 from darts_assets.tiles import geobox_of, row_windows
 
@@ -221,7 +221,7 @@ class _Writer:
 
     def picture(self) -> Path:
         path = self.folder / "thumbnail.jpg"
-        thumbnail(self.features, self.vectors).save(path, quality=90, comment=json.dumps(dict(self.tags)))
+        scene_picture(self.features, self.vectors).save(path, quality=90, comment=json.dumps(dict(self.tags)))
         return path
 
     def _cog(self, stem: str, windows: Iterator[npt.NDArray[np.generic]], bands: Sequence[RasterBand]) -> list[Path]:

@@ -25,7 +25,7 @@ from darts_assets.detection.postprocess import postprocess
 from darts_assets.detection.vectorize import extent_polygons, segments
 from darts_assets.errors import SettingsError
 from darts_assets.geo.antimeridian import lonlat_area
-from darts_assets.plots import DETECTION_COLOR, EXTENT_COLOR, thumbnail
+from darts_assets.plots import DETECTION_COLOR, EXTENT_COLOR, HATCH_COLOR, thumbnail
 from darts_assets.tiles import geobox_of, on_grid
 
 from .conftest import detections_of
@@ -223,7 +223,7 @@ def test_tables_come_back_equal(exported, vectors, stem, key):
 def test_metadata_and_picture_carry_the_provenance(exported):
     assert json.loads((exported[0] / "metadata.json").read_text()) == METADATA
     with Image.open(exported[0] / "thumbnail.jpg") as picture:
-        assert picture.size == (512, 512)
+        assert picture.size == (512, 534), "with a legend and a scale bar"
         assert json.loads(picture.info["comment"])["code_version"] == "0.1.0"
 
 
@@ -329,7 +329,7 @@ def test_thumbnail_draws_outlines_where_they_are():
     pixels = np.asarray(picture)
     assert picture.size == (300, 200)
     assert pixels[10, 10].tolist() == [0, 0, 0]  # no data
-    assert pixels[100, 130].tolist() == [128, 128, 255]  # inside a detection: the scene itself, stretched 0..0.2
+    assert pixels[100, 130].tolist() == [16, 16, 255]  # inside a detection: the scene itself, stretched 0.08..0.4
 
     def ring(color):
         near = np.abs(pixels.astype(int) - color).sum(axis=-1) < 120
@@ -360,6 +360,21 @@ def test_thumbnail_outlines_the_clear_part_of_the_valid_area():
     clouded[0, 0] = 2
     with pytest.raises(ValueError, match="zero-size"):
         outlined(clouded)  # nothing is drawn
+
+
+def test_thumbnail_hatches_what_is_valid_but_not_clear():
+    extent = np.ones((400, 600), bool)
+    tile = detections_of(np.zeros_like(extent), extent)
+    vectors = {"segments": segments(tile), "extent": extent_polygons(tile)}
+    cloud, quality = np.full((400, 600), 0.1, np.float32), np.full((400, 600), 2, np.uint8)
+    cloud[:, 300:450], quality[:, 300:450], quality[:, 450:] = 0.9, 1, 0
+    quality[100:102, 100:102] = 1  # a speck
+    bands = {"red": cloud, "green": cloud, "blue": cloud, "quality_data_mask": quality}
+    pixels = np.asarray(thumbnail(on_grid(bands, geobox_of(tile)), vectors, size=300))
+    hatched = (pixels == HATCH_COLOR).all(axis=-1)
+    assert hatched[:, 152:223].mean() == pytest.approx(1 / 9, abs=0.02)
+    assert not hatched[:, :148].any()
+    assert not hatched[:, 226:].any(), "invalid pixels are not in the valid area"
 
 
 def test_thumbnail_draws_objects_of_several_parts():

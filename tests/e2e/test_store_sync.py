@@ -20,6 +20,7 @@ from darts_assets.orchestration.core.dagster_compat import latest_materializatio
 from darts_assets.orchestration.core.local_instance import create_local_instance
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, SENTINEL2, STEPS
 from darts_assets.orchestration.inventory.assets import RTS, SLUMPS
+from darts_assets.orchestration.inventory.chips_asset import CHIPS
 from darts_assets.orchestration.scene_discovery.store_sync import sync_store
 from darts_assets.settings import Settings
 from darts_assets.stores.tile_retention import release_tiles
@@ -48,6 +49,7 @@ def original(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator
     year = other.split("_")[2][:4]
     assert asset_runs.run(settings, site.instance, RTS, year).success
     assert asset_runs.run(settings, site.instance, SLUMPS).success
+    assert asset_runs.run(settings, site.instance, CHIPS).success
     result = site.run(other, "preprocessed_tile", preprocessed_tile={"tpi_inner_radius": 30})
     assert result.success, reason(result)
     released = release_tiles(
@@ -91,7 +93,7 @@ def test_statuses_and_provenance_are_those_of_the_original(original, fresh):
     assert after == before
     order = [str(site.instance.get_dynamic_partitions("sentinel2_scene")) for site in (original, fresh)]
     assert order[0] == order[1]
-    for asset in [*ASSETS, SLUMPS]:
+    for asset in [*ASSETS, SLUMPS, CHIPS]:
         partitions = original.instance.get_materialized_partitions(asset) or [None]
         assert (fresh.instance.get_materialized_partitions(asset) or [None]) == partitions
         for partition in partitions:

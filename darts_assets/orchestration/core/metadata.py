@@ -128,15 +128,12 @@ def location_preview(scene: "Scene", geobox: "GeoBox") -> Pictures:
     from darts_assets.maps import location_map
 
     area = footprint(scene.geometry) or lonlat_area(geobox.extent.geom, CRS(str(geobox.crs)))
-    return {"location": _drawing(location_map(area))}
+    return {"location": dg.MetadataValue.md(image_link(location_map(area), "webp", quality=80, method=4))}
 
 
-def detection_preview(thumbnail: "Image", geobox: "GeoBox", objects: int) -> Pictures:
-    """The scene in true colour with outlines of detections, legend and scale bar."""
-    from darts_assets.plots import captioned
-
-    metres = max(geobox.shape) * abs(geobox.resolution.x) / max(thumbnail.size)
-    return {"thumbnail": _photo(captioned(thumbnail, metres, objects))}
+def detection_preview(thumbnail: "Image") -> Pictures:
+    """The exported thumbnail."""
+    return {"thumbnail": _photo(thumbnail)}
 
 
 def _photo(image: "Image") -> dg.MetadataValue[Any]:

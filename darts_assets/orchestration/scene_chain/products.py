@@ -136,7 +136,7 @@ def build_products(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.Asse
             "files": names,
             "objects": len(vectors["segments"]),
             **{name: dg.MetadataValue.path(f"{latest}/{name}") for name in LINKED if name in names},
-            **detection_preview(preview, geobox_of(tile), len(vectors["segments"])),
+            **detection_preview(preview),
         }
         return materialize_result(metadata, facts)
 
@@ -189,10 +189,10 @@ def _preview(written: dict[str, list[Path]], tile: xr.Dataset, vectors: dict[str
     """The thumbnail: the exported one if selected, so that pixels are read once."""
     from PIL import Image
 
-    from darts_assets.plots import thumbnail
+    from darts_assets.plots import scene_picture
 
     if "thumbnail" not in written:
-        return thumbnail(tile, vectors)
+        return scene_picture(tile, vectors)
     with Image.open(written["thumbnail"][0]) as saved:
         return saved.copy()
 
