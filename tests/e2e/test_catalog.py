@@ -16,6 +16,7 @@ import xarray as xr
 from rio_cogeo.cogeo import cog_validate
 
 from darts_assets.demo import World
+from darts_assets.orchestration.inventory.assets import RTS, SLUMPS, build_inventory
 from darts_assets.settings import Settings
 from darts_assets.stores.scene_paths import scene_paths
 from tests.e2e.harness import DEMO_MODEL, QUIET, Site, metadata_of, reason
@@ -57,6 +58,16 @@ def published(site: Site) -> dg.ExecuteInProcessResult:
 def publish(site: Site) -> dg.ExecuteInProcessResult:
     job = site.defs.resolve_job_def("publish_catalog")
     return job.execute_in_process(instance=site.instance, run_config=QUIET)
+
+
+def update_inventory(site: Site) -> None:
+    for key, year in ((RTS, "2023"), (SLUMPS, None)):
+        (asset,) = [asset for asset in build_inventory() if asset.key == key]
+        resources = {name: site.resource(name) for name in ("store", "scenes")}
+        result = dg.materialize(
+            [asset], partition_key=year, instance=site.instance, resources=resources, run_config=QUIET
+        )
+        assert result.success
 
 
 def store(site: Site) -> Path:
@@ -152,3 +163,25 @@ def test_a_second_run_has_nothing_to_write(site: Site, published: dg.ExecuteInPr
         return sorted(event.materialization.tags["dagster/data_version"] for event in events)
 
     assert versions(again) == versions(published), "the same content is the same version"
+
+
+def test_the_map_shows_the_inventory_with_its_scenes(site: Site, published: dg.ExecuteInProcessResult) -> None:
+    before = metadata_of(published, "map")
+    assert (before["slumps"], before["sites"], before["scenes"]) == (0, 0, 0)
+    update_inventory(site)
+    after = metadata_of(publish(site), "map")
+    assert after["slumps"] == after["sites"] > 0
+    assert (after["years"], after["scenes"], after["data_written"]) == ([2023], 1, True)
+    assert after["open"] == "darts-assets map-server"
+    page = Path(after["path"])
+    description = json.loads((page.parent / "map.json").read_text())
+    sites = gpd.read_file(page.parent / description["folder"] / "sites.fgb")
+    inventory = gpd.read_parquet(next((store(site) / "inventory" / "slumps").glob("2*/rts_sites.parquet")))
+    assert set(sites["site_id"]) == set(inventory["site_id"])
+    assert sites.area.sum() == pytest.approx(inventory.to_crs("EPSG:3413").area.sum())
+    scene = gpd.read_file(page.parent / description["folder"] / "scenes.fgb").iloc[0]
+    item = json.loads((page.parent / scene["item"]).read_text())
+    assert item["id"] == scene["scene_id"] == sites["scenes"][0]
+    thumbnail = page.parent / Path(scene["item"]).parent / item["assets"]["thumbnail"]["href"]
+    assert thumbnail.is_file(), "a link of the card"
+    assert metadata_of(publish(site), "map")["data_written"] is False

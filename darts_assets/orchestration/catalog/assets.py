@@ -63,10 +63,10 @@ def build_catalog(ui_url: str | None = None) -> list[dg.AssetsDefinition]:
     return [_stac, _detections, _build_map(ui_url)]
 
 
-def _catalog_asset(key: dg.AssetKey) -> CatalogArguments:
+def _catalog_asset(key: dg.AssetKey, step: str = GROUP) -> CatalogArguments:
     return {
         "key": key, "group_name": GROUP, "owners": [OWNER], "code_version": CODE_VERSION, "pool": "catalog",
-        "op_tags": op_tags("catalog"),
+        "op_tags": op_tags(step),
     }  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def _build_map(ui_url: str | None) -> dg.AssetsDefinition:
     """The asset `catalog/map`."""
 
     @dg.asset(
-        **_catalog_asset(MAP),
+        **_catalog_asset(MAP, "inventory"),  # it reads all sites
         deps=[SLUMPS, CHIPS, STAC],
         kinds={"html", "flatgeobuf"},
         description="Web map of the inventory, a static page: slumps by year, observing scenes, pictures, review.",
