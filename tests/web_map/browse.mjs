@@ -260,6 +260,16 @@ async function review(url, prefix) {
   const [download] = await Promise.all([page.waitForEvent('download'), page.keyboard.press('e')]);
   found.exported = JSON.parse(readFileSync(await download.path(), 'utf8'));
   found.file = download.suggestedFilename();
+  await page.keyboard.press('Escape');
+  if (prefix === 'endpoint') {
+    await begin(page, 'Former');
+    found.former = await text(page, '#review-progress');
+    await page.keyboard.press('Escape');
+  }
+  await page.locator('#start-review').press('Enter');
+  await page.locator('#only-new').check();
+  await begin(page, 'Somebody');
+  found.unreviewed = await text(page, '#review-progress');
   found.injected = await page.locator('img[src="x"], #review-bar img, #review-bar script').count();
   await made.close();
   return found;

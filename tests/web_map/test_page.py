@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,11 @@ from typing import Any
 import geopandas as gpd
 import pytest
 import uvicorn
-from shapely.geometry import shape
+from shapely.geometry import mapping, shape
 
 import darts_assets.web_map
 from darts_assets.review.map_server import map_application
-from darts_assets.review.verdict_record import parsed_export
+from darts_assets.review.verdict_record import parsed_export, parsed_request
 from darts_assets.review.verdict_store import VerdictStore
 from darts_assets.stores.location import StoreLocation
 from darts_assets.web_map.published_map import update_map
@@ -119,6 +120,13 @@ def root(sites: gpd.GeoDataFrame, tmp_path_factory: pytest.TempPathFactory) -> S
     publish_inventory(root, sites)
     publish_chips(root, sites, missed=2021)
     publish_items(root, YEARS)
+    former = sites.to_crs(4326).iloc[-1]
+    record = {
+        "id": str(uuid.uuid4()), "time": "2026-01-01T00:00:00Z", "reviewer": "Former", "verdict": "yes", "note": "",
+        "slump_id": "rts-2019-0", "site_id": "rts-2019-0", "year": 2019, "outline": mapping(former.geometry),
+        "mean_probability": None, "inventory_version": "before",
+    }  # fmt: skip
+    VerdictStore(root).append(parsed_request(json.dumps({"verdicts": [record]}).encode()))
     update_map(root, ["sentinel2", "planet"], ui_url="https://someone:secret@dagster.example.org/ui/")
     return root
 
@@ -217,7 +225,7 @@ def test_the_card_shows_all_years(used: dict[str, Any], slump: gpd.GeoDataFrame)
     assert facts[3] == "2021-07-01 – 2023-08-30"
     growth = 100 * (last["area_ha"] / slump["area_ha"].iloc[0] - 1)
     assert facts[5] == f"{last['area_ha']:.2f} ha in 2023 (+{growth:.0f} % since 2021)"
-    assert facts[7] == f"{slump['seen'].sum()} of {slump['observable'].sum()} that observe it detect it"
+    assert facts[7] == f"detected by {slump['seen'].sum()} of the {slump['observable'].sum()} scenes that observe it"
     assert facts[11] == "a thaw slump (2 reviewers, agreement 50 %)"
     assert card["pictures"] == [
         ["2021 07-15 not detected", 96], ["2022 07-15 detected", 96], ["2023 07-15 detected", 96]
@@ -262,6 +270,8 @@ def test_twenty_slumps_are_reviewed_by_keyboard_and_the_review_is_resumed(used: 
     assert review["resumed"][0] == review["progress"]
     assert review["resumed"][1] not in review["slumps"]
     assert review["second"] == [f"0 of {SLUMPS - 3} reviewed", review["slumps"][0]]
+    assert (review.get("former") == f"1 of {SLUMPS - 3} reviewed") == (kind == "endpoint"), "known by its place"
+    assert review["unreviewed"] == f"0 of {SLUMPS - 8} reviewed"
     assert ("token=" in review["hashAfterReload"]) == (kind == "endpoint")
 
 
@@ -285,7 +295,8 @@ def test_a_static_page_exports_the_verdicts_of_all_its_reviewers(used: dict[str,
 
 @pytest.mark.slow
 def test_the_endpoint_stores_the_verdicts(used: dict[str, Any], root: StoreLocation) -> None:
-    stored = sorted(VerdictStore(root).verdicts(), key=lambda each: each.time)
+    stored = [each for each in VerdictStore(root).verdicts() if each.reviewer != "Former"]
+    stored.sort(key=lambda each: each.time)
     assert [each.reviewer for each in stored] == [NAME] * 20 + ["Grace"]
     assert [each.verdict for each in stored] == ["yes", "no", "unsure", "redraw"] * 5 + ["no"]
     assert [each.slump_id for each in stored[:20]] == used["endpoint"]["slumps"]

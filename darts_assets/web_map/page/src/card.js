@@ -9,7 +9,7 @@ const VERDICT = { yes: 'a thaw slump', no: 'not a thaw slump', unsure: 'unsure',
 const many = (count, noun) => `${number(count)} ${noun}${count === 1 ? '' : 's'}`;
 const list = (text) => (text ? text.split(',').map((each) => each.trim()).filter(Boolean) : []);
 
-export function chipsOf(features) {
+function chipsOf(features) {
   for (const feature of features) {
     try {
       const chips = JSON.parse(feature.get('chips') ?? '[]');
@@ -32,7 +32,7 @@ export function showCard(target, map, features) {
     ['Detected', sites.length > 1 ? `in ${many(sites.length, 'year')}, ${sites[0].year}–${last.year}` : `in ${last.year}`],
     ['First and last date', `${sites[0].first_date} – ${last.last_date}`],
     ['Area', `${number(last.area_ha, 2)} ha in ${last.year}${change(sites)}`],
-    ['Scenes', `${number(seen)} of ${number(observable)} that observe it detect it`],
+    ['k of n', `detected by ${number(seen)} of the ${many(observable, 'scene')} that observe${observable === 1 ? 's' : ''} it`],
     ['Mean probability', Number.isFinite(last.mean_probability) ? `${last.mean_probability.toFixed(2)} in ${last.year}` : 'unknown'],
     ['Review', review(last)],
   ];
@@ -66,7 +66,11 @@ function copyButton(slump) {
   return el('button', { type: 'button', class: 'plain', onclick: () => navigator.clipboard.writeText(linkTo(slump)).then(() => say('Link copied')) }, 'Copy');
 }
 
-export function pictures(chips) {
+export function preload(features) {
+  for (const each of chipsOf(features)) load(each).catch(() => {});
+}
+
+function pictures(chips) {
   if (!chips.length) return el('p', { class: 'quiet' }, 'The store has no pictures of this slump.');
   return el('div', { class: 'chips', role: 'group', 'aria-label': 'Pictures of each year' }, chips.map(chip));
 }
@@ -102,7 +106,7 @@ function load({ key, offset, length }) {
 }
 
 // Area over the years as a curve, with a point per year.
-export function areaCurve(sites) {
+function areaCurve(sites) {
   const [width, height, left, right, top, bottom] = [340, 130, 40, 14, 12, 24];
   const years = sites.map((site) => site.year);
   const areas = sites.map((site) => site.area_ha);
@@ -183,7 +187,7 @@ function scenesPart(map, features, sites) {
 }
 
 // Date, tile and satellite of a Sentinel-2 id; otherwise the id itself.
-export function sceneName(id, time) {
+function sceneName(id, time) {
   const parts = /^(S2[A-D])_MSIL\w+_(\d{4})(\d\d)(\d\d)T\d+_N\d+_R(\d{3})_(T\w{5})_/.exec(id);
   if (parts) return `${parts[2]}-${parts[3]}-${parts[4]} ${parts[6]} ${parts[1]} R${parts[5]}`;
   return time ? `${time.slice(0, 10)} ${id}` : id;

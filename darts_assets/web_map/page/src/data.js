@@ -5,6 +5,7 @@ import { createGeometry } from 'flatgeobuf/lib/mjs/ol/geometry.js';
 import { parquetRead } from 'hyparquet';
 import Feature from 'ol/Feature.js';
 
+const FORMAT = 1;
 export const ROOT = '../../'; // from catalog/map to the root of the store
 
 async function fetched(url, options) {
@@ -105,6 +106,7 @@ land.catch(() => {}); // reported by the layer
 
 export async function openMap() {
   const map = await description;
+  if (map.format !== FORMAT) throw new Error(`format ${map.format} of the data; reload the page`);
   const url = (name) => `${map.folder}/${map.files[name]}`;
   const layer = (name) => (map.files[name] ? new Layer(url(name)) : nothing);
   const points = new Points(map.files.points ? await columns(url('points')) : {});
@@ -119,8 +121,21 @@ export async function openMap() {
   };
 }
 
-// The features of one slump, a site per year.
-export async function sitesOf(map, slump) {
+const KEPT = 16;
+const recent = new Map();
+
+// The features of one slump, a site per year; those of the last slumps are kept, and of the next one in a review.
+export function sitesOf(map, slump) {
+  if (!recent.has(slump)) {
+    const sites = readSites(map, slump);
+    sites.catch(() => recent.delete(slump));
+    recent.set(slump, sites);
+    if (recent.size > KEPT) recent.delete(recent.keys().next().value);
+  }
+  return recent.get(slump);
+}
+
+async function readSites(map, slump) {
   const [minX, minY, maxX, maxY] = map.points.bounds(slump);
   const features = await map.outlines.in([minX - 2, minY - 2, maxX + 2, maxY + 2]);
   return features

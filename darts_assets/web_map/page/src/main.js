@@ -248,8 +248,9 @@ class Page {
 
   report(error) {
     console.error(error);
-    say(`Data could not be read: ${error.message}`);
-    byId('summary').textContent = `Data could not be read: ${error.message}`;
+    const text = `Data could not be read: ${error.message}. They may have been replaced: reload the page.`;
+    say(text);
+    byId('summary').textContent = text;
   }
 }
 

@@ -1,9 +1,10 @@
 // Review by keyboard: one slump after the other; the queue is what the map shows.
 import { boundingExtent } from 'ol/extent.js';
 import { hasEndpoint, token } from './address.js';
+import { preload } from './card.js';
 import { sitesOf } from './data.js';
 import { byId, el, number, say } from './dom.js';
-import { exported, LocalVerdicts, record, ServerVerdicts, VERDICTS } from './verdicts.js';
+import { containing, exported, LocalVerdicts, record, ServerVerdicts, VERDICTS } from './verdicts.js';
 
 const KEYS = { y: 'yes', n: 'no', u: 'unsure', r: 'redraw' };
 const NAME = 'darts-reviewer';
@@ -46,6 +47,7 @@ export class Review {
       el('label', { for: 'order' }, 'Order'),
       el('select', { id: 'order' }, order),
       el('label', { class: 'check' }, el('input', { type: 'checkbox', id: 'only-view' }), ' only those in view'),
+      el('label', { class: 'check' }, el('input', { type: 'checkbox', id: 'only-new' }), ' only those that nobody has reviewed'),
       el('p', { class: 'error', id: 'review-error', role: 'alert' }),
       el('div', { class: 'row' }, el('button', { type: 'submit', class: 'primary' }, 'Start'), el('button', { type: 'button', onclick: () => this.closeStart() }, 'Cancel')),
     );
@@ -94,15 +96,15 @@ export class Review {
     }
     try {
       const [own, ids] = await Promise.all([this.records.load(reviewer), this.map.ids()]);
-      this.own = own;
       this.ids = ids;
+      this.own = this.placed(own);
     } catch (error) {
       byId('review-error').textContent = error.message;
       return;
     }
     this.reviewer = reviewer;
     localStorage.setItem(NAME, reviewer);
-    this.queue = this.sorted(byId('order').value, byId('only-view').checked);
+    this.queue = this.sorted(byId('order').value, byId('only-view').checked, byId('only-new').checked);
     byId('review-dialog').close();
     if (!this.queue.length) {
       say('The map shows no slump to review');
@@ -117,9 +119,22 @@ export class Review {
     await this.show();
   }
 
-  sorted(order, onlyView) {
+  // Verdicts belong to places: a slump that has another id since is recognized by its outline.
+  placed(own) {
     const { points } = this.map;
-    const rows = Array.from(onlyView ? this.view.points.inside(this.view.extent(), 0).all : this.view.points.rows);
+    const known = new Set(this.ids);
+    const all = Array.from({ length: points.length }, (_, row) => row);
+    for (const record of [...own.values()].filter((each) => !known.has(each.slump_id))) {
+      const row = containing(record.outline, points, all);
+      if (row >= 0 && !own.has(this.ids[points.slump[row]])) own.set(this.ids[points.slump[row]], record);
+    }
+    return own;
+  }
+
+  sorted(order, onlyView, onlyNew) {
+    const { points } = this.map;
+    const inView = Array.from(onlyView ? this.view.points.inside(this.view.extent(), 0).all : this.view.points.rows);
+    const rows = onlyNew ? inView.filter((row) => points.verdict[row] === 0) : inView;
     const rank = {
       place: (row) => points.slump[row],
       uncertain: (row) => Math.abs(points.probability[row] - 50),
@@ -161,7 +176,7 @@ export class Review {
   // Reads the next slump while this one is looked at.
   prefetch() {
     const next = this.queue[this.index + 1];
-    if (next !== undefined) sitesOf(this.map, this.map.points.slump[next]).catch(() => {});
+    if (next !== undefined) sitesOf(this.map, this.map.points.slump[next]).then(preload, () => {});
   }
 
   refresh() {

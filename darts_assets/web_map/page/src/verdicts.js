@@ -1,5 +1,7 @@
 // Verdicts of a reviewer: in the store through the endpoint, or in this browser, from where a file is exported.
-import { toLonLat } from './projection.js';
+import { containsCoordinate, createEmpty, extend } from 'ol/extent.js';
+import Polygon from 'ol/geom/Polygon.js';
+import { toLonLat, toMap } from './projection.js';
 
 export const VERDICTS = { yes: 'Yes', no: 'No', unsure: 'Unsure', redraw: 'Redraw' };
 const ENDPOINT = '../../api/verdicts';
@@ -29,6 +31,20 @@ function stored(key) {
 const keep = (key, records) => localStorage.setItem(key, JSON.stringify(records));
 
 const rounded = ([x, y]) => toLonLat([x, y]).map((value) => Number(value.toFixed(7)));
+
+// The row of a point within the outline of a verdict, -1 if there is none.
+export function containing(outline, points, rows) {
+  const polygons = (outline.type === 'Polygon' ? [outline.coordinates] : outline.coordinates).map(
+    (rings) => new Polygon(rings.map((ring) => ring.map(toMap))),
+  );
+  const extent = polygons.reduce((all, each) => extend(all, each.getExtent()), createEmpty());
+  return (
+    rows.find((row) => {
+      const at = [points.x[row], points.y[row]];
+      return containsCoordinate(extent, at) && polygons.some((polygon) => polygon.intersectsCoordinate(at));
+    }) ?? -1
+  );
+}
 
 // GeoJSON in longitude and latitude; simplified until it has few enough vertices.
 export function outlineOf(geometry) {
