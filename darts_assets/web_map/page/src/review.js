@@ -63,7 +63,7 @@ export class Review {
       el('p', { class: 'question', id: 'review-question' }),
       el('div', { class: 'verdicts', role: 'group', 'aria-label': 'Verdict' }, Object.entries(KEYS).map(button)),
       el('label', { for: 'note' }, 'Note ', el('kbd', {}, 'm')),
-      el('textarea', { id: 'note', rows: 2, maxlength: LONGEST_NOTE, placeholder: 'optional', 'aria-label': 'Note' }),
+      el('textarea', { id: 'note', rows: 2, maxlength: LONGEST_NOTE, placeholder: 'Note (optional)', 'aria-label': 'Note' }),
       el(
         'div',
         { class: 'row wide' },
