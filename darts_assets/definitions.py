@@ -15,6 +15,7 @@ from darts_assets.orchestration.core.resources import Models, Room, SceneCatalog
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.inventory.assets import build_inventory
 from darts_assets.orchestration.inventory.chips_asset import inventory_chips
+from darts_assets.orchestration.inventory.review_report import build_review_report
 from darts_assets.orchestration.run_monitoring.console_logger import console
 from darts_assets.orchestration.run_monitoring.failure_notifier import build_failure_sensor, build_notifier
 from darts_assets.orchestration.run_monitoring.timings_asset import run_timings
@@ -113,6 +114,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
             *build_catalog(current.ui_url),
             *build_inventory(),
             inventory_chips,
+            *build_review_report(),
             run_timings,
         ],
         asset_checks=[*build_checks(SENTINEL2), *build_checks(PLANET)],

@@ -74,7 +74,7 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
     training = per_image | {
         dg.AssetKey(["training", name]) for name in ("images", "matches", "dataset", "model", "report")
     }
-    inventory = {dg.AssetKey(["inventory", name]) for name in ("rts", "slumps", "chips")}
+    inventory = {dg.AssetKey(["inventory", name]) for name in ("rts", "slumps", "chips", "review_report")}
     others = inventory | {
         dg.AssetKey(path)
         for path in (["runs", "timings"], *(["catalog", name] for name in ("stac", "detections", "map")))

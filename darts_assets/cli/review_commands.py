@@ -28,7 +28,12 @@ def map_server(host: str, port: int) -> None:
     "--import", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Append the verdicts of a file that the page has exported, and end. Repeatable.",
 )  # fmt: skip
-def review(host: str, port: int, files: tuple[Path, ...]) -> None:
+@click.option("--report", is_flag=True, help="Print the precision of the inventory from the verdicts, and end.")
+@click.option(
+    "--precision", default=0.9, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Precision for which the report searches the threshold.",
+)  # fmt: skip
+def review(host: str, port: int, files: tuple[Path, ...], report: bool, precision: float) -> None:
     """Serve the map of the store of DARTS_STORE with its review, until Ctrl-C.
 
     Opens for reviewers with the printed URL, which contains a token: keep it secret. Verdicts are stored in the folder
@@ -36,6 +41,9 @@ def review(host: str, port: int, files: tuple[Path, ...]) -> None:
     """
     if files:
         _import(files)
+    if report:
+        _report(precision)
+    if files or report:
         return
     from darts_assets.review.map_server import checked_token, new_token
     from darts_assets.review.verdict_store import VerdictStore
@@ -63,6 +71,31 @@ def _import(files: tuple[Path, ...]) -> None:
             click.echo(f"{path}: {len(verdicts)} verdicts, {stored} of them new")
         store.compact()
     except (DartsError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _report(wanted: float) -> None:
+    from darts_assets.inventory.site_parameters import FollowParameters
+    from darts_assets.review.judgement import judge, verdict_table
+    from darts_assets.review.precision import as_text, precision_report
+    from darts_assets.review.precision_parameters import PrecisionParameters
+    from darts_assets.review.verdict_store import read_verdicts
+    from darts_assets.settings import settings
+    from darts_assets.stores.store_layout import slumps_place
+    from darts_assets.stores.vectors import read_table
+
+    try:
+        root = settings().root
+        place = slumps_place(root)
+        manifest = place.manifest()
+        if manifest is None:
+            raise click.ClickException(f"{root} has no slumps: materialize the group inventory first")
+        least = manifest.metadata["provenance"]["parameters"]["min_overlap"]
+        verdicts = verdict_table(read_verdicts(root))
+        judged = judge(read_table(place, manifest, "rts_sites"), verdicts, FollowParameters(**{"min_overlap": least}))
+        parameters = PrecisionParameters(wanted_precision=wanted)
+        click.echo(as_text(precision_report(judged, parameters), wanted))
+    except DartsError as error:
         raise click.ClickException(str(error)) from error
 
 

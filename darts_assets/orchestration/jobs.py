@@ -11,6 +11,7 @@ from darts_assets.orchestration.core.partitions import STEPS, SceneFamily
 from darts_assets.orchestration.data_preparation.prepare_data import build_prepare_jobs
 from darts_assets.orchestration.inventory import assets
 from darts_assets.orchestration.inventory.chips_asset import CHIPS
+from darts_assets.orchestration.inventory.review_report import REVIEW_REPORT
 from darts_assets.orchestration.run_monitoring.prune_run_logs import prune_run_logs
 from darts_assets.orchestration.scene_chain.release_tiles import release_tiles
 from darts_assets.orchestration.scene_discovery.discover_scenes import discover_planet_images, discover_scenes
@@ -51,9 +52,9 @@ def _publish_catalog() -> "UnresolvedAssetJobDefinition":
 def _update_inventory() -> "UnresolvedAssetJobDefinition":
     return dg.define_asset_job(
         "update_inventory",
-        selection=dg.AssetSelection.assets(assets.RTS, assets.SLUMPS, CHIPS),
+        selection=dg.AssetSelection.assets(assets.RTS, assets.SLUMPS, CHIPS, REVIEW_REPORT),
         partitions_def=assets.YEARS,
-        description="Updates the inventory of a year from the polygons of all scenes, the slumps and their chips.",
+        description="Updates the inventory of a year from the polygons of all scenes, slumps, chips and report.",
     )
 
 

@@ -9,13 +9,17 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import geopandas as gpd
 import pytest
+import shapely
 from click.testing import CliRunner
 
 from darts_assets.cli import cli
-from darts_assets.review.verdict_store import read_verdicts
+from darts_assets.review.verdict_store import VerdictStore, read_verdicts
 from darts_assets.stores.location import StoreLocation
-from tests.review.verdict_samples import record
+from darts_assets.stores.store_layout import slumps_place
+from darts_assets.stores.vectors import write_vectors
+from tests.review.verdict_samples import record, verdict
 
 
 def started(*arguments: str, store: Path, **environment: str) -> tuple[subprocess.Popen[str], str]:
@@ -78,6 +82,24 @@ def test_exported_files_are_imported_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert {each.id for each in read_verdicts(StoreLocation(str(tmp_path / "store")))} == {
         each["id"] for each in verdicts
     }
+
+
+def test_the_report_is_that_of_the_present_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARTS_STORE", str(tmp_path))
+    done = CliRunner().invoke(cli, ["review", "--report"])
+    assert (done.exit_code, "has no slumps: materialize the group inventory first" in done.output) == (1, True)
+    lonlat = gpd.GeoSeries([shapely.box(x, 68.5, x + 0.1, 68.6) for x in (-135.0, -134.0, -133.0)], crs=4326)
+    sites = gpd.GeoDataFrame(
+        {"slump_id": list("abc"), "year": 2024, "lon": [-135.0, -134, -133], "lat": 68.5, "mean_probability": 0.8},
+        geometry=lonlat.to_crs(6931),
+    )
+    write_vectors(
+        slumps_place(StoreLocation(str(tmp_path))), {"rts_sites": sites},
+        {"provenance": {"parameters": {"min_overlap": 0.25}}},
+    )  # fmt: skip
+    VerdictStore(StoreLocation(str(tmp_path))).append([verdict()])  # of the first one
+    done = CliRunner().invoke(cli, ["review", "--report", "--precision", "0.8"], catch_exceptions=False)
+    assert done.output.startswith("1 of 3 slumps reviewed; precision 1.000 (0.207 to 1.000)\na precision of 0.8: from ")
 
 
 def test_a_token_that_is_too_short_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 from darts_assets.demo import World
 from darts_assets.inventory.table_schemas import SITE_COLUMNS, SLUMP_COLUMNS
 from darts_assets.orchestration.inventory.assets import RTS, SLUMPS, build_inventory
+from darts_assets.orchestration.inventory.review_report import REVIEW_REPORT, build_review_report
 from darts_assets.review.review_columns import REVIEW_COLUMNS
 from darts_assets.review.verdict_store import VerdictStore
 from darts_assets.settings import Settings
@@ -40,7 +41,7 @@ def publish(site: Site, world: World, scene: Planted) -> str:
 
 def run(site: Site, key: dg.AssetKey, year: int | None = None, **config: Any) -> dg.ExecuteInProcessResult:
     """Materialize the sites of a year, or slumps."""
-    (asset,) = [asset for asset in build_inventory() if asset.key == key]
+    (asset,) = [asset for asset in [*build_inventory(), *build_review_report()] if asset.key == key]
     resources = {name: site.resource(name) for name in ("store", "scenes")}
     ops = {"__".join(key.path): {"config": config}}
     return dg.materialize(
@@ -202,6 +203,17 @@ def test_verdicts_change_only_the_judgement_and_survive_a_new_model(site: Site, 
     assert layer("rts", "2023", name="rts_2023.gpkg") == {4.0}
     assert metadata_of(site, RTS, 2023, publish_rejected=True)["sites_worked_out"] == 0
     assert layer("rts", "2023", name="rts_2023.gpkg") == {1.0, 4.0}
+
+    metadata = metadata_of(site, REVIEW_REPORT, wanted_precision=0.4)
+    assert (metadata["reviewed"], metadata["slumps"], metadata["precision"]) == (2, 2, 0.5)
+    assert (metadata["threshold"], "safe_threshold" in metadata) == (0.8, False)
+    assert [dict(each.data)["slumps"] for each in metadata["by_probability"].records] == [2]
+    assert metadata["chart"].startswith("![](data:image/webp;base64,")
+    folder = site.place("inventory", "review_report").location.path / "latest"
+    assert (folder / "by_region.csv").read_text().splitlines() == [
+        "region,slumps,reviewed,yes,redraw,no,unsure,share_reviewed,precision,low,high",
+        "08W,2,2,1,0,1,0,1.0000,0.5000,0.0945,0.9055",
+    ]
 
     # An update equals a rebuild, to the last bit; without new verdicts its version is the same.
     metadata_of(site, RTS, 2023, rebuild=True)

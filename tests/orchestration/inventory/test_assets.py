@@ -7,6 +7,7 @@ import dagster as dg
 from darts_assets.definitions import build_defs
 from darts_assets.orchestration.inventory.assets import RTS, SLUMPS, YEARS
 from darts_assets.orchestration.inventory.chips_asset import CHIPS
+from darts_assets.orchestration.inventory.review_report import REVIEW_REPORT
 from darts_assets.settings import Settings
 
 
@@ -18,10 +19,10 @@ def test_there_is_a_partition_for_each_year_up_to_the_present_one() -> None:
 def test_the_job_updates_a_year_and_follows_slumps_but_no_scene_does() -> None:
     defs = build_defs(Settings())
     job = defs.resolve_job_def("update_inventory")
-    assert set(job.asset_layer.selected_asset_keys) == {RTS, SLUMPS, CHIPS}
+    assert set(job.asset_layer.selected_asset_keys) == {RTS, SLUMPS, CHIPS, REVIEW_REPORT}
     assert {node.definition.pool for node in job.graph.nodes} == {"inventory"}
     graph = defs.resolve_asset_graph()
-    assert dg.AssetSelection.from_string('group:"inventory"').resolve(graph) == {RTS, SLUMPS, CHIPS}
+    assert dg.AssetSelection.from_string('group:"inventory"').resolve(graph) == {RTS, SLUMPS, CHIPS, REVIEW_REPORT}
     for family in ("sentinel2", "planet"):
         assert RTS not in dg.AssetSelection.from_string(f'group:"{family}"').resolve(graph)
 
