@@ -29,6 +29,7 @@ from darts_assets.orchestration.training.dataset import build_training_data
 from darts_assets.orchestration.training.images import build_training_images
 from darts_assets.orchestration.training.matches import build_training_matched
 from darts_assets.orchestration.training.model import build_training
+from darts_assets.orchestration.training.reviewed import build_training_reviewed
 from darts_assets.redaction import hidden
 from darts_assets.settings import Settings, settings
 from darts_assets.stores.location import StoreLocation
@@ -110,6 +111,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
             *build_training_images(),
             *build_training_data(),
             *build_training_matched(),
+            *build_training_reviewed(),
             *build_training(),
             *build_catalog(current.ui_url),
             *build_inventory(),

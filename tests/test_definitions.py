@@ -71,6 +71,7 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
         dg.AssetKey(["aux", f"{c}_chunk"]) for c in ("arcticdem", "tcvis")
     }
     per_image = {dg.AssetKey(["training", f"{family.name}_samples"]) for family in (SENTINEL2, PLANET)}
+    per_image.add(dg.AssetKey(["training", "reviewed_samples"]))
     training = per_image | {
         dg.AssetKey(["training", name]) for name in ("images", "matches", "dataset", "model", "report")
     }

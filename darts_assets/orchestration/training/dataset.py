@@ -15,6 +15,7 @@ from darts_assets.orchestration.training.common import (
     DATASET,
     IMAGES,
     PLANET_SAMPLES,
+    REVIEWED_SAMPLES,
     SENTINEL2_SAMPLES,
     LabelsConfig,
     read_preprocessed,
@@ -85,7 +86,7 @@ def _planet_samples(
 
 @dg.asset(
     **training_asset(DATASET),
-    deps=[PLANET_SAMPLES, SENTINEL2_SAMPLES],
+    deps=[PLANET_SAMPLES, SENTINEL2_SAMPLES, REVIEWED_SAMPLES],
     kinds={"zarr"},
     code_version=CODE_VERSION,
     description="Patches of many images as one array of inputs and one of labels.",
