@@ -66,7 +66,7 @@ const cardIsRead = (page) => page.waitForFunction(() => document.querySelector('
 async function explore() {
   const made = await context('desktop');
   const page = await open(made);
-  const found = { summary: await text(page, '#summary'), legend: await text(page, '#legend'), colours: await inked(page) };
+  const found = { summary: await text(page, '#summary'), legend: await text(page, '#legend'), listed: await page.locator('#list button').count(), colours: await inked(page) };
   await accessible(page, 'home');
   await shot(page, 'home');
 

@@ -184,6 +184,7 @@ def test_the_filters_show_what_the_inventory_contains(used: dict[str, Any], site
     explore = used["explore"]
     last = sites.sort_values("year").drop_duplicates("slump_id", keep="last")
     accepted = last[last["verdict"] != "no"]
+    assert explore["listed"] == 25
     assert explore["summary"] == f"{SLUMPS - 3} of {SLUMPS} slumps · {len(sites)} sites in 3 years"
     kept = sites[sites["verdict"] != "no"]
     assert explore["onlyYear"][1] == "2022"
@@ -225,7 +226,7 @@ def test_the_card_shows_all_years(used: dict[str, Any], slump: gpd.GeoDataFrame)
     assert facts[3] == "2021-07-01 – 2023-08-30"
     growth = 100 * (last["area_ha"] / slump["area_ha"].iloc[0] - 1)
     assert facts[5] == f"{last['area_ha']:.2f} ha in 2023 (+{growth:.0f} % since 2021)"
-    assert facts[7] == f"detected by {slump['seen'].sum()} of the {slump['observable'].sum()} scenes that observe it"
+    assert facts[7] == f"{slump['seen'].sum()} of {slump['observable'].sum()} observing scenes detect it"
     assert facts[11] == "a thaw slump (2 reviewers, agreement 50 %)"
     assert card["pictures"] == [
         ["2021 07-15 not detected", 96], ["2022 07-15 detected", 96], ["2023 07-15 detected", 96]

@@ -32,7 +32,7 @@ export function showCard(target, map, features) {
     ['Detected', sites.length > 1 ? `in ${many(sites.length, 'year')}, ${sites[0].year}–${last.year}` : `in ${last.year}`],
     ['First and last date', `${sites[0].first_date} – ${last.last_date}`],
     ['Area', `${number(last.area_ha, 2)} ha in ${last.year}${change(sites)}`],
-    ['k of n', `detected by ${number(seen)} of the ${many(observable, 'scene')} that observe${observable === 1 ? 's' : ''} it`],
+    ['k of n', `${number(seen)} of ${number(observable)} observing scenes detect it`],
     ['Mean probability', Number.isFinite(last.mean_probability) ? `${last.mean_probability.toFixed(2)} in ${last.year}` : 'unknown'],
     ['Review', review(last)],
   ];
@@ -107,7 +107,7 @@ function load({ key, offset, length }) {
 
 // Area over the years as a curve, with a point per year.
 function areaCurve(sites) {
-  const [width, height, left, right, top, bottom] = [340, 130, 40, 14, 12, 24];
+  const [width, height, left, right, top, bottom] = [340, 134, 40, 14, 18, 24];
   const years = sites.map((site) => site.year);
   const areas = sites.map((site) => site.area_ha);
   const [first, last] = [years[0], years[years.length - 1]];
@@ -217,11 +217,14 @@ async function showFiles(button, target, item) {
     const { assets } = await json(item);
     const base = new URL(item, document.baseURI);
     target.replaceChildren(
-      el('ul', {}, Object.entries(assets).map(([name, asset]) => el('li', {}, href(name, asset, base), asset.title ? ` – ${asset.title}` : ''))),
+      el('ul', {}, Object.entries(assets).filter(isFile).map(([name, asset]) => el('li', {}, href(name, asset, base), asset.title ? ` – ${asset.title}` : ''))),
     );
   } catch (error) {
     target.replaceChildren(el('span', { class: 'quiet' }, ` cannot be read (${error.message})`));
   }
 }
+
+// Zarr stores are folders, and not among what is served.
+const isFile = ([, asset]) => !asset.type?.includes('zarr');
 
 const href = (name, asset, base) => link(name, new URL(asset.href, base).href, { target: '_blank' });

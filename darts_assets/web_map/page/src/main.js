@@ -28,6 +28,7 @@ class Page {
     this.controls();
     this.update();
     this.view.ol.on('moveend', () => this.moved());
+    this.moved();
     this.view.ol.on('click', (event) => this.pick(event.pixel));
     this.view.ol.on('pointermove', (event) => {
       if (!event.dragging) this.view.ol.getTargetElement().style.cursor = this.view.slumpAt(event.pixel) === null ? '' : 'pointer';

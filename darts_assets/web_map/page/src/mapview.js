@@ -16,7 +16,7 @@ import { PointLayer } from './pointlayer.js';
 import { projection } from './projection.js';
 import { passes, rowOf, shown, within } from './selection.js';
 
-export const OUTLINE_RESOLUTION = 24; // metres per pixel; nearer, outlines are read
+export const OUTLINE_RESOLUTION = 15; // metres per pixel; nearer, outlines are read
 const ARCTIC = [-3.9e6, -3.9e6, 3.9e6, 3.9e6];
 const YEAR_RAMP = ['#8fd0c5', '#3f9fb5', '#27629e', '#2c2f7c', '#160f3d'];
 
@@ -40,7 +40,7 @@ export class MapView {
   constructor(map, state, center, onError) {
     this.map = map;
     this.state = state;
-    this.points = new PointLayer(map.points, { zIndex: 5, minResolution: OUTLINE_RESOLUTION / 4 });
+    this.points = new PointLayer(map.points, { zIndex: 5, minResolution: OUTLINE_RESOLUTION });
     this.outlines = new VectorLayer({
       source: new VectorSource({ strategy: bbox, loader: loader(map.outlines, onError) }),
       maxResolution: OUTLINE_RESOLUTION,
@@ -81,12 +81,15 @@ export class MapView {
       this.view.setCenter(center.slice(0, 2));
       this.view.setResolution(center[2]);
     }
-    this.ol.on('moveend', () => {
-      this.graticule.update(this.extent(), this.view.getResolution());
-      // Nearer than the coastlines are drawn, the ground is neither land nor sea.
-      this.ol.getTargetElement().classList.toggle('near', this.view.getResolution() < COAST_RESOLUTION);
-    });
+    this.ol.on('moveend', () => this.settle());
+    this.settle(); // the first frame has no end of a move
     landLayer().then((land) => this.ol.getLayers().insertAt(0, land), onError);
+  }
+
+  settle() {
+    this.graticule.update(this.extent(), this.view.getResolution());
+    // Nearer than the coastlines are drawn, the ground is neither land nor sea.
+    this.ol.getTargetElement().classList.toggle('near', this.view.getResolution() < COAST_RESOLUTION);
   }
 
   extent() {
@@ -94,7 +97,7 @@ export class MapView {
   }
 
   goHome() {
-    this.view.fit(this.home, { padding: [40, 40, 40, 40], maxZoom: undefined, minResolution: 400 });
+    this.view.fit(this.home, { padding: [40, 40, 40, 40], minResolution: 40 });
   }
 
   goTo(extent, options = {}) {
@@ -151,8 +154,8 @@ export class MapView {
     for (const feature of features) {
       const mark = new Feature(feature.getGeometry());
       mark.setStyle([
-        new Style({ stroke: new Stroke({ color: 'rgba(255, 255, 255, 0.85)', width: 4.5 }) }),
-        new Style({ stroke: new Stroke({ color: yearColour(years, feature.get('year')), width: 2.4 }) }),
+        new Style({ stroke: new Stroke({ color: 'rgba(255, 255, 255, 0.9)', width: 6 }) }),
+        new Style({ stroke: new Stroke({ color: yearColour(years, feature.get('year')), width: 3 }) }),
       ]);
       source.addFeature(mark);
     }
@@ -160,7 +163,7 @@ export class MapView {
     const circle = (color, width) =>
       new Style({ image: new Circle({ radius: 11, stroke: new Stroke({ color, width }) }) });
     ring.setStyle((_, resolution) =>
-      resolution < OUTLINE_RESOLUTION / 2 && features.length ? null : [circle('#ffffff', 5), circle('#111827', 2.4)],
+      resolution < OUTLINE_RESOLUTION && features.length ? null : [circle('#ffffff', 5), circle('#111827', 2.4)],
     );
     source.addFeature(ring);
   }
