@@ -14,7 +14,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import geopandas as gpd
 import numpy as np
@@ -76,7 +76,7 @@ def judge(sites: gpd.GeoDataFrame, verdicts: gpd.GeoDataFrame, parameters: Judge
     """
     names = sites["slump_id"] if "slump_id" in sites else pd.RangeIndex(len(sites))
     slump = pd.factorize(names)[0].astype(np.int64)
-    projected = verdicts.to_crs(sites.crs).geometry.make_valid().to_numpy()
+    projected = _projected(verdicts, sites.crs)
     votes: dict[int, list[_Vote]] = {}
     for verdict, row, share in _matches(sites, slump, projected, verdicts["year"].to_numpy(), parameters.min_overlap):
         reviewer, decided = verdicts["reviewer"].iloc[verdict], verdicts["verdict"].iloc[verdict]
@@ -104,6 +104,13 @@ def review_version(judged: pd.DataFrame, key: str) -> str:
     reviewed = judged[judged["reviewed"]]
     lines = sorted(map(str, zip(*(reviewed[name].tolist() for name in (key, *REVIEW_COLUMNS)), strict=True)))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] if lines else ""
+
+
+def _projected(verdicts: gpd.GeoDataFrame, crs: Any) -> npt.NDArray[np.object_]:
+    """Valid outlines in a CRS; empty ones of places that it does not contain, such as the other pole."""
+    outlines = np.asarray(verdicts.geometry.to_crs(crs).to_numpy(), dtype=object)
+    outlines[~np.isfinite(shapely.bounds(outlines)).all(axis=1)] = shapely.Polygon()
+    return np.asarray(shapely.make_valid(outlines), dtype=object)
 
 
 def _with_columns(table: gpd.GeoDataFrame, values: pd.DataFrame) -> gpd.GeoDataFrame:

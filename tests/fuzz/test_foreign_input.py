@@ -29,13 +29,17 @@ import pytest
 import shapely
 from hypothesis import strategies as st
 
-from darts_assets.errors import DartsError
+from darts_assets.errors import DartsError, VerdictError
 from darts_assets.geo.antimeridian import lonlat_area
 from darts_assets.geo.aoi import read_aoi
+from darts_assets.inventory.site_parameters import InventoryParameters
 from darts_assets.model.header import read_description
 from darts_assets.orchestration.scene_discovery.planet_sensor import Arriving
 from darts_assets.orchestration.scene_discovery.sensor_base import read_cursor
 from darts_assets.orchestration.scene_discovery.watched_areas import Positions
+from darts_assets.review.judgement import judge, verdict_table
+from darts_assets.review.verdict_record import parsed_request, unique
+from darts_assets.review.verdict_store import parsed_lines
 from darts_assets.sources import S3Options, parse_item
 from darts_assets.sources.sentinel2.parse_item import PROVIDERS, asset_keys
 from darts_assets.sources.stac.read_item import read_item
@@ -43,6 +47,7 @@ from darts_assets.stores.former_tiles import former_manifest, former_tiles
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
 from tests.fuzz.mutations import damaged, documents, texts
+from tests.review.verdict_samples import SQUARE, record
 
 SECONDS = float(os.environ.get("DARTS_ASSETS_TEST_FUZZ_SECONDS", "1"))
 SEED = int(os.environ.get("DARTS_ASSETS_TEST_FUZZ_SEED", "0"))
@@ -200,6 +205,21 @@ def checkpoints(draw: st.DrawFn) -> bytes:
 
 def test_checkpoint() -> None:
     fuzz(checkpoints(), lambda content: read_description(BytesIO(content), "a.ckpt", "a"), DartsError)
+
+
+def test_verdicts() -> None:
+    """What is accepted can be stored, and is matched with sites."""
+    sites = gpd.GeoDataFrame({"year": [2024]}, geometry=[shapely.box(-135, 68.5, -134.9, 68.6)], crs=4326).to_crs(6931)
+    several = {"type": "MultiPolygon", "coordinates": [SQUARE, SQUARE]}
+    records = [record(), record(outline=several, note="a\nb", mean_probability=None)]
+
+    def read(content: bytes) -> None:
+        verdicts = parsed_request(content)
+        lines = "".join(f"{verdict.line()}\n" for verdict in verdicts).encode()
+        assert parsed_lines(lines, "lines") == verdicts
+        assert len(judge(sites, verdict_table(unique(verdicts)), InventoryParameters())) == 1
+
+    fuzz(texts([{"verdicts": [each]} for each in records]), read, VerdictError)
 
 
 def test_cursor() -> None:

@@ -133,6 +133,19 @@ def test_places_at_the_antimeridian() -> None:
         assert verdicts_of(table, [verdict]) == [("no", 1, 1.0)]
 
 
+@pytest.mark.parametrize(
+    "ring",
+    [
+        [[0, -90], [90, -90], [0, -80], [0, -90]],  # the other pole is no place of the projection
+        [[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]],
+        [[0, 10], [10, 20], [10, 10], [0, 21], [0, 10]],  # crosses itself
+    ],
+)
+def test_strange_outlines_are_about_nothing(ring: list[list[float]]) -> None:
+    strange = on(square(0, 0), "no").model_copy(update={"outline": {"type": "Polygon", "coordinates": [ring]}})
+    assert verdicts_of(sites(2023, square(0, 0)), [strange, on(square(0, 0), "yes")]) == [("yes", 1, 1.0)]
+
+
 @dataclass
 class Slumps:
     """Judged slumps over the years."""

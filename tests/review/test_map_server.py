@@ -165,7 +165,11 @@ def test_ranges(either: Site) -> None:
     for outside in (f"bytes={size}-", f"bytes={size}-{size + 5}"):
         status, headers, _ = either.request(path, Range=outside)
         assert (status, headers["content-range"]) == (416, f"bytes */{size}")
-    assert either.request(path)[::2] == (200, CONTENT)
+    status, headers, body = either.request(path)
+    assert (status, body) == (200, CONTENT)
+    assert either.request(path, If_None_Match=headers["etag"])[0] == 304
+    status, headers, body = either.request(path, "HEAD")
+    assert (status, headers["content-length"], body) == (200, str(size), b"")
     assert either.request("/inventory/nothing")[0] == 404
     assert either.request("/inventory/nothing", Range="bytes=0-5")[0] == 404
 
