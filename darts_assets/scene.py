@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
 
+def scene_label(scene_id: str, time: dt.datetime, tile: str | None) -> str:
+    """Date, tile and satellite, such as `2023-07-15 T08WMB S2A`; for ids without them, the date and the id."""
+    satellite = re.match(r"S2[A-Z](?=_)", scene_id)
+    parts = [f"T{tile}", satellite[0]] if tile and satellite else [scene_id]
+    return " ".join([f"{time:%Y-%m-%d}", *parts])
+
+
 @dataclass(frozen=True, slots=True)
 class SceneBand:
     """One band of a scene in its provider's file.
@@ -94,9 +101,7 @@ class Scene:
     @property
     def label(self) -> str:
         """Date, tile and satellite, such as `2023-07-15 T08WMB S2A`; for ids without them, the date and the id."""
-        satellite = re.match(r"S2[A-Z](?=_)", self.id)
-        parts = [f"T{self.tile}", satellite[0]] if self.tile and satellite else [self.id]
-        return " ".join([f"{self.datetime:%Y-%m-%d}", *parts])
+        return scene_label(self.id, self.datetime, self.tile)
 
     def summary(self) -> dict[str, Any]:
         """Known properties of the scene for people, JSON types only."""

@@ -13,8 +13,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from darts_assets.errors import DartsError
+
 if TYPE_CHECKING:
     import dagster as dg
+
+    from darts_assets.orchestration.core.partitions import SceneFamily
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ class _Worker:
     def process(self, task: Task) -> None:
         """Execute the run of a task, and report its end."""
         from darts_assets.orchestration.core.dagster_compat import BACKFILL_ID_TAG, listen
+        from darts_assets.orchestration.core.dynamic_partitions import SCENE_TAG
         from darts_assets.orchestration.core.partitions import FAMILIES
         from darts_assets.orchestration.core.run_owner import owner_tags
 
@@ -131,7 +136,7 @@ class _Worker:
                 instance=self._instance, run_id=task.run_id, partition_key=task.scene,
                 asset_selection=[family.key(step) for step in task.steps], raise_on_error=False,
                 run_config={"loggers": {"console": {"config": {"log_level": task.log_level}}}},
-                tags={BACKFILL_ID_TAG: task.backfill, **owner_tags()},
+                tags={BACKFILL_ID_TAG: task.backfill, SCENE_TAG: self._label(family, task.scene), **owner_tags()},
             )  # fmt: skip
         except Exception as error:  # a fault of Dagster or of its database, outside of the steps
             logging.getLogger(__name__).exception("the run failed")
@@ -140,6 +145,12 @@ class _Worker:
             self.send(_outcome(result, family.key("polygons")))
         sys.stdout.flush()
         sys.stderr.flush()
+
+    def _label(self, family: "SceneFamily", scene: str) -> str:
+        try:
+            return str((self._defs.resources or {})["scenes"].scene(family, scene).label)
+        except DartsError:  # the run reports it
+            return scene
 
     def _report(self, event: "dg.DagsterEvent | None", names: dict[str, str]) -> None:
         step = names.get(str(event.step_key)) if event else None

@@ -29,6 +29,7 @@ from darts_assets.catalog.detection_rows import to_lonlat
 from darts_assets.catalog.qgis_project import Layer, QgisProject
 from darts_assets.errors import DartsError, NotReadableError, SettingsError
 from darts_assets.geo.product_tables import Origin, with_origin
+from darts_assets.scene import scene_label
 from darts_assets.stores.location import StoreLocation
 
 MERGED = ("prediction_segments", "prediction_extent")
@@ -145,7 +146,9 @@ def export_scenes(
             done.scenes, done.copied = done.scenes + 1, done.copied + copied
             done.unchanged += len(files) - copied
             groups.append((scene.scene, _layers(scene, files)))
-            progress(f"{scene.scene}: {copied} of {len(files)} files copied")
+            facts = scene.facts["metadata"]
+            label = scene_label(scene.scene, dt.datetime.fromisoformat(facts["datetime"]), facts.get("tile"))
+            progress(f"{label}: {copied} of {len(files)} files copied ({scene.scene})")
         if not done.scenes:
             reasons = "".join(f"\n{scene}: {reason}" for scene, reason in done.failed.items())
             raise SettingsError(f"no scene with products in {root} matches the selection{reasons}")

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def register(items: tuple[str, ...]) -> None:
     """Register scenes by STAC ITEMS (paths, https:// or s3:// URLs), and Planet images by their folders.
 
-    The items are stored, and each scene becomes a partition in the Dagster instance of DAGSTER_HOME.
+    The items are stored, and each scene becomes a partition in the Dagster instance of DAGSTER_HOME. Ids are printed to
+    the standard output; date, tile and satellite of each, to the standard error.
     """
     import dagster as dg
 
@@ -35,10 +36,12 @@ def register(items: tuple[str, ...]) -> None:
         scenes = build_defs().resources["scenes"]  # type: ignore[index]
         with dg.DagsterInstance.get() as instance:
             ids = register_any(instance, scenes, list(items))
+        labels = {scene_id: scenes.scene(scenes.family_of(scene_id), scene_id).label for scene_id in ids}
     except DartsError as error:
         raise click.ClickException(str(error)) from error
-    for scene_id in ids:
+    for scene_id, label in labels.items():
         click.echo(scene_id)
+        click.echo(f"  {label}", err=True)  # scripts read the ids
 
 
 @click.command()

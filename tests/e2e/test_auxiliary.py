@@ -154,8 +154,8 @@ def test_each_chunk_says_what_it_is_and_each_batch_how_far_the_cube_is(site: Sit
     assert full["cube"] == "arcticdem_10m"
     assert full["snapshot"]
     for facts in (*said.values(), *site.recorded(result, "tcvis").values()):
-        assert re.fullmatch(r"!\[\]\(data:image/webp;base64,[\w+/=]+\)", facts["picture"])
-        assert len(facts["picture"]) < 8000, "the event log keeps one for each of many thousand chunks"
+        assert re.fullmatch(r"!\[\]\(data:image/webp;base64,[\w+/=]+\)", facts["Picture"])
+        assert len(facts["Picture"]) < 8000, "the event log keeps one for each of many thousand chunks"
     batches = [e.step_key for e in result.all_events if e.is_step_success and e.step_key.startswith("fill_arcticdem")]
     assert len(batches) == -(-len(said) // 2)
     maps = [facts["coverage"] for facts in said.values() if "coverage" in facts]

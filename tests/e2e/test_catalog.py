@@ -78,7 +78,7 @@ def test_a_materialization_says_what_was_published(site: Site, published: dg.Exe
     stac, detections = (metadata_of(published, name) for name in ("stac", "detections"))
     assert (stac["items"], stac["written"], stac["unusable"]) == (1, 1, 0)
     assert stac["by_family"] == {"sentinel2": 1, "planet": 0}
-    assert stac["map"].startswith("![](data:image/webp;base64,")
+    assert stac["Map"].startswith("![](data:image/webp;base64,")
     assert Path(stac["path"]).is_file()
     objects = len(site.load("polygons", site.instance.get_dynamic_partitions("sentinel2_scene")[0])["segments"])
     assert objects > 0

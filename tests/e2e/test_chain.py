@@ -67,12 +67,35 @@ def test_a_scene_from_item_to_products(site: Site, world: World) -> None:
               "export_date", "item_hash", "code_version", "terrain"}  # fmt: skip
     assert wanted <= said.keys()
     its_pictures_are_recorded_once_and_small(site, result)
+    pages_show_what_people_want_first(result, scene)
     every_step_tells_its_costs_and_where_its_output_comes_from(site, result)
 
 
+def pages_show_what_people_want_first(result: dg.ExecuteInProcessResult, scene: str) -> None:
+    """Dagster's page of an asset sorts by name, upper case first; that of an event keeps the order."""
+    _, _, time, *_, tile, _ = scene.split("_")
+    label = f"{time[:4]}-{time[4:6]}-{time[6:8]} {tile} {scene[:3]}"
+    first = {
+        "raw_scene": "Location",
+        "preprocessed_tile": "Features",
+        "segmentation": "Histogram",
+        "products": "Picture",
+    }
+    for step, picture in first.items():
+        metadata = metadata_of(result, step)
+        rows = sorted(metadata)
+        assert rows[0] == picture, step
+        assert rows.index("Took") < min(rows.index(name) for name in ("bytes_read", "config", "provenance", "versions"))
+        assert metadata["Took"].endswith("of memory")
+        assert metadata["Took"].startswith(f"{metadata['seconds']:.3g} s, {metadata['cpu_seconds']:.3g} s of CPU"), step
+        if step != "segmentation":
+            assert metadata["Scene"] == label
+    assert metadata_of(result, "preprocessed_tile")["Size"].endswith(" MB")
+
+
 def its_pictures_are_recorded_once_and_small(site: Site, result: dg.ExecuteInProcessResult) -> None:
-    pictures = {"raw_scene": "location", "preprocessed_tile": "features", "segmentation": "histogram",
-                "products": "thumbnail"}  # fmt: skip
+    pictures = {"raw_scene": "Location", "preprocessed_tile": "Features", "segmentation": "Histogram",
+                "products": "Picture"}  # fmt: skip
     log = [entry.to_json() for entry in site.instance.all_logs(result.run_id)]
     for step, name in pictures.items():
         picture = metadata_of(result, step)[name]

@@ -405,8 +405,8 @@ def test_of_several_scenes_segmented_in_a_run_the_insane_one_fails_alone(finishe
 # --- what people look at ----------------------------------------------------------------------------------------------
 
 PICTURES = {
-    "raw_scene": {"location"}, "preprocessed_tile": {"features"}, "segmentation": {"histogram"},
-    "products": {"thumbnail"},
+    "raw_scene": {"Location"}, "preprocessed_tile": {"Features"}, "segmentation": {"Histogram"},
+    "products": {"Picture"},
 }  # fmt: skip
 
 

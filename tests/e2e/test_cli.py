@@ -114,6 +114,8 @@ def test_register_by_command_and_by_job(world: World, tmp_path: Path) -> None:
     environment = {"DAGSTER_HOME": str(home), "DARTS_STORE": str(tmp_path / "store")}
     done = call("darts-assets", "register", str(world.items[0]), cwd=tmp_path, **environment)
     assert done.stdout.splitlines() == [world.items[0].stem]
+    _, _, time, *_, tile, _ = world.items[0].stem.split("_")
+    assert f"{time[:4]}-{time[4:6]}-{time[6:8]} {tile} {world.items[0].stem[:3]}" in done.stderr
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps({"ops": {"register": {"config": {"items": [str(world.items[1])]}}}}))
     done = call(

@@ -68,6 +68,10 @@ def test_scenes_of_tiles_become_partitions_with_items(online: Site, clear: str, 
     assert (facts["matched"], facts["known"], facts["new"]) == (1, 0, 1)
     again = said(discover(online, tiles=["08WMB"], max_cloud_cover=100.0))
     assert (again["matched"], again["known"], again["new"]) == (2, 1, 1)
+    assert [(row["scene"][10:], row["new"], row["id"]) for row in again["Names"]] == [
+        (f" T08WMB {cloudy[:3]}", True, cloudy), (f" T08WMB {clear[:3]}", False, clear),
+    ]  # fmt: skip
+    assert [row["scene"][:4] for row in again["Names"]] == ["2022", "2023"]
     assert again["scenes"] == [{"tile": "08WMB", "2022": 1, "2023": 1, "scenes": 2, "new": 1}]
     assert set(partitions(online)) == {clear, cloudy}
     assert online.run(clear, "raw_scene").success, "the kept item is all that the chain needs"
@@ -83,7 +87,7 @@ def test_scenes_of_an_area_in_another_crs_with_months_and_years(
     assert partitions(online) == [cloudy]
     facts = said(discover(online, aoi=str(path), start="2023-07-01", end="2023-07-15"))
     assert partitions(online) == [cloudy, clear]
-    assert "red: the requested area" in facts["map"]
+    assert "red: the requested area" in facts["Map"]
     aside = tmp_path / "aside.geojson"
     gpd.GeoDataFrame(geometry=[shapely.box(-134, 69, -133.9, 69.1)], crs=4326).to_file(aside)
     assert said(discover(online, aoi=str(aside), max_cloud_cover=100.0))["matched"] == 0
@@ -236,7 +240,7 @@ def test_the_map_shows_footprints_where_they_are(online: Site, tmp_path: Path) -
     from PIL import Image
 
     facts = said(discover(online, tiles=["08WMB"]))
-    picture = re.match(r"!\[\]\(data:image/webp;base64,([\w+/=]+)\)\n\ngreen: 1 footprints", facts["map"])
+    picture = re.match(r"!\[\]\(data:image/webp;base64,([\w+/=]+)\)\n\ngreen: 1 footprints", facts["Map"])
     assert picture is not None
     image = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture[1]))).convert("RGB")).astype(int)
     assert image.shape == (256, 256, 3)
@@ -244,4 +248,4 @@ def test_the_map_shows_footprints_where_they_are(online: Site, tmp_path: Path) -
     rows, cols = np.nonzero(green)
     assert 100 < rows.mean() < 156
     assert 100 < cols.mean() < 156
-    assert len(facts["map"]) < 30_000
+    assert len(facts["Map"]) < 30_000

@@ -57,7 +57,7 @@ def test_a_dry_run_counts_and_draws_and_registers_nothing(planet: Callable[..., 
     facts = said(result)
     assert facts["result"] == "3 scenes match (0 already registered, 3 new)."
     assert facts["searched"] == str(inbox)
-    assert "3 footprints" in facts["map"]
+    assert "3 footprints" in facts["Map"]
     assert partitions(site) == []
     assert set(json.loads((inbox.parent / "ids.json").read_text())) == {SCENE, ORTHOTILE, EARLIER}
 
@@ -81,7 +81,7 @@ def test_images_are_chosen_by_ids_an_area_and_days(planet: Callable[..., Site], 
     gpd.GeoDataFrame(geometry=[shapely.box(west, south, east, north)], crs=32608).to_file(tmp_path / "area.gpkg")
     result = discover(site, folders=folders, aoi=str(tmp_path / "area.gpkg"))
     assert result.success, reason(result)
-    assert "red: the requested area" in said(result)["map"]
+    assert "red: the requested area" in said(result)["Map"]
     assert partitions(site) == [EARLIER]
     assert discover(site, folders=folders, start="2021-05-20", end="2021-05-20").success
     assert set(partitions(site)) == {EARLIER, ORTHOTILE}

@@ -81,8 +81,8 @@ def test_scenes_that_come_change_and_go(site: Site, world: World) -> None:
     assert list(sites(site)["seen"]) == [2, 1]
     assert list(sites(site)["observable"]) == [2, 1]
     # The map can be looked at.
-    assert metadata["map"].startswith("![](data:image/webp;base64,")
-    assert len(metadata["map"]) < 40_000
+    assert metadata["Map"].startswith("![](data:image/webp;base64,")
+    assert len(metadata["Map"]) < 40_000
     assert [dict(record.data) for record in metadata["seen_of_observable"].records] == [
         {"seen": 1, "observable": 1, "sites": 1}, {"seen": 2, "observable": 2, "sites": 1}
     ]  # fmt: skip

@@ -135,6 +135,6 @@ def _facts(cube: "Cube", chunk: "FilledChunk") -> dict[str, Any]:
         "seconds": round(chunk.seconds, 2),
         "snapshot": chunk.snapshot,
         # Small, because the event log keeps one for each of many thousand chunks.
-        "picture": dg.MetadataValue.md(image_link(Image.fromarray(chunk.picture), "webp", quality=60)),
+        "Picture": dg.MetadataValue.md(image_link(Image.fromarray(chunk.picture), "webp", quality=60)),
         "provenance": provenance(CODE_VERSION, {"cube": cube.spec.name}, sources=",".join(chunk.sources)),
     }

@@ -95,7 +95,7 @@ def _stac(
         "deleted_objects": update.deleted,
         "unusable": len(update.unusable),
         "models": update.models[:_MAX_ROWS],
-        **({"map": _map(update.boxes)} if update.boxes else {}),
+        **({"Map": _map(update.boxes)} if update.boxes else {}),
     }
     return _result(metadata, config, update.version)
 

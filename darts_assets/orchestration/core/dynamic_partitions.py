@@ -10,6 +10,9 @@ import dagster as dg
 
 PARTITION_TAG = "dagster/partition"
 
+SCENE_TAG = "darts/scene"
+"""Tag of runs of a scene, with its `label`: the UI shortens the ids of scenes in the middle."""
+
 _KEYS_PER_QUERY = 1000
 _KEYS_PER_INSERT = 5000
 

@@ -32,6 +32,37 @@ def as_metadata(values: Mapping[str, Any]) -> dict[str, dg.MetadataValue[Any]]:
     }
 
 
+def in_words(values: Mapping[str, Any]) -> dict[str, str]:
+    """Costs and size of a result in human units, of those that are among the values.
+
+    `Took`: wall time, CPU time and peak memory; `Size`: bytes in the store.
+    """
+    numbers = {name: getattr(value, "value", value) for name, value in values.items()}
+    took = [
+        f"{_duration(numbers['seconds'])}" if "seconds" in numbers else "",
+        f"{_duration(numbers['cpu_seconds'])} of CPU" if "cpu_seconds" in numbers else "",
+        f"{_size(numbers['peak_memory'])} of memory" if "peak_memory" in numbers else "",
+        f"{_size(numbers['peak_gpu_memory'])} of GPU memory" if "peak_gpu_memory" in numbers else "",
+    ]
+    size = {"Size": _size(numbers["bytes"])} if "bytes" in numbers else {}
+    return {**size, **({"Took": ", ".join(filter(None, took))} if any(took) else {})}
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
 def _scalar(value: Any) -> dg.MetadataValue[Any]:
     if isinstance(value, dg.MetadataValue):
         return value
@@ -47,6 +78,7 @@ def materialize_result(
 ) -> dg.MaterializeResult[Any]:
     """Result of an asset: metadata with the provenance `facts`, data version, and a value for the IO manager."""
     version = dg.DataVersion(facts["data_version"])
+    # Dagster shows an event's metadata in this order, and on an asset's page by name, upper case first.
     metadata = as_metadata({**metadata, "provenance": facts})
     if value is None:
         return dg.MaterializeResult(metadata=metadata, data_version=version)
@@ -111,12 +143,12 @@ def tile_previews(written: "WrittenTile") -> Pictures:
     if set(FEATURES) <= written.preview.keys():
         from darts_assets.plots import contact_sheet
 
-        pictures["features"] = _photo(contact_sheet(written.preview))
+        pictures["Features"] = _photo(contact_sheet(written.preview))
     if "probabilities" in written.statistics:
         from darts_assets.model.sanity import percent_counts
         from darts_assets.plots import histogram
 
-        pictures["histogram"] = _drawing(histogram(percent_counts(written.statistics["probabilities"])))
+        pictures["Histogram"] = _drawing(histogram(percent_counts(written.statistics["probabilities"])))
     return pictures
 
 
@@ -128,12 +160,12 @@ def location_preview(scene: "Scene", geobox: "GeoBox") -> Pictures:
     from darts_assets.maps import location_map
 
     area = footprint(scene.geometry) or lonlat_area(geobox.extent.geom, CRS(str(geobox.crs)))
-    return {"location": dg.MetadataValue.md(image_link(location_map(area), "webp", quality=80, method=4))}
+    return {"Location": dg.MetadataValue.md(image_link(location_map(area), "webp", quality=80, method=4))}
 
 
 def detection_preview(thumbnail: "Image") -> Pictures:
     """The exported thumbnail."""
-    return {"thumbnail": _photo(thumbnail)}
+    return {"Picture": _photo(thumbnail)}
 
 
 def _photo(image: "Image") -> dg.MetadataValue[Any]:

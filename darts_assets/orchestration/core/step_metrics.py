@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import dagster as dg
 
-from darts_assets.orchestration.core.metadata import as_metadata, without_pictures
+from darts_assets.orchestration.core.metadata import as_metadata, in_words, without_pictures
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,22 +85,25 @@ def measured(asset: Callable[P, R]) -> Callable[P, R]:
         result = asset(*args, **kwargs)
         if not isinstance(result, dg.MaterializeResult):
             return result
-        metadata: dict[str, Any] = {"versions": versions()}
-        config = kwargs.get("config")
-        if isinstance(config, dg.Config):
-            metadata["config"] = config.model_dump()
-        metadata |= meter.costs()
-        # The asset's own entries are shown first and win.
         own = without_pictures(context, result.metadata or {})
-        return result._replace(metadata={**own, **as_metadata(metadata), **own})
+        config = kwargs.get("config")
+        extra = as_metadata({**meter.costs(), "config": config.model_dump() if isinstance(config, dg.Config) else None})
+        # The asset's own entries are shown first and win; provenance and versions are at the end.
+        shown = {**own, **extra, **own}
+        last = {name: shown.pop(name) for name in ("provenance",) if name in shown}
+        in_units = as_metadata(in_words(shown))
+        return result._replace(metadata={**in_units, **shown, **last, **as_metadata({"versions": versions()})})
 
     return step
 
 
-def costs_of(context: dg.OutputContext) -> dict[str, float | int]:
-    """The costs of a step, for the IO manager that wrote its output; empty if the asset is not `measured`."""
+def costs_of(context: dg.OutputContext) -> dict[str, Any]:
+    """The costs of a step, also in words, for the IO manager of its output; empty if the asset is not `measured`."""
     meter: Meter | None = getattr(_current, "meter", None)
-    return meter.costs() if meter and meter.of == _step_of(context) else {}
+    if meter is None or meter.of != _step_of(context):
+        return {}
+    costs = meter.costs()
+    return {**in_words(costs), **costs}
 
 
 @functools.cache

@@ -233,7 +233,7 @@ def _summary(inventory: "Inventory") -> dict[str, Any]:
         "scenes_without_valid_area": int(scenes.geometry.is_empty.sum()),
         "clouded_detections": int(scenes["clouded_detections"].sum()),
         "seen_of_observable": _counted(sites, seen="int", observable="int"),
-        **({"map": dg.MetadataValue.md(image_link(figure, "webp", lossless=True))} if figure else {}),
+        **({"Map": dg.MetadataValue.md(image_link(figure, "webp", lossless=True))} if figure else {}),
     }
 
 

@@ -98,7 +98,7 @@ def build_preprocessed_tile(family: SceneFamily, file: SettingsFile = NO_FILE) -
             {"terrain": terrain, **config.model_dump(exclude={"terrain"}), "offset": offsets, "layers": used},
             raw_scene=version,
         )
-        about = {"terrain": terrain, "offset": offsets, "cube_snapshots": snapshots}
+        about = {"Scene": scene.label, "terrain": terrain, "offset": offsets, "cube_snapshots": snapshots}
         return materialize_result(about, facts, stream)
 
     return preprocessed_tile

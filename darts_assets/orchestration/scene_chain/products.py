@@ -132,11 +132,12 @@ def build_products(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.Asse
         context.log.info(f"{scene.id}: {len(names)} files in {version.location}")
         latest = place.location.child(LATEST).url
         metadata = {
+            **detection_preview(preview),
+            "Scene": scene.label,
             "path": dg.MetadataValue.path(latest),
             "files": names,
             "objects": len(vectors["segments"]),
             **{name: dg.MetadataValue.path(f"{latest}/{name}") for name in LINKED if name in names},
-            **detection_preview(preview),
         }
         return materialize_result(metadata, facts)
 

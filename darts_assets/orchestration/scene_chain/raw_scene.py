@@ -84,7 +84,7 @@ def keep_raw_scene(
     selected = config.select_bands(scene, needed)
     # Bands are not part of the version: further bands do not affect those that use the others.
     facts = provenance(CODE_VERSION, {}, item=scene.fingerprint)
-    metadata = {**scene.summary(), "bands": selected, "provenance": facts}
+    metadata = {"Scene": scene.label, **scene.summary(), "bands": selected, "provenance": facts}
     if not raw.enabled:
         grid = raw.grid_at_source(family, scene)
         log(f"{scene.id}: the raw store is off; files checked, nothing stored")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _SHOWN_TILES = 50
 _SHOWN = 20  # unusable items
+_LISTED = 100  # scenes
 _THREADS = 16
 _BATCH = 256
 
@@ -47,6 +48,7 @@ class DiscoveredScenes:
         searched: the catalogs or folders that were searched.
         by_tile: tile -> year -> number of scenes.
         new_by_tile: tile -> number of new scenes.
+        labels: id -> label and whether the scene is new, of the first scenes.
         footprints: tile -> the largest footprint of its scenes.
         area: the requested area, if the scenes are selected by one; EPSG:4326.
     """
@@ -57,6 +59,7 @@ class DiscoveredScenes:
     searched: list[str] = field(default_factory=list)
     by_tile: dict[str, Counter[int]] = field(default_factory=dict)
     new_by_tile: Counter[str] = field(default_factory=Counter)
+    labels: dict[str, tuple[str, bool]] = field(default_factory=dict)
     footprints: "dict[str, BaseGeometry]" = field(default_factory=dict)
     area: "BaseGeometry | None" = None
 
@@ -64,6 +67,8 @@ class DiscoveredScenes:
         """Count a scene."""
         from darts_assets.geo.antimeridian import footprint
 
+        if len(self.labels) < _LISTED:
+            self.labels[scene.id] = (scene.label, is_new)
         tile = scene.tile or scene.id
         self.by_tile.setdefault(tile, Counter())[scene.datetime.year] += 1
         self.new_by_tile[tile] += is_new
@@ -83,7 +88,7 @@ class DiscoveredScenes:
         return f"{summary} Left out because their cover is unknown: {counts} (a limit of 100 includes them)."
 
     def metadata(self) -> dict[str, dg.MetadataValue[Any]]:
-        """Counts, a table by tile and year, and a map, for Dagster's UI."""
+        """Counts, tables by tile and year and of the scenes, and a map, for Dagster's UI."""
         facts: dict[str, Any] = {
             "result": self.summary,
             "matched": len(self.registered.scene_ids),
@@ -98,9 +103,10 @@ class DiscoveredScenes:
         if unusable := self.registered.unusable:
             facts["unusable"] = {"count": len(unusable), **dict(itertools.islice(unusable.items(), _SHOWN))}
         if self.footprints:
-            facts["map"] = self._map()
+            facts["Map"] = self._map()
         if self.by_tile:
             facts["scenes"] = self._table()
+            facts["Names"] = self._names()
         return as_metadata(facts)
 
     def _table(self) -> dg.TableMetadataValue:
@@ -119,6 +125,13 @@ class DiscoveredScenes:
             })
             for name, tiles in rows
         ])  # fmt: skip
+
+    def _names(self) -> dg.TableMetadataValue:
+        """Date, tile and satellite of the first scenes, by name."""
+        rows = sorted((label, scene_id, is_new) for scene_id, (label, is_new) in self.labels.items())
+        return dg.MetadataValue.table(
+            [dg.TableRecord({"scene": label, "new": is_new, "id": scene_id}) for label, scene_id, is_new in rows]
+        )
 
     def _map(self) -> dg.MetadataValue[Any]:
         from darts_assets.maps import footprint_map

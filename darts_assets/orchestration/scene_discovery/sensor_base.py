@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import BaseModel
 
 from darts_assets.orchestration.core.deadline import Call, T
-from darts_assets.orchestration.core.dynamic_partitions import materialized, with_runs
+from darts_assets.orchestration.core.dynamic_partitions import SCENE_TAG, materialized, with_runs
 from darts_assets.orchestration.core.partitions import STEPS, SceneFamily
 from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.registration import register_stac_items
@@ -80,8 +80,15 @@ def request_runs(
     report = [shown(sentence) for sentence in report]
     for sentence in report:
         context.log.info(sentence)
-    registered = register_stac_items(context.instance, scenes, family, [each.item for each in requests.values()])
-    runs = [dg.RunRequest(name, partition_key=name, tags=requests[name].tags) for name in registered.scene_ids]
+    labels: dict[str, str] = {}
+    registered = register_stac_items(
+        context.instance, scenes, family, [each.item for each in requests.values()],
+        on_scene=lambda scene, is_new: labels.update({scene.id: scene.label}),
+    )  # fmt: skip
+    runs = [
+        dg.RunRequest(name, partition_key=name, tags={**requests[name].tags, SCENE_TAG: labels.get(name, name)})
+        for name in registered.scene_ids
+    ]
     return dg.SensorResult(
         run_requests=runs, skip_reason=None if runs else "; ".join(report), cursor=cursor.model_dump_json()
     )

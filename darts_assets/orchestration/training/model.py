@@ -110,9 +110,9 @@ def _report(context: dg.AssetExecutionContext, config: ReportConfig, store: Stor
         predictor = Predictor(header, data, config.device)
         evaluation = report(predictor, data, numbers, config.batch_size)
         pictures = {
-            "reliability": picture(reliability_diagram(evaluation)),
-            "thresholds": picture(threshold_curve(evaluation)),
-            **({"examples": picture(examples(predictor, data, numbers), photo=True)} if numbers else {}),
+            "Reliability": picture(reliability_diagram(evaluation)),
+            "Thresholds": picture(threshold_curve(evaluation)),
+            **({"Examples": picture(examples(predictor, data, numbers), photo=True)} if numbers else {}),
         }
     facts = provenance(
         CODE_VERSION, config.model_dump(exclude={"device", "batch_size"}), dataset=data.digest, model=header.sha256
@@ -137,9 +137,9 @@ def _fit_pictures(result: "FitResult", predictor: "Predictor", data: "TrainingSe
     from darts_assets.training.report_pictures import examples, loss_curves, metric_curves
 
     return {
-        "losses": picture(loss_curves(result.history, result.best)),
-        "curves": picture(metric_curves(result.history, result.best)),
-        "examples": picture(examples(predictor, data, result.parts.validation), photo=True),
+        "Losses": picture(loss_curves(result.history, result.best)),
+        "Curves": picture(metric_curves(result.history, result.best)),
+        "Examples": picture(examples(predictor, data, result.parts.validation), photo=True),
     }
 
 

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from darts_assets.definitions import build_defs
+from darts_assets.orchestration.core.metadata import in_words
 from darts_assets.orchestration.core.step_metrics import Meter, costs_of, measured
 from darts_assets.settings import Settings
 
@@ -159,6 +160,33 @@ def test_pictures_are_recorded_in_the_materialization_only(
     outputs = {e.step_key: e.step_output_data.metadata for e in done.all_events if e.is_successful_output}
     assert "picture" not in outputs["eager"]
     assert outputs["eager"]["bytes"].value == 7
+
+
+def test_costs_are_also_told_in_human_units(recorded: dict[str, dict[str, Any]]) -> None:
+    assert recorded["eager"]["Size"] == "7 B"
+    seconds = float(recorded["lazy"]["Took"].partition(" s,")[0])
+    assert seconds == pytest.approx(recorded["lazy"]["seconds"], rel=0.01), "with the time of writing"
+    assert list(recorded["eager"])[:2] == ["Size", "Took"]
+    assert [name for name in recorded["eager"] if name != "picture"][-1] == "versions"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"bytes": 2_512_345_678}, {"Size": "2.51 GB"}),
+        ({"bytes": 999}, {"Size": "999 B"}),
+        ({"seconds": 4.1234, "cpu_seconds": 93.7}, {"Took": "4.12 s, 93.7 s of CPU"}),
+        ({"seconds": 173.2, "peak_memory": 3_100_000_000}, {"Took": "2 min 53 s, 3.1 GB of memory"}),
+        ({"seconds": 8000, "peak_gpu_memory": 10**9}, {"Took": "2 h 13 min, 1 GB of GPU memory"}),
+        ({"path": "x"}, {}),
+    ],
+)
+def test_units(values: dict[str, Any], words: dict[str, str]) -> None:
+    assert in_words(values) == words
+    assert (
+        in_words({name: dg.MetadataValue.float(float(value)) for name, value in values.items() if name != "path"})
+        == words
+    )
 
 
 def test_config_and_versions_are_told(recorded: dict[str, dict[str, Any]]) -> None:

@@ -197,6 +197,7 @@ def test_new_scenes_are_registered_and_requested_once(feed: Any, watcher: Watche
     assert sorted(path.stem for path in (watcher.store / "scenes/sentinel2").iterdir()) == ids
     assert [request.run_key for request in said.run_requests] == ids
     assert said.run_requests[1].tags["darts/area"] == "Peel"
+    assert said.run_requests[1].tags["darts/scene"] == "2024-07-01 T08WMB S2A"
     assert dt.datetime.fromisoformat(said.run_requests[1].tags["darts/published"]) == FIRST + hours(1)
     said = watcher.tick()
     assert requested(said) == []

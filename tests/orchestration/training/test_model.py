@@ -107,7 +107,7 @@ def test_a_model_is_trained_judged_and_loaded(workshop: Workshop, trained: dict[
     assert facts["patches"]["training"] > 0 < facts["patches"]["validation"]
     assert set(facts["validation"]) >= {"iou", "f1", "precision", "recall", "auroc", "best_threshold"}
     assert len(facts["history"]) == facts["epochs"] == 2
-    for name in ("losses", "curves", "examples"):
+    for name in ("Losses", "Curves", "Examples"):
         assert facts[name].startswith("![](data:image/webp;base64,")
         assert len(facts[name]) < 70_000
     assert not list((workshop.store / "models" / "unfinished").glob("*/*")), "what is finished leaves no state"
@@ -117,7 +117,7 @@ def test_a_model_is_trained_judged_and_loaded(workshop: Workshop, trained: dict[
     assert report["iou"] == pytest.approx(facts["validation"]["iou"])
     assert report["patches"] == facts["patches"]["validation"]
     assert [dict(record.data)["region"] for record in report["regions"].records] == ["none"]
-    assert {"reliability", "thresholds", "examples"} <= report.keys()
+    assert {"Reliability", "Thresholds", "Examples"} <= report.keys()
     everything = workshop.said(REPORT, device="cpu", part="all", checkpoint=facts["path"])
     assert everything["patches"] == sum(facts["patches"].values())
 
