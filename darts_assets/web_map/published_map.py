@@ -31,6 +31,7 @@ PAGE_FILES = {
     "index.html": "text/html; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
     "app.css": "text/css; charset=utf-8",
+    "licences.txt": "text/plain; charset=utf-8",
 }
 """Files of the page in `bundle/` -> their media type."""
 

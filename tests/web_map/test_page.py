@@ -48,7 +48,7 @@ def test_the_bundle_was_built_from_these_sources() -> None:
     hashes = json.loads((BUNDLE / "hashes.json").read_text())
     sources = {"build.mjs", "package.json", "package-lock.json", *(f"src/{path.name}" for path in PAGE.glob("src/*"))}
     assert hashes["sources"] == {name: sha256(PAGE / name) for name in sources}
-    assert hashes["bundle"] == {name: sha256(BUNDLE / name) for name in ("app.css", "app.js", "index.html")}
+    assert hashes["bundle"] == {name: sha256(BUNDLE / name) for name in ("app.css", "app.js", "index.html", "licences.txt")}
 
 
 @pytest.mark.slow
@@ -59,7 +59,7 @@ def test_a_build_gives_the_bundle(tmp_path: Path) -> None:
     page = shutil.copytree(PAGE, tmp_path / "page", ignore=shutil.ignore_patterns("node_modules"))
     (page / "node_modules").symlink_to(modules)
     subprocess.run(["node", "build.mjs", tmp_path / "bundle"], cwd=page, check=True, timeout=60)
-    for name in ("app.css", "app.js", "index.html", "hashes.json"):
+    for name in ("app.css", "app.js", "index.html", "licences.txt", "hashes.json"):
         assert (tmp_path / "bundle" / name).read_bytes() == (BUNDLE / name).read_bytes(), name
 
 

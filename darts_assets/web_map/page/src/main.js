@@ -92,7 +92,7 @@ class Page {
     const licence = map.licence_url ? link(map.licence, map.licence_url, { rel: 'license' }) : map.licence;
     byId('about').append(
       el('p', {}, 'Detected by segmentation models in satellite scenes. Years and scenes that do not show a slump count too (k of n). Coastlines: Natural Earth, schematic.'),
-      el('p', {}, `Updated ${map.updated.slice(0, 10)}. Licence: `, licence, '. ', link('Tables and catalog', '../catalog.json')),
+      el('p', {}, `Updated ${map.updated.slice(0, 10)}. Licence: `, licence, '. ', link('Catalog', '../catalog.json'), ' · ', link('Software', 'licences.txt')),
     );
   }
 
