@@ -140,7 +140,9 @@ class Settings(BaseSettings):
     notify_webhook: SecretStr | None = Field(
         default=None, description="URL to post failed runs to, as JSON. Default: none."
     )
-    ui_url: str | None = Field(default=None, description="URL of Dagster's UI, for links in notifications and in the map.")
+    ui_url: str | None = Field(
+        default=None, description="URL of Dagster's UI, for links in notifications and in the map."
+    )
     review_token: SecretStr | None = Field(
         default=None, description="Token of `darts-assets review`. Default: a new random one for each start."
     )

@@ -48,7 +48,9 @@ def test_the_bundle_was_built_from_these_sources() -> None:
     hashes = json.loads((BUNDLE / "hashes.json").read_text())
     sources = {"build.mjs", "package.json", "package-lock.json", *(f"src/{path.name}" for path in PAGE.glob("src/*"))}
     assert hashes["sources"] == {name: sha256(PAGE / name) for name in sources}
-    assert hashes["bundle"] == {name: sha256(BUNDLE / name) for name in ("app.css", "app.js", "index.html", "licences.txt")}
+    assert hashes["bundle"] == {
+        name: sha256(BUNDLE / name) for name in ("app.css", "app.js", "index.html", "licences.txt")
+    }
 
 
 @pytest.mark.slow
