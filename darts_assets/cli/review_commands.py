@@ -100,12 +100,14 @@ def _report(wanted: float) -> None:
 
 
 def _serve(host: str, port: int, token: str | None) -> None:
-    from darts_assets.review.map_server import PAGE, is_loopback, listening, map_application, serve, url_of
+    from darts_assets.review.map_server import PAGE, has_page, is_loopback, listening, map_application, serve, url_of
     from darts_assets.settings import settings
 
     try:
         root = settings().root
         application = map_application(root, token=token, loopback=is_loopback(host))
+        if not has_page(root):
+            click.echo(f"{root} has no map yet: materialize the asset catalog/map", err=True)
         bound = listening(host, port)
     except DartsError as error:
         raise click.ClickException(str(error)) from error

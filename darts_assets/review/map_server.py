@@ -11,6 +11,8 @@ import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+import obstore
+from obstore.exceptions import BaseError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -23,6 +25,7 @@ from darts_assets.review.stored_files import StoredFiles
 from darts_assets.review.verdict_record import latest, parsed_request
 from darts_assets.review.verdict_store import VerdictStore
 from darts_assets.stores.location import StoreLocation
+from darts_assets.stores.service_errors import in_words
 
 PAGE = "/catalog/map/index.html"
 API = "/api/verdicts"
@@ -169,6 +172,24 @@ class Guard:
             await refusal(scope, receive, send_with_headers)
         else:
             await self._application(scope, receive, send_with_headers)
+
+
+def has_page(root: StoreLocation) -> bool:
+    """Whether the store has a map.
+
+    Raises:
+        StoreError: if the store does not respond.
+    """
+    folder = root.child("catalog")
+    if folder.is_local:
+        return (folder.path / "map" / "index.html").is_file()
+    try:
+        obstore.head(folder.objects(), "map/index.html")
+    except FileNotFoundError:
+        return False
+    except (BaseError, OSError) as error:
+        raise StoreError(f"{folder} cannot be read: {in_words(error)}") from error
+    return True
 
 
 def listening(host: str, port: int) -> socket.socket:

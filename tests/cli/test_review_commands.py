@@ -59,7 +59,11 @@ def test_review_prints_a_url_with_a_token_and_stores_verdicts(tmp_path: Path) ->
     process, url = started("map-server", store=tmp_path)
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/catalog/map/index\.html", url)
     ended(process)
-    process, url = started("review", store=tmp_path, DARTS_REVIEW_TOKEN="the-token-of-our-group")
+    page.unlink()
+    process, hint = started("review", store=tmp_path, DARTS_REVIEW_TOKEN="the-token-of-our-group")
+    assert hint == f"{tmp_path} has no map yet: materialize the asset catalog/map"
+    assert process.stdout is not None
+    url = process.stdout.readline().strip()
     ended(process)
     assert url.endswith("?review#token=the-token-of-our-group")
 

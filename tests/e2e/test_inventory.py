@@ -208,7 +208,7 @@ def test_verdicts_change_only_the_judgement_and_survive_a_new_model(site: Site, 
     assert (metadata["reviewed"], metadata["slumps"], metadata["precision"]) == (2, 2, 0.5)
     assert (metadata["threshold"], "safe_threshold" in metadata) == (0.8, False)
     assert [dict(each.data)["slumps"] for each in metadata["by_probability"].records] == [2]
-    assert metadata["chart"].startswith("![](data:image/webp;base64,")
+    assert metadata["Chart"].startswith("![](data:image/webp;base64,")
     folder = site.place("inventory", "review_report").location.path / "latest"
     assert (folder / "by_region.csv").read_text().splitlines() == [
         "region,slumps,reviewed,yes,redraw,no,unsure,share_reviewed,precision,low,high",

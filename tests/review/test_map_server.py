@@ -20,6 +20,7 @@ from darts_assets.review.map_server import (
     LARGEST_BODY,
     PAGE,
     checked_token,
+    has_page,
     is_loopback,
     listening,
     map_application,
@@ -165,6 +166,8 @@ def test_ranges(either: Site) -> None:
     for outside in (f"bytes={size}-", f"bytes={size}-{size + 5}"):
         status, headers, _ = either.request(path, Range=outside)
         assert (status, headers["content-range"]) == (416, f"bytes */{size}")
+    assert has_page(either.root)
+    assert not has_page(either.root.child("nothing"))
     status, headers, body = either.request(path)
     assert (status, body) == (200, CONTENT)
     assert either.request(path, If_None_Match=headers["etag"])[0] == 304

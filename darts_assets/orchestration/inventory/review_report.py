@@ -60,11 +60,11 @@ def _review_report(
     total = report.total
     context.log.info(f"{total['reviewed']:.0f} of {total['slumps']:.0f} slumps reviewed, {total['no']:.0f} rejected")
     metadata: dict[str, Any] = {
+        "Chart": picture(precision_chart(report, config.wanted_precision)),
         "precision": None if total["precision"] != total["precision"] else float(total["precision"]),
         "interval": f"{total['low']:.3f} to {total['high']:.3f}",
         "threshold": report.threshold,
         "safe_threshold": report.safe_threshold,
-        "chart": picture(precision_chart(report, config.wanted_precision)),
         "by_probability": _table(report.bins),
         "by_region": _table(report.regions),
         "above_threshold": _table(report.thresholds),
