@@ -56,6 +56,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
             for name, room in current.root.rooms
         },
         keep_replaced_hours=current.keep_replaced_hours,
+        files_url=current.files_url,
         keep_tiles=current.keep_tiles,
     )
     access = SourceAccess(

@@ -143,6 +143,11 @@ class Settings(BaseSettings):
     ui_url: str | None = Field(
         default=None, description="URL of Dagster's UI, for links in notifications and in the map."
     )
+    files_url: str | None = Field(
+        default=None,
+        description="URL at which a web server, such as `darts-assets map-server`, serves the folders of the store; "
+        "Dagster's pages then show pictures at once and link to files.",
+    )
     review_token: SecretStr | None = Field(
         default=None, description="Token of `darts-assets review`. Default: a new random one for each start."
     )

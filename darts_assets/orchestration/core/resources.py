@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import PurePath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 import dagster as dg
 from dagster import ResourceDependency
@@ -43,6 +44,7 @@ class Store(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     Attributes:
         rooms: folders that lie elsewhere: `aux`, `raw`, `products`, `models`.
+        files_url: URL at which a web server serves the folders of the store.
     """
 
     url: str
@@ -51,12 +53,19 @@ class Store(dg.ConfigurableResource):  # type: ignore[type-arg]
     rooms: dict[str, Room] = {}  # noqa: RUF012 - pydantic copies defaults
     keep_replaced_hours: float = 24
     keep_tiles: str = "all"
+    files_url: str | None = None
 
     @property
     def root(self) -> StoreLocation:
         """The store's location."""
         rooms = tuple((name, room.location) for name, room in self.rooms.items())
         return StoreLocation(self.url, self.endpoint and revealed(self.endpoint), self.region, rooms)
+
+    def link(self, *parts: str) -> dg.MetadataValue[Any]:
+        """The file of `parts` below the root: its URL at `files_url`, otherwise its path."""
+        if self.files_url is None:
+            return dg.MetadataValue.path(self.root.child(*parts).url)
+        return dg.MetadataValue.url("/".join([self.files_url.rstrip("/"), *map(quote, parts)]))
 
     def place(self, *parts: str) -> Place:
         """The place of `parts` below the root."""

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import xarray as xr
 from darts_assets.detection import ProductParameters
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
 from darts_assets.orchestration.core.metadata import (
+    Pictures,
     data_version,
     detection_preview,
     materialize_result,
@@ -54,7 +55,8 @@ def _with_origin(schema: dg.TableSchema) -> dg.TableSchema:
 PREDICTION_SEGMENTS, PREDICTION_EXTENT = _with_origin(SEGMENTS), _with_origin(EXTENT)
 """Columns of the exported tables."""
 
-LINKED = ("prediction_segments.gpkg", "prediction_segments.parquet", "probabilities.tif", "thumbnail.jpg")
+THUMBNAIL = "thumbnail.jpg"
+LINKED = ("prediction_segments.gpkg", "prediction_segments.parquet", "probabilities.tif", THUMBNAIL)
 """Files with a path of their own in the metadata."""
 
 
@@ -130,18 +132,26 @@ def build_products(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.Asse
                 }
                 place.publish(version, dict.fromkeys(names, version.id), manifest)
         context.log.info(f"{scene.id}: {len(names)} files in {version.location}")
+        location = ("products", family.name, scene.id, LATEST)
         latest = place.location.child(LATEST).url
         metadata = {
-            **detection_preview(preview),
+            **_picture(store, location, names, preview),
             "Scene": scene.label,
             "path": dg.MetadataValue.path(latest),
             "files": names,
             "objects": len(vectors["segments"]),
-            **{name: dg.MetadataValue.path(f"{latest}/{name}") for name in LINKED if name in names},
+            **{name: store.link(*location, name) for name in LINKED if name in names},
         }
         return materialize_result(metadata, facts)
 
     return products
+
+
+def _picture(store: Store, location: Sequence[str], files: Sequence[str], preview: "Image.Image") -> Pictures:
+    """The thumbnail: where files are served, as a link, which Dagster shows at once; otherwise embedded."""
+    if store.files_url is None or THUMBNAIL not in files:
+        return detection_preview(preview)
+    return {"Picture": dg.MetadataValue.md(f"![]({store.link(*location, THUMBNAIL).value})")}
 
 
 def _export_metadata(scene: Scene, facts: dict[str, Any], upstream: dict[str, dict[str, Any]]) -> dict[str, Any]:
