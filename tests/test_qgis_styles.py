@@ -112,7 +112,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], 
     exported(folder)
     slumps = gpd.GeoDataFrame({"slump_id": ["a"]}, geometry=[square(SLUMP)], crs="EPSG:32608")
     place = Place(StoreLocation(str(folder / "store")))
-    version = next(iter(write_followed(place, Followed(slumps, slumps), {}).contents.values()))
+    version = next(iter(write_followed(place, Followed(slumps, slumps, slumps[["slump_id"]]), {}).contents.values()))
     for file in (place.location.path / version).glob("rts_slumps.*"):
         shutil.copy(file, folder)
     pictures = folder / "pictures"
