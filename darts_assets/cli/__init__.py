@@ -4,7 +4,7 @@ import signal
 
 import click
 
-from darts_assets.cli.map_commands import demo, map_scenes
+from darts_assets.cli.map_commands import demo, map_scenes, publish
 from darts_assets.cli.review_commands import map_server, review
 from darts_assets.cli.scene_commands import export, path, register, sync
 from darts_assets.cli.setup_commands import doctor, end_dead_runs, migrate, settings_in_force
@@ -21,7 +21,7 @@ def cli() -> None:
 
 
 for command in (
-    map_scenes, demo, map_server, review, register, sync, doctor, settings_in_force, path, export, migrate,
+    map_scenes, demo, publish, map_server, review, register, sync, doctor, settings_in_force, path, export, migrate,
     end_dead_runs,
 ):  # fmt: skip
     cli.add_command(command)

@@ -227,3 +227,26 @@ def demo(folder: Path, scenes: int, size: int, seed: int, verbose: int) -> None:
 
         code = run_demo(folder, build_defs, scenes=scenes, size=size, seed=seed, verbosity=verbose)
     sys.exit(code)
+
+
+@click.command()
+@click.option("-v", "--verbose", count=True, help="Show Dagster's messages; -vv: also its debug messages.")
+def publish(verbose: int) -> None:
+    """Update inventory, catalog and map from the results of all scenes.
+
+    Merges the detections of all scenes into the inventory of each year, follows slumps through the years, and writes
+    the STAC catalog, the table of detections and the map. Computes only what has changed.
+    """
+    from rich.console import Console
+
+    _begin(verbose)
+    console = Console()
+    with _ending():
+        from darts_assets.area_mapping.map_area import instance_home
+        from darts_assets.area_mapping.publish_results import publish_results
+        from darts_assets.definitions import build_defs
+        from darts_assets.settings import settings
+
+        current = settings()
+        code = publish_results(build_defs(current), instance_home(current, console), console, verbose)
+    sys.exit(code)

@@ -69,6 +69,28 @@ def test_the_demo_finds_the_slumps_and_says_where_everything_is(demo: tuple[Path
     assert f". {folder / 'env.sh'} && dagster dev -m darts_assets" in output
 
 
+def test_publish_updates_inventory_catalog_and_map(demo: tuple[Path, str]) -> None:
+    folder, _ = demo
+    store = folder / "store"
+    nothing = call(
+        "darts-assets", "publish", cwd=folder, DARTS_STORE=str(folder / "none"), DAGSTER_HOME=str(folder / "h")
+    )
+    assert nothing.returncode == 1
+    assert nothing.stderr.splitlines()[-1].startswith("Error: no scene has polygons to publish; map scenes first")
+    for _ in range(2):
+        done = call("darts-assets", "publish", cwd=folder, **variables(folder))
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = re.sub(r" \(\d+ s\)", "", done.stdout).splitlines()
+        sites = len(gpd.read_parquet(store / "inventory" / "rts" / "2023" / "latest" / "rts_2023.parquet"))
+        assert lines[:3] == [
+            f"Inventory of 2023: {sites} sites",
+            f"Slumps through the years: {sites} slumps, {sites} chips",
+            f"Catalog and map: {len(gpd.read_parquet(store / 'catalog' / 'detections'))} detections",
+        ]
+        assert len(lines) == 4
+        assert (store / "catalog" / "map" / "index.html").is_file()
+
+
 def test_another_world_in_the_same_folder_is_refused(demo: tuple[Path, str]) -> None:
     folder, _ = demo
     before = (folder / "world" / "world.json").read_text()
