@@ -79,6 +79,8 @@ def run_demo(
     console.print(f"\n{len(results)} of {len(scenes_by_id)} scenes processed in {time.perf_counter() - began:.0f} s.")
     console.print("To open this instance in Dagster's UI (http://localhost:3000):")
     console.print(f"  . {folder / 'env.sh'} && dagster dev -m darts_assets", soft_wrap=True)
+    console.print("To look at the slumps on a map:")
+    console.print(f"  . {folder / 'env.sh'} && darts-assets publish && darts-assets map-server", soft_wrap=True)
     return code
 
 
