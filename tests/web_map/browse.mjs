@@ -42,7 +42,11 @@ const still = async (page) => {
   await page.waitForFunction(() => !window.page.view.view.getAnimating());
   await page.evaluate(() => new Promise((done) => { window.page.view.ol.once('rendercomplete', done); window.page.view.ol.render(); }));
 };
-const text = (page, selector) => page.locator(selector).innerText();
+// The page applies its controls in the next frame.
+const text = async (page, selector) => {
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  return page.locator(selector).innerText();
+};
 const view = (page) => page.evaluate(() => window.page.view.position());
 const inked = (page) => page.evaluate(() => {
   const canvas = document.querySelector('canvas.points');
@@ -120,11 +124,13 @@ async function explore() {
   await page.locator('#rejected').uncheck();
   await page.locator('input[value="support"]').check();
   found.support = await text(page, '#legend');
-  found.hash = await page.evaluate(() => new Promise((done) => setTimeout(() => done(location.hash), 100)));
+  await page.waitForFunction(() => location.hash.includes('colour=support'));
+  found.hash = await page.evaluate(() => location.hash);
   await page.locator('input[value="probability"]').check();
   for (const name of ['footprints', 'coverage']) {
     await page.locator(`#${name}`).check();
     await still(page);
+    await page.waitForFunction(() => window.page.view.scenes.getSource().getFeatures().length);
     found[name] = await page.evaluate(() => window.page.view.scenes.getSource().getFeatures().length);
     await shot(page, name);
     await page.locator(`#${name}`).uncheck();
@@ -146,6 +152,7 @@ async function explore() {
   await page.locator('#map').press('Enter');
   await cardIsRead(page);
   await still(page);
+  await page.waitForFunction(() => window.page.view.outlines.getSource().getFeatures().length);
   found.entered = await page.evaluate(() => [document.activeElement.id, window.page.view.outlines.getSource().getFeatures().length]);
   found.view = await page.evaluate(() => location.hash);
 
