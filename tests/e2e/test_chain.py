@@ -72,7 +72,7 @@ def test_a_scene_from_item_to_products(site: Site, world: World) -> None:
 
 
 def pages_show_what_people_want_first(result: dg.ExecuteInProcessResult, scene: str) -> None:
-    """Dagster's page of an asset sorts by name, upper case first; that of an event keeps the order."""
+    """Dagster's page of an asset sorts by name, upper case first; those of a partition and of a run keep the order."""
     _, _, time, *_, tile, _ = scene.split("_")
     label = f"{time[:4]}-{time[4:6]}-{time[6:8]} {tile} {scene[:3]}"
     first = {
@@ -83,6 +83,7 @@ def pages_show_what_people_want_first(result: dg.ExecuteInProcessResult, scene: 
     }
     for step, picture in first.items():
         metadata = metadata_of(result, step)
+        assert next(iter(metadata)) == picture, step
         rows = sorted(metadata)
         assert rows[0] == picture, step
         assert rows.index("Took") < min(rows.index(name) for name in ("bytes_read", "config", "provenance", "versions"))

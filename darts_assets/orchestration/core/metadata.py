@@ -88,11 +88,24 @@ def materialize_result(
 def without_pictures(
     context: dg.AssetExecutionContext | dg.OutputContext, metadata: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The metadata of an output without pictures, which go to the materialization only: they fill the event log."""
+    """The metadata of an output without pictures, which go to the materialization only: they fill the event log.
+
+    Null stands for each of them, so that the materialization shows it there.
+    """
     pictures = {name: value for name, value in metadata.items() if isinstance(value, dg.MarkdownMetadataValue)}
     if pictures:
         add_to_materialization(context, pictures)
-    return {name: value for name, value in metadata.items() if name not in pictures}
+    return pictures_first({name: PLACE if name in pictures else value for name, value in metadata.items()})
+
+
+PLACE = dg.MetadataValue.null()
+"""Where the materialization shows a picture, in the metadata of an output."""
+
+
+def pictures_first(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata with pictures, and places of pictures, before all others: Dagster keeps the order of an event."""
+    kinds = (dg.MarkdownMetadataValue, dg.NullMetadataValue)
+    return dict(sorted(metadata.items(), key=lambda entry: not isinstance(entry[1], kinds)))
 
 
 def picture(image: "Image", *, photo: bool = False) -> dg.MetadataValue[Any]:

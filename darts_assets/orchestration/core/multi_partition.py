@@ -18,7 +18,7 @@ from darts_assets.orchestration.core.dagster_compat import (
 )
 from darts_assets.orchestration.core.dynamic_partitions import registered
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata, in_words, without_pictures
+from darts_assets.orchestration.core.metadata import as_metadata, in_words, pictures_first, without_pictures
 from darts_assets.orchestration.core.pod_resources import MAX_SOURCE_RETRIES
 from darts_assets.orchestration.core.step_metrics import Meter, versions
 from darts_assets.redaction import shown
@@ -176,7 +176,7 @@ def _measured(make: Callable[[str], Result], partition: str) -> Result:
     result = make(partition)
     own = result.metadata or {}
     metadata = {**own, **as_metadata({**meter.costs(), "versions": versions()}), **own}
-    return result._replace(metadata={**as_metadata(in_words(metadata)), **metadata})
+    return result._replace(metadata=pictures_first({**as_metadata(in_words(metadata)), **metadata}))
 
 
 def _attempts(context: dg.AssetExecutionContext) -> set[str]:

@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import dagster as dg
 
-from darts_assets.orchestration.core.metadata import as_metadata, in_words, without_pictures
+from darts_assets.orchestration.core.metadata import as_metadata, in_words, pictures_first, without_pictures
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -92,7 +92,8 @@ def measured(asset: Callable[P, R]) -> Callable[P, R]:
         shown = {**own, **extra, **own}
         last = {name: shown.pop(name) for name in ("provenance",) if name in shown}
         in_units = as_metadata(in_words(shown))
-        return result._replace(metadata={**in_units, **shown, **last, **as_metadata({"versions": versions()})})
+        whole = {**in_units, **shown, **last, **as_metadata({"versions": versions()})}
+        return result._replace(metadata=pictures_first(whole))
 
     return step
 

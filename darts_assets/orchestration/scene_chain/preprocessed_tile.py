@@ -16,7 +16,7 @@ from darts_assets.features.plausibility import (
 )
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
-from darts_assets.orchestration.core.metadata import materialize_result, provenance
+from darts_assets.orchestration.core.metadata import PLACE, materialize_result, provenance
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Models, Store
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
@@ -98,7 +98,13 @@ def build_preprocessed_tile(family: SceneFamily, file: SettingsFile = NO_FILE) -
             {"terrain": terrain, **config.model_dump(exclude={"terrain"}), "offset": offsets, "layers": used},
             raw_scene=version,
         )
-        about = {"Scene": scene.label, "terrain": terrain, "offset": offsets, "cube_snapshots": snapshots}
+        about = {
+            "Features": PLACE,
+            "Scene": scene.label,
+            "terrain": terrain,
+            "offset": offsets,
+            "cube_snapshots": snapshots,
+        }
         return materialize_result(about, facts, stream)
 
     return preprocessed_tile
