@@ -148,7 +148,7 @@ def export_scenes(
             groups.append((scene.scene, _layers(scene, files)))
             facts = scene.facts["metadata"]
             label = scene_label(scene.scene, dt.datetime.fromisoformat(facts["datetime"]), facts.get("tile"))
-            progress(f"{label}: {copied} of {len(files)} files copied ({scene.scene})")
+            progress(f"{scene.scene}: {label}, {copied} of {len(files)} files copied")
         if not done.scenes:
             reasons = "".join(f"\n{scene}: {reason}" for scene, reason in done.failed.items())
             raise SettingsError(f"no scene with products in {root} matches the selection{reasons}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -64,6 +65,7 @@ def test_files_are_copied_and_tables_merged(published: Any, target: StoreLocatio
     done = export_scenes(root, target, SceneSelection(), progress=lines.append)
     assert (done.scenes, done.failed, done.unchanged) == (5, {}, 0)
     assert sorted(line.partition(":")[0] for line in lines) == sorted(objects)
+    assert all(re.search(r": \d{4}-\d\d-\d\d .*, \d+ of \d+ files copied$", line) for line in lines)
     for family, scene in [("sentinel2", "peel"), ("planet", "image")]:
         place = root.path / "products" / family / scene
         contents = json.loads((place / "current.json").read_text())["contents"]
