@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import obstore
-from obstore.exceptions import BaseError, NotModifiedError
+from obstore.exceptions import BaseError, NotModifiedError, PreconditionError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -84,10 +84,16 @@ class StoredFiles:
         span = _span(request)
         if span is not None:
             options["range"] = span
+            if "if-range" in request.headers:
+                options["if_match"] = request.headers["if-range"]
         if (tag := request.headers.get("if-none-match")) and span is None:
             options["if_none_match"] = tag
         try:
-            result = await obstore.get_async(self._client(folder), key, options=options)
+            try:
+                result = await obstore.get_async(self._client(folder), key, options=options)
+            except PreconditionError:  # the range is of another version: the whole file
+                span = None
+                result = await obstore.get_async(self._client(folder), key)
         except NotModifiedError:
             return Response(status_code=304)
         except FileNotFoundError:
@@ -121,9 +127,12 @@ def _is_inside(folder: StoreLocation, key: str) -> bool:
 
 
 def _span(request: Request) -> tuple[int, int] | dict[str, int] | None:
-    """The range of a request as obstore expects it; None for the whole file: no range, several, or a stale one."""
+    """The range of a request as obstore expects it; None for the whole file: no range, or several.
+
+    Ranges of the file of a certain date (`If-Range`) are those of an unknown version: tags are compared only.
+    """
     match = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
-    if not match or "if-range" in request.headers or request.method == "HEAD":
+    if not match or not request.headers.get("if-range", '"').startswith('"') or request.method == "HEAD":
         return None
     start, end = match[1], match[2]
     if not start:

@@ -153,6 +153,17 @@ def either(
     server.stop()
 
 
+def test_a_range_of_the_version_that_a_client_has(either: Site) -> None:
+    """Browsers ask so if they have a part of the file; the whole of a changed file would be read otherwise."""
+    path = "/inventory/slumps/v/sites.parquet"
+    tag = either.request(path)[1]["etag"]
+    same = {"Range": "bytes=2-5", "If_Range": tag}
+    status, headers, body = either.request(path, **same)
+    assert (status, body, headers["content-range"]) == (206, CONTENT[2:6], f"bytes 2-5/{len(CONTENT)}")
+    for other in ('"another"', "Sat, 29 Oct 1994 19:43:31 GMT", f"W/{tag}"):
+        assert either.request(path, **same | {"If_Range": other})[::2] == (200, CONTENT), other
+
+
 def test_ranges(either: Site) -> None:
     path, size = "/inventory/slumps/v/sites.parquet", len(CONTENT)
     parts = {"0-99": (0, 100), "100-": (100, size), "-100": (size - 100, size), "0-999999": (0, size)}
