@@ -126,9 +126,9 @@ def said(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     else:
         (event,) = [event for event in result.all_events if event.is_step_failure]
         metadata = event.step_failure_data.user_failure_data.metadata
-    return {name: value.value for name, value in metadata.items() if name != "scenes"} | {
-        "scenes": [dict(record.data) for record in metadata["scenes"].records] if "scenes" in metadata else []
-    }
+    tables = {name: value for name, value in metadata.items() if isinstance(value, dg.TableMetadataValue)}
+    rows = {name: [dict(record.data) for record in table.records] for name, table in tables.items()}
+    return {"scenes": []} | {name: value.value for name, value in metadata.items() if name not in tables} | rows
 
 
 def metadata_of(result: dg.ExecuteInProcessResult, step: str) -> dict[str, Any]:

@@ -226,7 +226,7 @@ def test_what_was_filled_before_a_service_failed_is_recorded_once(
     assert {event.step_key for event in result.all_events if event.is_step_up_for_retry} == {"aux__arcticdem_chunk"}
     logs = site.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
     assert sorted(log.dagster_event.partition for log in logs) == sorted(keys)
-    assert all("picture" in facts for facts in site.recorded(result, "arcticdem").values())
+    assert all("Picture" in facts for facts in site.recorded(result, "arcticdem").values())
 
 
 def test_without_an_account_trends_say_what_to_set(

@@ -160,7 +160,7 @@ def build_tile_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
             in_use = cubes.layers_for(models.bands)
             missing = {layer: round(1 - coverage[_LAYER_BANDS[layer]], 6) for layer in required if layer in in_use}
             holes = [
-                f"{layer} lacks {100 * fraction:.2g} % of the scene"
+                f"{layer} lacks {100 * fraction:.3g} % of the scene"
                 for layer, fraction in missing.items()
                 if fraction > config.missing_auxiliary
             ]
