@@ -11,7 +11,7 @@ import obstore
 from dagster import ResourceDependency
 
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata, in_words, tile_previews, without_pictures
+from darts_assets.orchestration.core.metadata import as_metadata, in_units, tile_previews, without_pictures
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import costs_of
 from darts_assets.stores.location import StoreLocation
@@ -88,7 +88,7 @@ class TileIOManager(_PlaceIOManager):
                 self.store, context.asset_key, context.asset_partition_key, obj, _manifest_facts(context), context.log
             )
         facts = without_pictures(context, published)
-        context.add_output_metadata({**in_words(facts), **facts, **costs_of(context)})
+        context.add_output_metadata({**in_units(facts), **facts, **costs_of(context)})
 
     def read(self, asset: tuple[str, ...], partition: str) -> "xr.Dataset":
         """The tile, lazily, with `provenance` and `coverage` from its manifest as attributes."""

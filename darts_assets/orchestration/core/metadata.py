@@ -32,7 +32,7 @@ def as_metadata(values: Mapping[str, Any]) -> dict[str, dg.MetadataValue[Any]]:
     }
 
 
-def in_words(values: Mapping[str, Any]) -> dict[str, str]:
+def in_units(values: Mapping[str, Any]) -> dict[str, str]:
     """Costs and size of a result in human units, of those that are among the values.
 
     `Took`: wall time, CPU time and peak memory; `Size`: bytes in the store.

@@ -18,9 +18,9 @@ from darts_assets.orchestration.core.dagster_compat import (
 )
 from darts_assets.orchestration.core.dynamic_partitions import registered
 from darts_assets.orchestration.core.error_handling import domain_call
-from darts_assets.orchestration.core.metadata import as_metadata, in_words, pictures_first, without_pictures
+from darts_assets.orchestration.core.metadata import without_pictures
 from darts_assets.orchestration.core.pod_resources import MAX_SOURCE_RETRIES
-from darts_assets.orchestration.core.step_metrics import Meter, versions
+from darts_assets.orchestration.core.step_metrics import Meter, with_costs
 from darts_assets.redaction import shown
 
 _SHOWN = 200  # characters of a partition key in messages
@@ -174,9 +174,7 @@ def _measured(make: Callable[[str], Result], partition: str) -> Result:
     """The result with its costs in the metadata."""
     meter = Meter()
     result = make(partition)
-    own = result.metadata or {}
-    metadata = {**own, **as_metadata({**meter.costs(), "versions": versions()}), **own}
-    return result._replace(metadata=pictures_first({**as_metadata(in_words(metadata)), **metadata}))
+    return result._replace(metadata=with_costs(result.metadata or {}, meter))
 
 
 def _attempts(context: dg.AssetExecutionContext) -> set[str]:

@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import dagster as dg
 
-from darts_assets.orchestration.core.metadata import as_metadata, in_words, pictures_first, without_pictures
+from darts_assets.orchestration.core.metadata import as_metadata, in_units, pictures_first, without_pictures
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,13 +87,7 @@ def measured(asset: Callable[P, R]) -> Callable[P, R]:
             return result
         own = without_pictures(context, result.metadata or {})
         config = kwargs.get("config")
-        extra = as_metadata({**meter.costs(), "config": config.model_dump() if isinstance(config, dg.Config) else None})
-        # The asset's own entries are shown first and win; provenance and versions are at the end.
-        shown = {**own, **extra, **own}
-        last = {name: shown.pop(name) for name in ("provenance",) if name in shown}
-        in_units = as_metadata(in_words(shown))
-        whole = {**in_units, **shown, **last, **as_metadata({"versions": versions()})}
-        return result._replace(metadata=pictures_first(whole))
+        return result._replace(metadata=with_costs(own, meter, config if isinstance(config, dg.Config) else None))
 
     return step
 
@@ -104,7 +98,20 @@ def costs_of(context: dg.OutputContext) -> dict[str, Any]:
     if meter is None or meter.of != _step_of(context):
         return {}
     costs = meter.costs()
-    return {**in_words(costs), **costs}
+    return {**in_units(costs), **costs}
+
+
+def with_costs(own: Mapping[str, Any], meter: Meter, config: dg.Config | None = None) -> dict[str, Any]:
+    """Metadata of a result with its costs, config and package versions, in the order in which people read them.
+
+    Args:
+        own: metadata of the result, which win and come first, except for `provenance`.
+        meter: of the step or of the partition.
+        config: with its defaults.
+    """
+    shown = {**own, **as_metadata({**meter.costs(), "config": config.model_dump() if config else None}), **own}
+    last = {name: shown.pop(name) for name in ("provenance",) if name in shown}
+    return pictures_first({**as_metadata(in_units(shown)), **shown, **last, **as_metadata({"versions": versions()})})
 
 
 @functools.cache

@@ -32,7 +32,7 @@ from darts_assets.orchestration.core.pod_resources import POOLS
 from darts_assets.orchestration.core.resources import Models, Store
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.core.step_defaults import StepDefaults
-from darts_assets.orchestration.core.step_metrics import Meter, versions
+from darts_assets.orchestration.core.step_metrics import Meter, with_costs
 from darts_assets.orchestration.scene_chain.raw_scene import CODE_VERSION, RawSceneConfig, keep_raw_scene
 
 Value = dict[str, Any]
@@ -113,9 +113,9 @@ def _fetch_and_record(
     kept = keep_raw_scene(family, scene, config, raw=raw, needed=needed, log=context.log.info)
     if kept.fetched or (raw.enabled and scene_id not in recorded):
         tags = data_version_tags(kept.data_version, CODE_VERSION)
-        facts = {**kept.metadata, "config": config.model_dump(), "versions": versions(), **meter.costs()}
+        facts = with_costs(as_metadata(kept.metadata), meter, config)
         context.log_event(
-            dg.AssetMaterialization(family.key("raw_scene"), partition=scene_id, metadata=as_metadata(facts), tags=tags)
+            dg.AssetMaterialization(family.key("raw_scene"), partition=scene_id, metadata=facts, tags=tags)
         )
     return bool(kept.fetched)
 

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from darts_assets.definitions import build_defs
-from darts_assets.orchestration.core.metadata import in_words
+from darts_assets.orchestration.core.metadata import in_units
 from darts_assets.orchestration.core.step_metrics import Meter, costs_of, measured
 from darts_assets.settings import Settings
 
@@ -182,9 +182,9 @@ def test_costs_are_also_told_in_human_units(recorded: dict[str, dict[str, Any]])
     ],
 )
 def test_units(values: dict[str, Any], words: dict[str, str]) -> None:
-    assert in_words(values) == words
+    assert in_units(values) == words
     assert (
-        in_words({name: dg.MetadataValue.float(float(value)) for name, value in values.items() if name != "path"})
+        in_units({name: dg.MetadataValue.float(float(value)) for name, value in values.items() if name != "path"})
         == words
     )
 
