@@ -134,5 +134,5 @@ def test_real_slumps_without_a_scene_classification(
     assert set(np.unique(tile["tc_greenness"])) == {120}
     assert equipped.instance.get_materialized_partitions(CHUNK_KEYS["arcticdem"])
     assert Counter(path.suffix for path in folder.iterdir()) == {
-        ".tif": 2, ".gpkg": 2, ".parquet": 2, ".jpg": 1, ".json": 1, ".qml": 4
+        ".tif": 2, ".gpkg": 2, ".parquet": 2, ".jpg": 1, ".json": 1, ".qml": 4, ".zip": 1
     }  # fmt: skip
