@@ -30,7 +30,7 @@ from darts_assets.orchestration.training.images import build_training_images
 from darts_assets.orchestration.training.matches import build_training_matched
 from darts_assets.orchestration.training.model import build_training
 from darts_assets.orchestration.training.reviewed import build_training_reviewed
-from darts_assets.redaction import hidden
+from darts_assets.redaction import hidden, link_base
 from darts_assets.settings import Settings, settings
 from darts_assets.stores.location import StoreLocation
 
@@ -56,7 +56,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
             for name, room in current.root.rooms
         },
         keep_replaced_hours=current.keep_replaced_hours,
-        files_url=current.files_url,
+        files_url=link_base(current.files_url) if current.files_url else None,
         keep_tiles=current.keep_tiles,
     )
     access = SourceAccess(

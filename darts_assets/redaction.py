@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 _USER = re.compile(r"(?<=://)[^\s/'\"`]+@")
 _QUERY = re.compile(r"(\w://[^\s?'\"`]*\?)[^\s'\"`<>]*[^\s'\"`<>,.;:)\]}]")
@@ -39,6 +39,12 @@ def shown(text: str) -> str:
     and values of queries in settings (`DARTS_*`, or in the settings file).
     """
     return _redacted(text, _secrets())
+
+
+def link_base(url: str) -> str:
+    """A URL to which paths of links are appended: without user, query, fragment and final slash."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
 
 
 def shown_values(value: Any) -> Any:

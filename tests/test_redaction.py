@@ -15,7 +15,7 @@ from darts_assets.definitions import build_defs
 from darts_assets.errors import SettingsError
 from darts_assets.orchestration.core.metadata import as_metadata
 from darts_assets.orchestration.core.partitions import CHUNK_PARTITIONS
-from darts_assets.redaction import shown
+from darts_assets.redaction import link_base, shown
 from darts_assets.settings import Settings, settings
 
 ROOTS = ("AUX_ROOT", "RAW_ROOT", "PRODUCTS_ROOT", "MODELS_ROOT")
@@ -50,6 +50,18 @@ def test_secrets_of_the_environment_are_not_shown(monkeypatch: pytest.MonkeyPatc
     assert str(SettingsError("h: t0kent0ken is refused")) == "h: *** is refused"
     metadata = as_metadata({"a": "t0kent0ken", "b": {"c": ["https://u:p@h"]}})
     assert (metadata["a"].value, metadata["b"].value) == ("***", {"c": ["https://***@h"]})
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("https://me:pa@ss@h:8/a/?token=T#f", "https://h:8/a"),
+        ("http://localhost:3000/", "http://localhost:3000"),
+        ("https://h/a@b", "https://h/a@b"),
+    ],
+)
+def test_links_have_no_secrets(url: str, base: str) -> None:
+    assert link_base(url) == base
 
 
 def planted(name: str, path: str = "") -> str:

@@ -3,7 +3,6 @@
 import datetime as dt
 import hashlib
 import json
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import obstore
 
 from darts_assets.geo.land import LAND_FILE
+from darts_assets.redaction import link_base
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Manifest, Place, Retention, Version
 from darts_assets.stores.store_layout import slumps_place, year_place, years_folder
@@ -40,7 +40,6 @@ INDEX = "catalog/map/index.html"
 
 _MAP = "map.json"
 _LICENCES = {"CC-BY-4.0": "https://creativecommons.org/licenses/by/4.0/"}
-_USER = re.compile(r"(?<=://)[^/]*@")
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def update_map(
         "updated": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "licence": licence,
         "licence_url": _LICENCES.get(licence),
-        "ui_url": _USER.sub("", ui_url).rstrip("/") if ui_url else None,
+        "ui_url": link_base(ui_url) if ui_url else None,
     }
     _put(folder, _MAP, json.dumps(description, indent=1).encode())
     return PublishedMap(description, inputs, is_new)

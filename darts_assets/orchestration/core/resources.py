@@ -44,7 +44,7 @@ class Store(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     Attributes:
         rooms: folders that lie elsewhere: `aux`, `raw`, `products`, `models`.
-        files_url: URL at which a web server serves the folders of the store.
+        files_url: URL at which a web server serves the folders of the store, without a final slash.
     """
 
     url: str
@@ -65,7 +65,7 @@ class Store(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The file of `parts` below the root: its URL at `files_url`, otherwise its path."""
         if self.files_url is None:
             return dg.MetadataValue.path(self.root.child(*parts).url)
-        return dg.MetadataValue.url("/".join([self.files_url.rstrip("/"), *map(quote, parts)]))
+        return dg.MetadataValue.url("/".join([self.files_url, *map(quote, parts)]))
 
     def place(self, *parts: str) -> Place:
         """The place of `parts` below the root."""

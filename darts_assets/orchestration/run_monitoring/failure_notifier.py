@@ -1,7 +1,6 @@
 """Notifications of failed runs: a run failure sensor, and the notifiers that it calls (log, webhook, custom)."""
 
 import logging
-import re
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -10,6 +9,7 @@ import dagster as dg
 
 from darts_assets.errors import DartsError, SettingsError
 from darts_assets.orchestration.core.error_handling import failure_message, root_message
+from darts_assets.redaction import link_base
 from darts_assets.settings import Settings
 
 SENSOR = "failed_runs"
@@ -19,7 +19,6 @@ _PARTITION, _FIRST, _LAST = (
 )  # fmt: skip
 _RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
 _LOGGERS_WITH_URLS = [logging.getLogger(f"urllib3.{name}") for name in ("connectionpool", "util.retry")]
-_USER = re.compile(r"(?<=://)[^/]*@")
 _LONGEST_PAUSE = 5  # seconds between two requests, also where Retry-After asks for more
 
 
@@ -200,5 +199,5 @@ def summarize_failure(context: dg.RunFailureSensorContext, ui_url: str | None) -
         step=steps[0].step_key if steps else None,
         error=reason,
         other_steps=tuple(str(step.step_key) for step in steps[1:]),
-        link=f"{_USER.sub('', ui_url).rstrip('/')}/runs/{run.run_id}" if ui_url else None,
+        link=f"{link_base(ui_url)}/runs/{run.run_id}" if ui_url else None,
     )

@@ -19,7 +19,7 @@ def test_without_a_web_server_pictures_are_embedded_and_files_are_paths(tmp_path
 
 
 def test_with_a_web_server_the_picture_is_shown_at_once_and_files_are_links(tmp_path) -> None:
-    store = Store(url=str(tmp_path), files_url="http://localhost:8642/")
+    store = Store(url=str(tmp_path), files_url="http://localhost:8642")
     url = "http://localhost:8642/products/sentinel2/S2A_%C3%A9/latest/thumbnail.jpg"
     assert store.link(*LOCATION, THUMBNAIL) == dg.MetadataValue.url(url)
     picture = _picture(store, LOCATION, [THUMBNAIL], PREVIEW)["Picture"]
