@@ -10,6 +10,7 @@ from shapely.affinity import translate
 from darts_assets.errors import SettingsError
 from darts_assets.inventory.site_parameters import InventoryParameters
 from darts_assets.inventory.table_schemas import DESCRIPTIONS, FOLLOWED_COLUMNS, SITE_COLUMNS, SLUMP_COLUMNS
+from darts_assets.review.review_columns import REVIEW_COLUMNS
 from tests.inventory.planted import Planted, assert_same, built, square
 
 CUT = True
@@ -45,7 +46,7 @@ def test_what_a_table_says_is_documented_and_typed_also_where_nothing_was_found(
         assert list(sites.columns) == [*SITE_COLUMNS, "geometry"]
         assert sites.dtypes.astype(str).to_dict() == {**SITE_COLUMNS, "geometry": "geometry"}
         assert sites.crs.to_epsg() == 6931
-    assert DESCRIPTIONS.keys() == {*SITE_COLUMNS, *FOLLOWED_COLUMNS, *SLUMP_COLUMNS}
+    assert DESCRIPTIONS.keys() == {*SITE_COLUMNS, *FOLLOWED_COLUMNS, *SLUMP_COLUMNS, *REVIEW_COLUMNS}
 
 
 def test_neighbours_that_a_pixel_lets_overlap_stay_apart_and_parts_of_one_slump_come_together() -> None:
