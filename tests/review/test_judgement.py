@@ -114,7 +114,7 @@ def test_the_latest_verdict_of_each_reviewer_counts_and_the_majority_wins() -> N
     assert verdicts_of(table, given) == [("yes", 3, 0.67)]
     given += [on(place, "no", 5, "Di")]
     assert verdicts_of(table, given) == [("unsure", 4, 0.0)]
-    given += [on(place, "unsure", 5, "Di"), on(place, "unsure", 6, "Ed")]
+    given += [on(place, "unsure", 6, "Di"), on(place, "unsure", 7, "Ed")]
     assert verdicts_of(table, given) == [("unsure", 5, 0.4)]
 
 
