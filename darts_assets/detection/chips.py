@@ -21,6 +21,7 @@ import shapely
 import xarray as xr
 from PIL import Image
 
+from darts_assets.plots import DETECTION_COLOR, EXTENT_COLOR
 from darts_assets.tiles import geobox_of
 from darts_assets.true_colour import NO_DATA, Pixels, stretch, true_colours
 
@@ -38,7 +39,7 @@ MOST_BYTES = 15_000
 MOST_CHIPS = 10_000
 """Chips of a scene; of more detections the largest have one. The directory of a ZIP file has 65,535 entries."""
 
-DETECTED, NOT_DETECTED = (255, 40, 140), (90, 220, 255)
+DETECTED, NOT_DETECTED = DETECTION_COLOR, EXTENT_COLOR
 """Colour of the outline of a detection, and of an outline of another year where the scene has no detection."""
 
 BANDS = ("red", "green", "blue")

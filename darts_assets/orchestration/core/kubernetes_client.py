@@ -47,10 +47,8 @@ class PatientApiClient(PatchedApiClient):
         def attempt() -> RESTResponse:
             nonlocal first_refusal
             try:
-                return super(PatientApiClient, self).request(method, url, *args, **options)
+                return self._request_once(method, url, args, options)
             except ApiException as error:
-                if error.status == 409 and method == "POST":
-                    return self._created_before(url, options, error)
                 if error.status in (401, 403):
                     first_refusal = first_refusal or time.monotonic()
                     if time.monotonic() - first_refusal > FORBIDDEN_SECONDS:
@@ -64,6 +62,14 @@ class PatientApiClient(PatchedApiClient):
 
         subject = f"the Kubernetes API does not answer {method} {url.partition('?')[0]}"
         return with_retries(attempt, subject, policy=KUBERNETES)
+
+    def _request_once(self, method: str, url: str, args: tuple[Any, ...], options: dict[str, Any]) -> RESTResponse:
+        try:
+            return super().request(method, url, *args, **options)
+        except ApiException as error:
+            if error.status != 409 or method != "POST":
+                raise
+            return self._created_before(url, options, error)
 
     def _created_before(self, url: str, options: dict[str, Any], conflict: ApiException) -> RESTResponse:
         """The existing Job, if it is the one that a request without an answer has created."""

@@ -94,6 +94,18 @@ def test_a_job_of_the_same_labels_is_the_own_one(cluster: Cluster) -> None:
     assert raised.value.k8s_api_exception.status == 409
 
 
+def test_the_own_job_is_recognized_although_it_may_not_be_read_at_once(cluster: Cluster) -> None:
+    client = PatientKubernetesClient()
+    client.create_namespaced_job_with_retries(labelled("step", **LABELS), "here")
+    rules, may_read = cluster.listener._api._rules, ("starter", "get", "batch", "jobs")
+    rules.remove(may_read)
+    back = threading.Timer(1.0, rules.add, [may_read])
+    back.start()
+    client.create_namespaced_job_with_retries(labelled("step", **LABELS), "here")
+    back.join()
+    assert len(cluster.history) == 1
+
+
 def test_missing_rights_are_refused_after_a_while(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
