@@ -5,6 +5,7 @@ The table of the last update contains what each chip was made from; a chip is re
 
 import hashlib
 import tempfile
+import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ from darts_assets.detection.chips import (
     read_directory,
     write_chip_file,
 )
-from darts_assets.errors import DartsError
+from darts_assets.errors import DartsError, NotReadableError
 from darts_assets.inventory.table_schemas import CHIP_COLUMNS
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.stores.bring_in import bring_in_file
@@ -208,7 +209,10 @@ class _Update:
     def _directory(self, key: str) -> Mapping[str, ChipRange]:
         *folder, name = key.split("/")
         objects = self._store.root.child(*folder).objects()
-        return read_directory(cast(IO[bytes], obstore.open_reader(objects, name, buffer_size=_BUFFER)))
+        try:
+            return read_directory(cast(IO[bytes], obstore.open_reader(objects, name, buffer_size=_BUFFER)))
+        except (zipfile.BadZipFile, FileNotFoundError, ValueError) as error:
+            raise NotReadableError(f"{key} is not a file of chips: {error}; materialize `products` again") from None
 
     def _tile(self, scene: Scene) -> Manifest | None:
         return self._store.place("tiles", scene.family, "preprocessed_tile", scene.id).manifest()

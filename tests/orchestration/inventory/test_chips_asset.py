@@ -188,6 +188,20 @@ def test_a_released_tile_keeps_its_chips_and_gives_no_new_ones(store: Store) -> 
     assert counts(update(store)[1]) == (0, 0, 1, 1)
 
 
+def test_chips_of_damaged_products_are_drawn_and_the_scene_is_named(store: Store, tmp_path: Path) -> None:
+    scene = Planted(180, [square(0, 0)])
+    tile(store, scene)
+    version = products(store, scene, tmp_path)
+    objects = store.root.child("products", "sentinel2", scene.id, version).objects()
+    objects.put("chips.zip", b"PK damaged")
+    inventory(store, scene)
+    table, metadata = update(store)
+    assert counts(metadata) == (0, 0, 1, 0)
+    assert table["key"][0].startswith("inventory/chips/")
+    assert list(metadata["problems"]) == [scene.id]
+    assert "chips.zip is not a file of chips" in metadata["problems"][scene.id]
+
+
 def test_products_of_other_polygons_have_other_numbers(store: Store, tmp_path: Path) -> None:
     scene = Planted(180, [square(0, 0)])
     tile(store, scene)
