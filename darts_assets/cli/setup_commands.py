@@ -1,4 +1,4 @@
-"""Commands for a setup, its store and its Dagster instance: `doctor`, `settings`, `migrate`, `end-dead-runs`."""
+"""Commands for a setup, its store and its Dagster instance."""
 
 import logging
 import os
@@ -110,3 +110,31 @@ def end_dead_runs(runs: tuple[str, ...]) -> None:
         done = dead_runs.end_dead_runs(instance, log, lost=runs)
     if not (done.ended or done.freed or done.undecided):
         click.echo("no dead runs, and no slots claimed by ended runs")
+
+
+def _limits(context: click.Context, parameter: click.Parameter, pools: tuple[str, ...]) -> dict[str, int]:
+    limits = {}
+    for text in pools:
+        pool, _, limit = text.partition("=")
+        if not pool or not limit.isdecimal():
+            raise click.BadParameter(f"{text}: expected POOL=LIMIT, such as cdse=4")
+        limits[pool] = int(limit)
+    return limits
+
+
+@click.command("prepare-instance")
+@click.argument("pools", nargs=-1, metavar="[POOL=LIMIT]...", callback=_limits)
+def prepare_instance(pools: dict[str, int]) -> None:
+    """Create or migrate the database of the Dagster instance in DAGSTER_HOME, and set the limits of pools.
+
+    All servers of a deployment may run this before they start: one prepares the database, the others wait for it.
+    """
+    from darts_assets.orchestration.core import instance_database
+
+    if not os.environ.get("DAGSTER_HOME"):
+        raise click.ClickException("DAGSTER_HOME is not set: set it to the folder of the Dagster instance")
+    try:
+        instance_database.prepare_instance(pools, click.echo)
+    except DartsError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo("the database of the Dagster instance is ready")

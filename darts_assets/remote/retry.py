@@ -48,6 +48,8 @@ REQUESTS = RetryPolicy()
 EARTH_ENGINE = RetryPolicy(attempts=8, seconds=900)
 KUBERNETES = RetryPolicy(attempts=100, seconds=600)
 """Of the API server of the own cluster: without it, runs can only wait."""
+DATABASE = RetryPolicy(attempts=100, seconds=300)
+"""Of the database of the Dagster instance, which may start together with its users."""
 
 BACKOFF = (2.0, 60.0)
 """Random waits of up to 2, 4, 8 ... 60 s, so that pods that exceed a quota together do not return together."""

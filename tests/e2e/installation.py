@@ -234,9 +234,8 @@ def _pools(manifests: Sequence[dict[str, Any]]) -> Iterator[tuple[str, int]]:
     """The pools and their limits, as the daemon's first container sets them."""
     (daemon,) = [m for m in manifests if (m["kind"], m["metadata"]["name"]) == ("Deployment", "dagster-daemon")]
     (first,) = daemon["spec"]["template"]["spec"]["initContainers"]
-    for words in map(str.split, first["args"][-1].splitlines()):
-        if words[:4] == ["dagster", "instance", "concurrency", "set"]:
-            yield words[4], int(words[5])
+    for pool, _, limit in (word.partition("=") for word in first["args"][2:]):
+        yield pool, int(limit)
 
 
 def _secrets(secrets: Mapping[str, str]) -> Iterator[dict[str, Any]]:

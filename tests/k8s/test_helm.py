@@ -57,6 +57,8 @@ def test_servers_have_the_same_image_environment_and_resources(
             container
         )
         assert chart["resources"] == container["resources"]
+        first = [{**each, "volumeMounts": None} for each in chart.get("extraPrependedInitContainers", [])]
+        assert first == [{**each, "volumeMounts": None} for each in pod.get("initContainers", [])]
         assert chart["securityContext"] == container["securityContext"]
         assert chart["podSecurityContext"] == pod["securityContext"]
         # The chart mounts the instance and the workspace of servers itself.

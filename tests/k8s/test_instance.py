@@ -1,6 +1,5 @@
 """`dagster.yaml` as Dagster takes it: its own validation, the pools of the code, and a real PostgreSQL."""
 
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable
@@ -14,10 +13,13 @@ import yaml
 from dagster._core.instance.ref import InstanceRef
 
 from darts_assets.definitions import build_defs
+from darts_assets.orchestration.core.instance_database import LOCK
 from darts_assets.settings import Settings
 from tests.servers.postgres.cluster import postgres
 
 pytestmark = pytest.mark.slow
+
+LIMITS = {"cdse": 4, "planet": 16, "arcticdem": 16, "earth_engine": 8, "catalog": 1, "inventory": 1}
 
 INSTANCES = ["overlays/local", "overlays/gpu"]
 
@@ -75,10 +77,15 @@ def pools_of_the_code() -> set[str]:
     return of_assets | {node.definition.pool for job in jobs for node in job.graph.nodes if node.definition.pool}
 
 
+def first_command(cluster: Any, deployment: str) -> list[str]:
+    (first,) = cluster.find("Deployment", deployment)["spec"]["template"]["spec"]["initContainers"]
+    return list(first["args"])
+
+
 def pools_of_the_daemon(cluster: Any) -> dict[str, int]:
-    (first,) = cluster.find("Deployment", "dagster-daemon")["spec"]["template"]["spec"]["initContainers"]
-    lines = [line.split() for line in first["args"][-1].splitlines()]
-    return {line[4]: int(line[5]) for line in lines if line[:4] == ["dagster", "instance", "concurrency", "set"]}
+    command, name, *limits = first_command(cluster, "dagster-daemon")
+    assert (command, name) == ("darts-assets", "prepare-instance")
+    return {pool: int(limit) for pool, _, limit in (word.partition("=") for word in limits)}
 
 
 def test_the_daemon_limits_the_pools_of_the_code(cluster: Callable[[str], Any]) -> None:
@@ -88,31 +95,50 @@ def test_the_daemon_limits_the_pools_of_the_code(cluster: Callable[[str], Any]) 
     assert cluster("base").instance["concurrency"]["pools"]["default_limit"] <= 4
 
 
-def test_the_instance_works_on_postgresql(
+def test_servers_of_a_new_installation_start_at_once(
     cluster: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the daemon's first container does to it, and what every pod then finds."""
+    """One creates the tables, the others wait for it; here all of them wait first, for the test."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
+    gpu = cluster("overlays/gpu")
+    home = write_home(gpu, tmp_path / "home", monkeypatch, DAGSTER_PG_HOST="127.0.0.1", DAGSTER_PG_PORT=str(port))
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    commands = [first_command(gpu, name) for name in ("dagster-daemon", "dagster-webserver", "dagster-webserver")]
     with postgres(tmp_path, port, user="dagster", database="dagster"):
-        gpu = cluster("overlays/gpu")
-        home = write_home(gpu, tmp_path / "home", monkeypatch, DAGSTER_PG_HOST="127.0.0.1", DAGSTER_PG_PORT=str(port))
-        monkeypatch.setenv("DAGSTER_HOME", str(home))
-        (first,) = gpu.find("Deployment", "dagster-daemon")["spec"]["template"]["spec"]["initContainers"]
-        script = "\n".join(line for line in first["args"][-1].splitlines() if "migrate" in line or "cdse" in line)
-        assert shutil.which("dagster")
-        done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        with dg.DagsterInstance.from_config(str(home)) as instance:
-            assert [path.name for path in home.iterdir()] == ["dagster.yaml"], "pods have it read-only"
-            instance.add_dynamic_partitions("sentinel2_scene", ["S2A_SOME_SCENE"])
-            assert instance.get_dynamic_partitions("sentinel2_scene") == ["S2A_SOME_SCENE"]
-            storage: Any = instance.event_log_storage
-            with storage.index_connection() as connection:
-                assert connection.execute(sa.text("SHOW random_page_cost")).scalar() == "1.1"
-            assert {info.name: info.limit for info in instance.event_log_storage.get_pool_limits()} == {"cdse": 4}
-            assert instance.run_monitoring_enabled
-            assert instance.run_retries_enabled
-            limits = instance.get_concurrency_config().run_queue_config
-            assert limits is not None
-            assert limits.max_concurrent_runs == 100
+        engine = sa.create_engine(f"postgresql+psycopg2://dagster:any@127.0.0.1:{port}/dagster")
+        with engine.connect() as connection:
+            connection.execute(sa.select(sa.func.pg_advisory_lock(LOCK)))
+            servers = [
+                subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                for command in commands
+            ]
+            for server in servers:
+                assert server.stdout
+                assert server.stdout.readline() == "another process prepares the database; waiting for it\n", (
+                    server.communicate()
+                )
+            assert sa.inspect(engine).get_table_names() == []
+        engine.dispose()
+        for server in servers:
+            output, errors = server.communicate(timeout=120)
+            assert server.returncode == 0, errors
+            assert output.endswith("the database of the Dagster instance is ready\n")
+        check_the_instance(home)
+
+
+def check_the_instance(home: Path) -> None:
+    """What every pod then finds."""
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert [path.name for path in home.iterdir()] == ["dagster.yaml"], "pods have it read-only"
+        instance.add_dynamic_partitions("sentinel2_scene", ["S2A_SOME_SCENE"])
+        assert instance.get_dynamic_partitions("sentinel2_scene") == ["S2A_SOME_SCENE"]
+        storage: Any = instance.event_log_storage
+        with storage.index_connection() as connection:
+            assert connection.execute(sa.text("SHOW random_page_cost")).scalar() == "1.1"
+        assert {info.name: info.limit for info in instance.event_log_storage.get_pool_limits()} == LIMITS
+        assert instance.run_monitoring_enabled
+        assert instance.run_retries_enabled
+        limits = instance.get_concurrency_config().run_queue_config
+        assert limits is not None
+        assert limits.max_concurrent_runs == 100

@@ -4,7 +4,9 @@
 """
 
 import hashlib
+import json
 import logging
+import os
 import sqlite3
 import time
 from collections import defaultdict
@@ -32,14 +34,20 @@ from dagster._core.events import (
 )
 from dagster._core.execution.asset_backfill import AssetBackfillData
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.instance.ref import InstanceRef
 from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
+from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.tags import BACKFILL_ID_TAG, RESUME_RETRY_TAG
+from dagster._serdes import ConfigurableClassData
 from sqlalchemy import or_
+from sqlalchemy.exc import IntegrityError
+
+from darts_assets.remote.retry import TransientError
 
 if TYPE_CHECKING:
     from dagster._core.definitions.sensor_definition import RawSensorEvaluationFunction
@@ -66,6 +74,7 @@ __all__ = [
     "StepFailureData",
     "UnresolvedAssetJobDefinition",
     "add_backfill",
+    "add_partitions",
     "add_to_materialization",
     "cancel_is_requested",
     "claims",
@@ -83,6 +92,7 @@ __all__ = [
     "logged_events",
     "lost_its_pod",
     "planned_partitions",
+    "postgres_url",
     "record_without_run",
     "selected_assets",
     "update_backfill",
@@ -108,6 +118,30 @@ def is_on_this_host(instance: dg.DagsterInstance) -> bool:
     return isinstance(instance.run_storage, SqliteRunStorage) and isinstance(
         instance.run_launcher, dg.DefaultRunLauncher
     )
+
+
+def add_partitions(instance: dg.DagsterInstance, name: str, keys: list[str]) -> None:
+    """Add dynamic partitions; existing ones stay as they are.
+
+    Raises:
+        TransientError: if another process comes between: on SQLite, Dagster looks for existing keys and then inserts
+            the others. A repetition finds the keys of that process.
+    """
+    try:
+        instance.add_dynamic_partitions(name, keys)
+    except IntegrityError:
+        raise TransientError("another process has added some of them meanwhile") from None
+
+
+def postgres_url() -> str | None:
+    """URL of the database of the instance in `DAGSTER_HOME`, where no table is created; None without PostgreSQL."""
+    configured = InstanceRef.from_dir(os.environ["DAGSTER_HOME"]).storage_data
+    if configured is None or not configured.module_name.startswith("dagster_postgres"):
+        return None
+    config = {**configured.config_dict, "should_autocreate_tables": False}
+    opened = ConfigurableClassData(configured.module_name, configured.class_name, json.dumps(config))
+    storage: Any = opened.rehydrate(DagsterStorage)  # type: ignore[type-abstract]
+    return str(storage.postgres_url)
 
 
 def claims(instance: dg.DagsterInstance) -> dict[str, set[str]]:

@@ -5,8 +5,12 @@ Queries take the keys that they ask about, in groups of a thousand, because ther
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 
 import dagster as dg
+
+from darts_assets.orchestration.core.dagster_compat import add_partitions
+from darts_assets.remote.retry import with_retries
 
 PARTITION_TAG = "dagster/partition"
 
@@ -25,6 +29,8 @@ def register(
 ) -> None:
     """Add partitions, thousands per transaction; existing ones stay as they are.
 
+    Several processes may add the same keys at once.
+
     Args:
         instance: Dagster's instance.
         partitions: the definition to add to.
@@ -33,7 +39,7 @@ def register(
     """
     done = 0
     for batch in _batches(keys, _KEYS_PER_INSERT):
-        instance.add_dynamic_partitions(str(partitions.name), batch)
+        with_retries(partial(add_partitions, instance, str(partitions.name), batch), f"partitions of {partitions.name}")
         done += len(batch)
         on_progress(done)
 

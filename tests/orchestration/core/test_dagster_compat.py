@@ -14,7 +14,7 @@ from dagster._core.execution.plan.objects import ErrorSource, StepFailureData
 from dagster._utils.error import SerializableErrorInfo
 
 import darts_assets
-from darts_assets.orchestration.core import dagster_compat
+from darts_assets.orchestration.core import dagster_compat, instance_database
 from darts_assets.orchestration.core.partitions import SENTINEL2
 
 PACKAGE = Path(darts_assets.__file__).parent
@@ -34,7 +34,7 @@ def test_only_dagster_compat_imports_private_names() -> None:
     assert offenders == set()
     sources = "".join(path.read_text() for path in PACKAGE.rglob("*.py") if path != COMPAT)
     assert "import dagster._" not in sources
-    assert "sqlalchemy" not in sources
+    assert "sqlalchemy" not in sources.replace(Path(instance_database.__file__).read_text(), "")
 
 
 @pytest.mark.parametrize(("module", "name"), sorted(private_imports(COMPAT)))

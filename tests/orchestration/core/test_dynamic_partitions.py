@@ -146,3 +146,26 @@ def test_preparing_known_scenes_loads_only_these(full: dg.DagsterInstance, tmp_p
         found = find_scenes_for(PrepareDataConfig(registered_tiles=["33UUP"]), dry_run=False, **how)
     assert found.summary == "0 scenes match (0 already registered, 0 new)."
     assert sum(rows) == len(full.get_dynamic_partitions(SCENES.name)), "all keys are loaded once: 0.3 s for 100,000"
+
+
+def test_another_process_adds_the_same_partitions(tmp_path: Path) -> None:
+    """Between Dagster's look at the existing ones and its insertion of the others, on SQLite."""
+    partitions = dg.DynamicPartitionsDefinition(name="shared")
+    database = tmp_path / "history" / "runs" / "index.db"
+    others = ["b"]
+
+    def intrude(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if statement.startswith("INSERT INTO dynamic_partitions") and others:
+            with sqlite3.connect(database) as connection:
+                insertion = "INSERT INTO dynamic_partitions (partitions_def_name, partition) VALUES ('shared', ?)"
+                connection.execute(insertion, [others.pop()])
+
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        instance.get_dynamic_partitions("shared")
+        event.listen(Engine, "before_cursor_execute", intrude)
+        try:
+            register(instance, partitions, ["a", "b", "c"])
+        finally:
+            event.remove(Engine, "before_cursor_execute", intrude)
+        assert not others
+        assert instance.get_dynamic_partitions("shared") == ["b", "a", "c"]
