@@ -1,5 +1,6 @@
 """A user's site and its runs, as the tests of the chain use them."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import dagster as dg
 
 from darts_assets.bands import AuxiliaryLayer
 from darts_assets.definitions import build_defs
-from darts_assets.demo import DEMO_CHECKPOINT
+from darts_assets.demo import DEMO_CHECKPOINT, World
 from darts_assets.orchestration.core.partitions import CHUNK_KEYS, SENTINEL2, STEPS, SceneFamily
 from darts_assets.orchestration.scene_discovery.registration import register_items
 from darts_assets.settings import Settings
@@ -145,3 +146,18 @@ def summary(result: dg.ExecuteInProcessResult, op: str = "sum_up") -> dict[str, 
         if event.is_successful_output and event.step_key == op and "chunks" in event.step_output_data.metadata
     ]
     return {record.data["cube"]: dict(record.data) for record in table.records}
+
+
+def repeated_items(world: World, folder: Path, number: int) -> list[Path]:
+    """The two scenes of a world, again and again under other names."""
+    folder.mkdir()
+    made = []
+    for index in range(number):
+        source = world.items[index % 2]
+        item = json.loads(source.read_text())
+        item["id"] = f"{item['id'][:-6]}{index:06d}"
+        for asset in item["assets"].values():
+            asset["href"] = str(source.parent / asset["href"])
+        made.append(folder / f"{item['id']}.json")
+        made[-1].write_text(json.dumps(item))
+    return made

@@ -1,7 +1,7 @@
 """What is shipped for Kubernetes at work, without a cluster: Dagster's daemon, launcher and executor start Jobs by the
 calls of the real client, Jobs are processes here, and pods are lost in every way that there is.
 
-The overlay for GPUs with a pod per run, PostgreSQL, and a store on S3. `DARTS_ASSETS_TEST_CLUSTER_SCENES=30` makes the
+The overlay for GPUs, PostgreSQL, and a store on S3. `DARTS_ASSETS_TEST_CLUSTER_SCENES=30` makes the
 backfill larger; see CONTRIBUTING.md.
 """
 
@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -19,7 +18,7 @@ from darts_assets.demo import World
 from darts_assets.orchestration.core.partitions import STEPS
 from darts_assets.settings import Settings
 from tests.e2e.equal_stores import assert_equal_stores
-from tests.e2e.harness import DEMO_MODEL, Site
+from tests.e2e.harness import DEMO_MODEL, Site, repeated_items
 from tests.e2e.installation import Installation
 from tests.servers.kubernetes.pods import Fault, Pod
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
@@ -85,7 +84,7 @@ class Storm:
 @pytest.fixture(scope="module")
 def storm(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
     folder = tmp_path_factory.mktemp("cluster")
-    items = _items(world, folder / "items", SCENES + 1)
+    items = repeated_items(world, folder / "items", SCENES + 1)
     sources = {"arcticdem": str(world.arcticdem), "tcvis": world.tcvis, "models": DEMO_MODEL}
     server = S3Server(folder)
     server.client.create_bucket(Bucket="darts")
@@ -93,7 +92,7 @@ def storm(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
         for name, value in CREDENTIALS.items():
             environment.setenv(name, value)
         installing = Installation.of(
-            "overlays/gpu", "components/pod-per-run", folder=folder / "site", secrets=CREDENTIALS,
+            "overlays/gpu", folder=folder / "site", secrets=CREDENTIALS,
             max_runs=3, start_timeout=START_TIMEOUT, patience=1200 + 60 * SCENES,
             DARTS_STORE_ENDPOINT=server.endpoint, DARTS_STORE_REGION="us-east-1",
             DARTS_SCENES_PER_RUN=str(max(2, SCENES // 4)),
@@ -109,21 +108,6 @@ def storm(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
             found = [installation.site.instance.get_backfill(each) for each in backfills]
             yield Storm(installation, scenes, waited, [each.status for each in found if each], plain)
     server.stop()
-
-
-def _items(world: World, folder: Path, number: int) -> list[Path]:
-    """The world's two scenes, again and again under other names."""
-    folder.mkdir()
-    made = []
-    for index in range(number):
-        source = world.items[index % 2]
-        item = json.loads(source.read_text())
-        item["id"] = f"{item['id'][:-6]}{index:06d}"
-        for asset in item["assets"].values():
-            asset["href"] = str(source.parent / asset["href"])
-        made.append(folder / f"{item['id']}.json")
-        made[-1].write_text(json.dumps(item))
-    return made
 
 
 def _befall(installation: Installation, scenes: list[str], waited: str) -> list[str]:
@@ -222,7 +206,6 @@ def test_gpus_are_asked_for_by_segmentation_and_by_nothing_else(storm: Storm) ->
 
 def test_steps_that_may_share_a_pod_had_no_other(storm: Storm) -> None:
     ops = {pod.labels["dagster/op"] for pod in storm.installation.pods("step_worker")}
-    ops.discard("sentinel2__segmentation_checks")  # a step of its own in runs of one scene, which are not shared
     assert ops == set(SEGMENTATION.values())
 
 

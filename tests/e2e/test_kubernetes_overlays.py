@@ -100,7 +100,7 @@ def test_a_pod_for_each_step(world: World, tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv(name, value)
     server = S3Server(tmp_path)
     server.client.create_bucket(Bucket="darts")
-    store = {"DARTS_STORE_ENDPOINT": server.endpoint, "DARTS_STORE_REGION": "us-east-1"}
+    store = {"DARTS_STORE_ENDPOINT": server.endpoint, "DARTS_STORE_REGION": "us-east-1", "DARTS_EXECUTOR": "k8s"}
     faults = [Fault("drained", of("preprocessed_tile"), "preprocessed_tile - STEP_START")]
     try:
         with mapped("overlays/gpu", world, tmp_path, faults, outage_in="raw_scene", **store) as done:

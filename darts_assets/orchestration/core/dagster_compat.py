@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import sqlite3
 import time
 from collections import defaultdict
@@ -26,14 +27,18 @@ from dagster._core.definitions.data_version import (
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
+from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events import (
     ASSET_CHECK_EVENTS,
     ASSET_EVENTS,
     EVENT_TYPE_TO_PIPELINE_RUN_STATUS,
     StepMaterializationData,
 )
+from dagster._core.execution.api import create_execution_plan, execute_plan_iterator
 from dagster._core.execution.asset_backfill import AssetBackfillData
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.execution.plan.objects import StepFailureData
+from dagster._core.executor.step_delegating import CheckStepHealthResult, StepHandler, StepHandlerContext
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
 from dagster._core.storage.base_storage import DagsterStorage
@@ -44,6 +49,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.tags import BACKFILL_ID_TAG, RESUME_RETRY_TAG
 from dagster._serdes import ConfigurableClassData
+from dagster._utils.error import SerializableErrorInfo  # type: ignore[attr-defined]
 from sqlalchemy import or_
 from sqlalchemy.exc import IntegrityError
 
@@ -53,16 +59,15 @@ if TYPE_CHECKING:
     from dagster._core.definitions.sensor_definition import RawSensorEvaluationFunction
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
     from dagster._core.execution.context.system import PlanOrchestrationContext
-    from dagster._core.execution.plan.objects import StepFailureData
     from dagster._core.execution.plan.plan import ExecutionPlan
     from dagster._core.execution.retries import RetryMode
     from dagster._core.execution.step_dependency_config import StepDependencyConfig
-    from dagster._utils.error import SerializableErrorInfo  # type: ignore[attr-defined]
 
 __all__ = [
     "BACKFILL_ID_TAG",
     "DATA_VERSION_TAG",
     "RESUME_RETRY_TAG",
+    "CheckStepHealthResult",
     "ExecutionPlan",
     "Partitions",
     "PlanOrchestrationContext",
@@ -72,6 +77,8 @@ __all__ = [
     "SerializableErrorInfo",
     "StepDependencyConfig",
     "StepFailureData",
+    "StepHandler",
+    "StepHandlerContext",
     "UnresolvedAssetJobDefinition",
     "add_backfill",
     "add_partitions",
@@ -81,6 +88,7 @@ __all__ = [
     "data_version_tags",
     "data_versions",
     "delete_run_logs",
+    "execute_step_here",
     "fail_on_lost_pods",
     "finished_partitions",
     "free_slots",
@@ -89,6 +97,7 @@ __all__ = [
     "is_on_this_host",
     "latest_materialization",
     "listen",
+    "log_lost_step",
     "logged_events",
     "lost_its_pod",
     "planned_partitions",
@@ -241,6 +250,31 @@ def lost_its_pod(failure: dg.DagsterEvent) -> bool:
     data = failure.step_failure_data
     interrupted = data.error_source is not None and data.error_source.name == "INTERRUPT"
     return interrupted or (data.error is not None and "failed health check" in data.error.message)
+
+
+def execute_step_here(context: StepHandlerContext) -> None:
+    """Execute a step to its end in this process, as `dagster api execute_step` does in a pod.
+
+    SIGTERM interrupts the step and then the executor, which ends the steps in pods if the run was canceled.
+    """
+    run, args = context.dagster_run, context.execute_step_args
+    job: Any = context._plan_context.reconstructable_job
+    plan = create_execution_plan(
+        job, run_config=run.run_config, step_keys_to_execute=args.step_keys_to_execute, known_state=args.known_state
+    )
+    try:
+        for _ in execute_plan_iterator(
+            plan, job, run, context.instance, retry_mode=args.retry_mode, run_config=run.run_config
+        ):
+            pass  # events are in the log, which the executor reads
+    except DagsterExecutionInterruptedError:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def log_lost_step(context: StepHandlerContext, key: str, reason: str) -> None:
+    """Record a step as failed, as the executor does for a lost pod."""
+    error = SerializableErrorInfo(f"Step {key} failed health check: {reason}", [], None)
+    dg.DagsterEvent.step_failure_event(context.get_step_context(key), StepFailureData(error, None))
 
 
 def latest_materialization(

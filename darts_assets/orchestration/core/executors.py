@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
-from darts_assets.orchestration.core.dagster_compat import PodsLostError, fail_on_lost_pods
+from darts_assets.orchestration.core.dagster_compat import (
+    CheckStepHealthResult,
+    PodsLostError,
+    StepHandler,
+    execute_step_here,
+    fail_on_lost_pods,
+    log_lost_step,
+)
 from darts_assets.orchestration.core.pod_resources import ANY_STEP, SHARES_POD, pod_config
 from darts_assets.orchestration.core.run_owner import owner_tags
 
@@ -15,7 +22,10 @@ if TYPE_CHECKING:
         PlanOrchestrationContext,
         RetryMode,
         StepDependencyConfig,
+        StepHandlerContext,
     )
+
+LOST = "the step was lost with the pod of its run"
 
 ExecutorKind = Literal["in_process", "multiprocess", "k8s", "k8s_per_run"]
 
@@ -25,7 +35,7 @@ def executor(kind: ExecutorKind, k8s_config: Mapping[str, Any] | None = None) ->
 
     Args:
         kind: `in_process` starts fastest on one machine; `k8s` runs each step in its own pod; `k8s_per_run` runs light
-            steps in the pod of their run, because starting a pod takes longer than they do.
+            steps in the pod of their run, because starting a pod takes longer than they do, and others in their own.
         k8s_config: config of `k8s_job_executor`; the config of a run overrides it key by key.
     """
     if kind == "in_process":
@@ -36,10 +46,11 @@ def executor(kind: ExecutorKind, k8s_config: Mapping[str, Any] | None = None) ->
 
     from darts_assets.orchestration.core.kubernetes_client import patient_steps
 
-    pods = fail_on_lost_pods(patient_steps(k8s_job_executor))
+    pods = patient_steps(k8s_job_executor)
+    pods = fail_on_lost_pods(pods) if kind == "k8s" else _per_run(fail_on_lost_pods(_with_steps_of_the_run(pods)))
 
     # Permissive: the executor's own schema would fill in defaults that override ours. The executor checks the result.
-    @dg.configured(pods if kind == "k8s" else _per_run(pods), config_schema=dg.Permissive())
+    @dg.configured(pods, config_schema=dg.Permissive())
     def k8s(config: Mapping[str, Any]) -> dict[str, Any]:
         return {"step_k8s_config": pod_config(ANY_STEP), **(k8s_config or {}), **config}
 
@@ -85,9 +96,9 @@ def _per_run(pods: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
 
 
 class _PodOfTheRun(dg.Executor):
-    """Runs all steps in this process if every step may share a pod, otherwise each step in its own pod.
+    """Runs all steps in this process if every step may share a pod; otherwise the others have a pod each.
 
-    A run whose pod was lost is resumed if its steps have pods of their own; steps in the run's pod are lost with it.
+    A run whose pod was lost is resumed if steps of it have pods of their own; steps in the run's pod are lost with it.
     """
 
     def __init__(self, in_pods: dg.Executor, in_process: dg.Executor) -> None:
@@ -102,7 +113,65 @@ class _PodOfTheRun(dg.Executor):
         self, plan_context: "PlanOrchestrationContext", execution_plan: "ExecutionPlan"
     ) -> Iterator[dg.DagsterEvent]:
         steps = [execution_plan.get_step_by_key(key) for key in execution_plan.step_keys_to_execute]
-        shared = all((step.tags or {}).get(SHARES_POD) == "true" for step in steps)
+        shared = all(_shares_pod(step.tags) for step in steps)
         if shared and plan_context.resume_from_failure:
-            raise PodsLostError("the pod of the run was lost together with its steps")
+            raise PodsLostError(LOST)
         yield from (self._in_process if shared else self._in_pods).execute(plan_context, execution_plan)
+
+
+def _shares_pod(tags: Mapping[str, str] | None) -> bool:
+    return (tags or {}).get(SHARES_POD) == "true"
+
+
+def _with_steps_of_the_run(pods: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
+    def create(context: dg.InitExecutorContext) -> dg.Executor:
+        assert pods.executor_creation_fn is not None
+        steps: Any = pods.executor_creation_fn(context)
+        steps._step_handler = _StepsOfTheRun(steps._step_handler)
+        return steps
+
+    return dg.ExecutorDefinition(pods.name, pods.config_schema.as_field(), pods.get_requirements, create)
+
+
+class _StepsOfTheRun(StepHandler):
+    """Executes each step that may share a pod in this process, to its end, and gives the others a pod."""
+
+    def __init__(self, pods: StepHandler) -> None:
+        self._pods = pods
+        self._executed: set[str] = set()
+        self._lost: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        return f"{self._pods.name}, some steps in the pod of the run"
+
+    def launch_step(self, step_handler_context: "StepHandlerContext") -> Iterator[dg.DagsterEvent]:
+        key, shared = _step(step_handler_context)
+        if not shared:
+            yield from self._pods.launch_step(step_handler_context)
+        elif key in self._lost:
+            # The run is being resumed. Its pod may have been lost because of the step: Dagster resumes runs more often
+            # than it retries them.
+            log_lost_step(step_handler_context, key, LOST)
+        else:
+            self._executed.add(key)
+            execute_step_here(step_handler_context)
+
+    def check_step_health(self, step_handler_context: "StepHandlerContext") -> CheckStepHealthResult:
+        key, shared = _step(step_handler_context)
+        if not shared:
+            return self._pods.check_step_health(step_handler_context)
+        if key in self._executed:
+            return CheckStepHealthResult.healthy()
+        self._lost.add(key)
+        return CheckStepHealthResult.unhealthy(LOST)
+
+    def terminate_step(self, step_handler_context: "StepHandlerContext") -> Iterator[dg.DagsterEvent]:
+        if not _step(step_handler_context)[1]:  # others have ended
+            yield from self._pods.terminate_step(step_handler_context)
+
+
+def _step(context: "StepHandlerContext") -> tuple[str, bool]:
+    """Key of the step, and whether it may share a pod."""
+    ((key, tags),) = context.step_tags.items()
+    return key, _shares_pod(tags)
