@@ -10,9 +10,9 @@ ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
 
 FROM ${BASE} AS python
-# rasterio's wheel uses the expat library of the system; GDAL and gRPC use the certificates.
+# rasterio's wheel uses the expat library of the system; GDAL and gRPC use the certificates; tini is the first process.
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends ca-certificates libexpat1 \
+ && apt-get install --yes --no-install-recommends ca-certificates libexpat1 tini \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 
 
@@ -72,6 +72,8 @@ ENV PATH=/opt/darts/bin:/opt/venv/bin:${PATH} \
 USER 10001:10001
 WORKDIR /work
 EXPOSE 4000
+# Passes signals on, which a first process without handlers would ignore, and reaps orphans. Kubernetes' `args` follow it.
+ENTRYPOINT ["tini", "--"]
 # For the default command, the code location. Kubernetes uses its own probes.
 HEALTHCHECK --interval=30s --timeout=20s --start-period=60s CMD ["dagster", "api", "grpc-health-check", "-p", "4000"]
 CMD ["dagster", "api", "grpc", "-h", "0.0.0.0", "-p", "4000", "-m", "darts_assets"]

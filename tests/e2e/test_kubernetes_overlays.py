@@ -115,6 +115,7 @@ def test_a_pod_for_each_step(world: World, tmp_path: Path, monkeypatch: pytest.M
             asking = {pod.labels["dagster/op"] for pod in done.steps() if "nvidia.com/gpu" in str(pod.object["spec"])}
             assert asking == {"sentinel2__segmentation"}
             cancelled_while_a_step_waits_for_a_node(done.installation, world.items[1])
+            servers_end_when_they_are_told_to(done.installation)
     finally:
         server.stop()
 
@@ -140,6 +141,18 @@ def cancelled_while_a_step_waits_for_a_node(installation: Installation, item: Pa
     assert scene not in installation.site.materialized("raw_scene")
     assert installation.cluster.refused == []
     installation.wait(lambda: instance.event_log_storage.get_concurrency_info("cdse").active_slot_count == 0)
+
+
+def servers_end_when_they_are_told_to(installation: Installation) -> None:
+    """Code location, daemon and webserver; runs and steps are told so in `test_kubernetes.py`."""
+    servers = [pod for pod in installation.cluster.pods.values() if "job-name" not in pod.labels]
+    assert {pod.labels["app.kubernetes.io/component"] for pod in servers} == {"code-location", "daemon", "webserver"}
+    for pod in servers:
+        installation.cluster.delete_pod(pod.name)
+    installation.wait(lambda: all(pod.finished for pod in servers))
+    assert "The container did not end in time" not in str(installation.cluster.events)
+    code = next(pod for pod in servers if pod.labels["app.kubernetes.io/component"] == "code-location")
+    assert "Stopping server once all current RPC calls terminate" in code.lines()
 
 
 def waiting(installation: Installation) -> list[Pod]:

@@ -82,6 +82,8 @@ def test_images_run_as_nobody_in_particular_and_are_checked() -> None:
     runtime = stages["runtime"]
     assert "USER 10001:10001" in runtime
     assert any(line.startswith("HEALTHCHECK") for line in runtime)
+    assert 'ENTRYPOINT ["tini", "--"]' in runtime
+    assert "tini" in next(line for line in stages["python"] if "apt-get install" in line).split()
     assert stages["test-runtime"][0].startswith("FROM runtime ")
     assert stages["test-runtime"][-1] == "USER 10001:10001"
     for target, parent in (("cpu", "runtime"), ("gpu", "runtime"), ("test", "test-runtime")):

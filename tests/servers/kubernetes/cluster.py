@@ -15,6 +15,8 @@ from typing import Any
 from tests.servers.kubernetes.containers import Node, Object
 from tests.servers.kubernetes.pods import Fault, Pod, now
 
+DOCKERFILE = Path(__file__).parents[3] / "Dockerfile"
+
 
 class Cluster:
     """The objects of a cluster.
@@ -34,7 +36,14 @@ class Cluster:
             kind: {m["metadata"]["name"]: m.get(key, {}) for m in manifests if m["kind"] == kind}
             for kind, key in (("ConfigMap", "data"), ("Secret", "stringData"))
         }
-        self._node = Node(folder, image, data["ConfigMap"], data["Secret"], kubeconfigs)
+        self._node = Node(
+            folder,
+            image,
+            data["ConfigMap"],
+            data["Secret"],
+            kubeconfigs,
+            'ENTRYPOINT ["tini"' in DOCKERFILE.read_text(),
+        )
         self._deployments = {m["metadata"]["name"]: m for m in manifests if m["kind"] == "Deployment"}
         self.lock = threading.RLock()
         self.jobs: dict[str, Object] = {}
@@ -119,7 +128,8 @@ class Cluster:
                 self.faults.remove(fault)
             pod = Pod(
                 name, template, self._node, namespace=self.namespace, labels=labels, fault=fault,
-                say=partial(self._record, "Pod", name), leaves=self._count, ended=self._pod_ended,
+                say=partial(self._record, "Pod", name), refuse=self.refused.append,
+                leaves=self._count, ended=self._pod_ended,
             )  # fmt: skip
             self.pods[name] = pod
             self.history.append(pod)
@@ -131,6 +141,7 @@ class Cluster:
             if pod.terminating:
                 self.pods.pop(pod.name, None)
             self._count(pod)
+            self._settle(pod.labels.get("job-name", ""), pod.labels.get("controller-uid", ""))
 
     def _count(self, pod: Pod) -> None:
         """Tell a pod's Job that it has ended; a deleted one counts as failed before it has."""
@@ -160,13 +171,23 @@ class Cluster:
                     pod.delete()
 
     def _finish(self, name: str, kind: str, reason: str) -> None:
-        job = self.jobs[name]
-        job["status"]["conditions"] = [{"type": kind, "status": "True", "reason": reason, "lastTransitionTime": now()}]
-        if kind == "Complete":
+        """The outcome is known; it is final when no pod is left at work."""
+        first = {"Complete": "SuccessCriteriaMet", "Failed": "FailureTarget"}[kind]
+        self.jobs[name]["status"]["conditions"] = [_condition(first, reason)]
+        self._settle(name, self.jobs[name]["metadata"]["uid"])
+
+    def _settle(self, name: str, uid: str) -> None:
+        job = self.jobs.get(name)
+        conditions = job["status"].get("conditions", []) if job and job["metadata"]["uid"] == uid else []
+        if job is None or len(conditions) != 1 or not all(pod.finished for pod in self._pods_of(uid)):
+            return
+        reason, succeeded = conditions[0]["reason"], conditions[0]["type"] == "SuccessCriteriaMet"
+        conditions.append(_condition("Complete" if succeeded else "Failed", reason))
+        if succeeded:
             job["status"]["completionTime"] = now()
         self._record("Job", name, reason, f"Job has reached its end: {reason}")
         if "ttlSecondsAfterFinished" in job["spec"]:
-            self._later(job["spec"]["ttlSecondsAfterFinished"], partial(self._expire, name, job["metadata"]["uid"]))
+            self._later(job["spec"]["ttlSecondsAfterFinished"], partial(self._expire, name, uid))
 
     def _expire(self, name: str, uid: str) -> None:
         with self.lock:
@@ -191,3 +212,7 @@ class Cluster:
         }  # fmt: skip
         with self.lock:
             self.events.append(event)
+
+
+def _condition(kind: str, reason: str) -> Object:
+    return {"type": kind, "status": "True", "reason": reason, "lastTransitionTime": now()}

@@ -18,6 +18,10 @@ Object = dict[str, Any]
 """A Kubernetes object, as JSON."""
 
 
+_OF_TELEMETRY = {"logs", ".logs_queue"}
+"""Dagster makes them though telemetry is off; it goes without them where it cannot write."""
+
+
 class ContainerConfigError(Exception):
     """The kubelet's `CreateContainerConfigError`: the pod names something that is not there."""
 
@@ -32,6 +36,7 @@ class Node:
         config_maps: data by name.
         secrets: data by name, as `stringData`.
         kubeconfigs: files by service account.
+        has_init: whether the image starts containers through an init, which passes signals on.
     """
 
     folder: Path
@@ -39,6 +44,7 @@ class Node:
     config_maps: Mapping[str, Mapping[str, str]]
     secrets: Mapping[str, Mapping[str, str]]
     kubeconfigs: Mapping[str, Path]
+    has_init: bool
 
 
 def prepare(pod: Object, container: Object, node: Node) -> tuple[list[str], dict[str, str], Path]:
@@ -114,6 +120,19 @@ def _mount(pod: Object, container: Object, node: Node, home: Path) -> dict[str, 
                 (folder / name).write_text(content)
         mounts[path] = folder
     return dict(sorted(mounts.items(), key=lambda item: -len(item[0])))
+
+
+def written_to_read_only(pod: Object, node: Node) -> list[str]:
+    """Files that a container has written to volumes that it has read-only; a real one fails when it tries."""
+    (container,) = pod["spec"]["containers"]
+    volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes", [])}
+    written = []
+    for mount in container.get("volumeMounts", []):
+        if mount.get("readOnly") and "subPath" not in mount:
+            folder = node.folder / "pods" / pod["metadata"]["name"] / "root" / mount["mountPath"].strip("/")
+            expected = _files(volumes[mount["name"]], node).keys() | _OF_TELEMETRY
+            written += [f"{mount['mountPath']}/{path.name}" for path in folder.glob("*") if path.name not in expected]
+    return written
 
 
 def _files(volume: Object, node: Node) -> dict[str, str]:

@@ -10,9 +10,17 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
-from tests.servers.kubernetes.containers import ContainerConfigError, Node, Object, prepare
+from tests.servers.kubernetes.containers import ContainerConfigError, Node, Object, prepare, written_to_read_only
+
+
+def _handles_sigterm(process: int) -> bool:
+    """The kernel delivers a signal to the first process of a container only if that has a handler for it."""
+    status = Path(f"/proc/{process}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 @dataclass
@@ -48,6 +56,7 @@ class Pod:
         labels: beside those of the template.
         fault: what befalls it.
         say: records an event: reason and message.
+        refuse: records what a real cluster does not let pods do.
         leaves: called when the pod is deleted, before its end.
         ended: called at the end with the pod, when its status is final.
     """
@@ -62,6 +71,7 @@ class Pod:
         labels: Mapping[str, str],
         fault: Fault | None,
         say: Callable[[str, str], None],
+        refuse: Callable[[str], None],
         leaves: Callable[["Pod"], None],
         ended: Callable[["Pod"], None],
     ) -> None:
@@ -83,7 +93,7 @@ class Pod:
         self.log = node.folder / f"{name}.log"
         self.fault = fault
         self.counted = False
-        self._node, self._say, self._leaves, self._ended = node, say, leaves, ended
+        self._node, self._say, self._refuse, self._leaves, self._ended = node, say, refuse, leaves, ended
         self._deleted = threading.Event()
         self._at_once = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -149,6 +159,8 @@ class Pod:
         cause = self._watch()
         code = self._process.wait()
         self._kill()  # what it has left
+        for path in written_to_read_only(self.object, self._node):
+            self._refuse(f"{self.name} wrote to a read-only volume: {path}")
         code = 128 - code if code < 0 else code
         reason = {"killed": "OOMKilled"}.get(cause, "Completed" if code == 0 else "Error")
         phase = "Succeeded" if code == 0 and not cause else "Failed"
@@ -180,7 +192,9 @@ class Pod:
     def _stop(self) -> None:
         assert self._process
         if not self._at_once:
-            self._process.terminate()
+            passes_on = self._node.has_init and "command" not in self.object["spec"]["containers"][0]
+            if passes_on or _handles_sigterm(self._process.pid):
+                self._process.terminate()
             try:
                 self._process.wait(self.object["spec"].get("terminationGracePeriodSeconds", 30))
             except subprocess.TimeoutExpired:

@@ -74,7 +74,7 @@ def wait(until: Callable[[], Any]) -> Any:
 def ended(batch: client.BatchV1Api, name: str) -> client.V1JobStatus:
     def look() -> client.V1JobStatus | None:
         status = batch.read_namespaced_job_status(name, "here").status
-        return status if status.conditions else None
+        return status if status.conditions and status.conditions[-1].type in ("Complete", "Failed") else None
 
     return wait(look)
 
@@ -197,6 +197,56 @@ def test_a_pod_without_its_secret_never_starts(
     (left,) = core.list_namespaced_pod("here").items  # as with a real one: the Job's pods are to be deleted too
     core.delete_namespaced_pod(left.metadata.name, "here")
     wait(lambda: not cluster.pods)
+
+
+def test_a_job_fails_for_good_when_its_pod_is_gone(cluster: Cluster, batch: client.BatchV1Api) -> None:
+    script = "trap 'sleep 0.5; exit 7' TERM; echo ready; sleep 60 & wait"
+    batch.create_namespaced_job("here", job("slow", script, activeDeadlineSeconds=1))
+    kinds = set()
+
+    def failed() -> bool:
+        found = [each.type for each in batch.read_namespaced_job_status("slow", "here").status.conditions or []]
+        kinds.add(tuple(found))
+        return "Failed" in found
+
+    wait(failed)
+    assert kinds == {(), ("FailureTarget",), ("FailureTarget", "Failed")}
+
+
+@pytest.mark.parametrize(("script", "handled"), [("sleep 60", False), ("trap 'exit 7' TERM; sleep 60 & wait", True)])
+def test_a_first_process_without_a_handler_ignores_signals(
+    script: str, handled: bool, cluster: Cluster, batch: client.BatchV1Api
+) -> None:
+    """`command` takes the place of the image's init."""
+    body = job("first", f"echo ready; {script}", {"terminationGracePeriodSeconds": 1})
+    cluster.faults.append(Fault("evicted", {"colour": "blue"}, line="ready"))
+    batch.create_namespaced_job("here", body)
+    ended(batch, "first")
+    (pod,) = cluster.pods_of("first")
+    state = pod.object["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert state["exitCode"] == (7 if handled else 137)
+    assert ("The container did not end in time" in str(cluster.events)) is not handled
+
+
+def test_an_init_passes_signals_on(cluster: Cluster, batch: client.BatchV1Api) -> None:
+    body = job("passed", "", container={"command": None, "args": ["sleep", "60"]})
+    del body["spec"]["template"]["spec"]["containers"][0]["command"]
+    batch.create_namespaced_job("here", body)
+    (pod,) = cluster.pods_of("passed")
+    wait(lambda: pod.phase == "Running")
+    cluster.delete_pod(pod.name)
+    wait(lambda: pod.finished)
+    assert pod.object["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 128 + 15
+
+
+def test_files_in_volumes_that_are_read_only(cluster: Cluster, batch: client.BatchV1Api) -> None:
+    mounts = [{"name": "files", "mountPath": "/etc/files", "readOnly": True}]
+    volumes = [{"name": "files", "configMap": {"name": "files"}}]
+    script = "mkdir /etc/files/storage; mkdir /etc/files/logs"
+    batch.create_namespaced_job("here", job("writes", script, {"volumes": volumes}, {"volumeMounts": mounts}))
+    assert ended(batch, "writes").succeeded == 1
+    (pod,) = cluster.pods_of("writes")
+    assert cluster.refused == [f"{pod.name} wrote to a read-only volume: /etc/files/storage"]
 
 
 def test_processes_end_with_the_cluster(tmp_path: Path) -> None:
