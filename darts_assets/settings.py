@@ -194,6 +194,12 @@ class Settings(BaseSettings):
         parse_retention(value)
         return value
 
+    @field_validator("arcticdem_resolution", mode="before")
+    @classmethod
+    def _read_number(cls, value: object) -> object:
+        """The environment has strings, which are no values of a `Literal` of numbers."""
+        return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+
     @field_validator("k8s_executor", mode="before")
     @classmethod
     def _read_json(cls, value: object) -> object:

@@ -13,9 +13,9 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import xarray as xr
 
 if TYPE_CHECKING:  # odc.geo is slow to import, and definitions import this module
+    import xarray as xr
     from odc.geo.geobox import GeoBox
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ def ahead(items: Generator[T | None, None, None], depth: int = 1) -> Generator[T
         thread.join()
 
 
-def on_grid(bands: Mapping[str, Any], geobox: "GeoBox", attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
+def on_grid(bands: Mapping[str, Any], geobox: "GeoBox", attrs: Mapping[str, Any] | None = None) -> "xr.Dataset":
     """Dataset with dims (y, x), coordinates and `spatial_ref` of arrays (numpy, dask) of shape `geobox.shape`.
 
     The coordinates have the CF attributes `axis`, `standard_name`, `long_name` and `units`.
@@ -86,6 +86,7 @@ def on_grid(bands: Mapping[str, Any], geobox: "GeoBox", attrs: Mapping[str, Any]
     Raises:
         ValueError: if the shape of an array differs from the grid's.
     """
+    import xarray as xr
     from odc.geo.xr import xr_coords
 
     for name, values in bands.items():
@@ -106,7 +107,7 @@ def on_grid(bands: Mapping[str, Any], geobox: "GeoBox", attrs: Mapping[str, Any]
     return xr.Dataset(data, coords=coords, attrs=dict(attrs or {}))
 
 
-def geobox_of(tile: xr.Dataset) -> "GeoBox":
+def geobox_of(tile: "xr.Dataset") -> "GeoBox":
     """The grid of a tile.
 
     Raises:
@@ -133,7 +134,7 @@ class TileStream:
 
     geobox: "GeoBox"
     bands: tuple[str, ...]
-    windows: Iterator[xr.Dataset]
+    windows: "Iterator[xr.Dataset]"
     attrs: dict[str, Any] = field(default_factory=dict)
 
     def close(self) -> None:
@@ -141,7 +142,7 @@ class TileStream:
         if isinstance(self.windows, Generator):
             self.windows.close()
 
-    def collect(self) -> xr.Dataset:
+    def collect(self) -> "xr.Dataset":
         """The whole tile in memory, each pixel once.
 
         Raises:

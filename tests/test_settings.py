@@ -25,6 +25,12 @@ def test_blanks_and_empty_values_do_not_count(monkeypatch: pytest.MonkeyPatch) -
     assert current.raw_store
 
 
+@pytest.mark.parametrize(("value", "metres"), [("10", 10), (" 2 ", 2)])
+def test_a_resolution_of_the_environment_is_a_number(monkeypatch: pytest.MonkeyPatch, value: str, metres: int) -> None:
+    monkeypatch.setenv("DARTS_ARCTICDEM_RESOLUTION", value)
+    assert Settings().arcticdem_resolution == metres
+
+
 def test_no_auxiliary_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     for value in ("", "none", " none "):
         monkeypatch.setenv("DARTS_AUXILIARY", value)

@@ -6,12 +6,17 @@ import dagster as dg
 
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Store
 
 _LISTED = 10
 
 
-@dg.op(out=dg.Out(dg.Nothing), description="Removes replaced versions that are old enough and not referred to.")
+@dg.op(
+    out=dg.Out(dg.Nothing),
+    tags=op_tags("job"),
+    description="Removes replaced versions that are old enough and not referred to.",
+)
 def remove_replaced(context: dg.OpExecutionContext, store: Store) -> None:
     """Remove replaced versions from all places of the store."""
     from darts_assets.stores.replaced_versions import collect_replaced

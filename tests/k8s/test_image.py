@@ -94,3 +94,10 @@ def test_images_run_as_nobody_in_particular_and_are_checked() -> None:
         assert copied[:2] == ["/opt/venv", "/opt/darts"], "what changes seldom comes first"
     assert stages["python"][0].startswith("FROM ${BASE}")
     assert next(reversed(stages)) == "cpu", "the target of a plain build"
+
+
+def test_packages_are_installed_with_their_bytecode() -> None:
+    """Pods have them read-only, and would compile them at every start."""
+    for stage in instructions():
+        if any("/bin/pip install" in line for line in stage):
+            assert not any("PYTHONDONTWRITEBYTECODE" in line or "--no-compile" in line for line in stage), stage[0]

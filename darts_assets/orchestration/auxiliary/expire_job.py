@@ -9,6 +9,7 @@ from darts_assets.errors import StoreError
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.pod_resources import op_tags
 
 
 class ExpireConfig(dg.Config):
@@ -18,7 +19,9 @@ class ExpireConfig(dg.Config):
     cubes: list[str] = Field([], description="Cubes, such as arcticdem_10m. Default: all in the store.")
 
 
-@dg.op(out=dg.Out(dg.Nothing), description="Expires old snapshots and removes unreferenced objects.")
+@dg.op(
+    out=dg.Out(dg.Nothing), tags=op_tags("job"), description="Expires old snapshots and removes unreferenced objects."
+)
 def expire_history(context: dg.OpExecutionContext, config: ExpireConfig, cubes: AuxiliaryCubes) -> None:
     """Expire old snapshots of cubes; the chunks are kept."""
     metadata = {}

@@ -67,13 +67,15 @@ NEEDS: dict[str, Needs] = {
     # Reads manifests and tables only; most of it is Python, Dagster and the store's libraries.
     "check": Needs(0.5, limit=1.5, cores=0.25, hours=1, shares_pod=True),
     # Pointers of all scenes and the detections of one region and year: 0.35 GiB with 10,000 scenes.
-    "catalog": Needs(0.5, limit=2, hours=6),
+    "catalog": Needs(0.5, limit=2, hours=6, shares_pod=True),
     # The detections of a year: 1 GiB with 100,000. The GeoPackage is a temporary file.
     "inventory": Needs(2, limit=8, scratch=1, hours=6),
     # Reads one preprocessed tile or labelled image by windows; needs less than preprocessing.
     "samples": Needs(1.44),
     "dataset": Needs(1.44, hours=6),
     "matches": Needs(1.44, hours=6),
+    # Steps of jobs that read items, pointers and logs, but no pixels.
+    "job": Needs(2, limit=3, hours=0, shares_pod=True),
     # Not measured; depends on the configured batch size, patch size and readers.
     "model": Needs(8, limit=24, cores=4, hours=7 * 24, gpu=True),
     "report": Needs(8, limit=24, cores=4, hours=24, gpu=True),

@@ -28,7 +28,7 @@ from darts_assets.orchestration.core.io_managers import forget_values
 from darts_assets.orchestration.core.metadata import as_metadata
 from darts_assets.orchestration.core.multi_partition import Failures, recorded_by
 from darts_assets.orchestration.core.partitions import FAMILIES, SENTINEL2, SceneFamily
-from darts_assets.orchestration.core.pod_resources import POOLS
+from darts_assets.orchestration.core.pod_resources import POOLS, op_tags
 from darts_assets.orchestration.core.resources import Models, Store
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.core.step_defaults import StepDefaults
@@ -125,6 +125,7 @@ def choose_chunks_op(defaults: StepDefaults) -> dg.OpDefinition:
 
     @dg.op(
         out={**_CHUNK_BATCHES, "plan": VALUE},
+        tags=op_tags("job"),
         description="Selects the chunks, registers them, and divides the missing ones into batches.",
     )
     @defaults.configure("prepare")
@@ -153,6 +154,7 @@ def choose_chunks_op(defaults: StepDefaults) -> dg.OpDefinition:
 
 @dg.op(
     out={**_CHUNK_BATCHES, "chunk_plan": VALUE},
+    tags=op_tags("job"),
     description="Selects the chunks under the scenes, registers them, and divides the missing ones into batches.",
 )
 def choose_chunks_under(
@@ -239,6 +241,7 @@ def fill_op(name: str, layer: AuxiliaryLayer, *, fails: bool) -> dg.OpDefinition
 @dg.op(
     ins={"scene_plan": dg.In(dict, default_value={}), "fetched": dg.In(list, default_value=[])},
     out=dg.Out(dg.Nothing),
+    tags=op_tags("job"),
     description="Reports totals and a coverage map of each cube; fails if a scene or chunk is not available.",
 )
 def sum_up(

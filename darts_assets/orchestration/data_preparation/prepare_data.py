@@ -13,6 +13,7 @@ import dagster as dg
 from darts_assets.bands import AUXILIARY_LAYERS
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2, SceneFamily
+from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Models, SceneCatalogs
 from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.core.step_defaults import StepDefaults
@@ -42,7 +43,11 @@ _FILL_UNDER_SCENES = {layer: fill_op(f"fill_{layer}_under_scenes", layer, fails=
 
 
 def _choose_scenes_op(defaults: StepDefaults) -> dg.OpDefinition:
-    @dg.op(out=_OUTPUTS, description="Finds scenes, registers the new ones, and divides all into batches.")
+    @dg.op(
+        out=_OUTPUTS,
+        tags=op_tags("job"),
+        description="Finds scenes, registers the new ones, and divides all into batches.",
+    )
     @defaults.configure("prepare")
     def choose_scenes(
         context: dg.OpExecutionContext,
@@ -60,7 +65,11 @@ def _choose_scenes_op(defaults: StepDefaults) -> dg.OpDefinition:
 
 
 def _choose_images_op(defaults: StepDefaults) -> dg.OpDefinition:
-    @dg.op(out=_OUTPUTS, description="Finds Planet images, registers the new ones, and divides all into batches.")
+    @dg.op(
+        out=_OUTPUTS,
+        tags=op_tags("job"),
+        description="Finds Planet images, registers the new ones, and divides all into batches.",
+    )
     @defaults.configure("prepare")
     def choose_images(
         context: dg.OpExecutionContext,

@@ -9,6 +9,7 @@ from pydantic import Field
 from darts_assets.orchestration.core.dagster_compat import delete_run_logs
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import as_metadata
+from darts_assets.orchestration.core.pod_resources import op_tags
 
 _RUNS_PER_PAGE = 100
 
@@ -44,7 +45,7 @@ def prune_logs(instance: dg.DagsterInstance, ended_before: dt.datetime, progress
     return deleted
 
 
-@dg.op(out=dg.Out(dg.Nothing), description="Deletes the logs of old successful runs.")
+@dg.op(out=dg.Out(dg.Nothing), tags=op_tags("job"), description="Deletes the logs of old successful runs.")
 def delete_old_logs(context: dg.OpExecutionContext, config: PruneConfig) -> None:
     """Delete the logs of the runs that ended long enough ago."""
     with domain_call(context.log):

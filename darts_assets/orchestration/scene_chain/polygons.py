@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
-import xarray as xr
 from pydantic import Field
 
 from darts_assets.detection import PostprocessParameters
@@ -86,7 +85,11 @@ def build_polygons(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.Asse
     @measured
     @StepDefaults(family.name, file).configure("polygons")
     def polygons(
-        context: dg.AssetExecutionContext, config: PolygonsConfig, probabilities: xr.Dataset, tile: xr.Dataset
+        context: dg.AssetExecutionContext,
+        config: PolygonsConfig,
+        # `xarray.Dataset`: Dagster would import it with the definitions.
+        probabilities: Any,
+        tile: Any,
     ) -> dg.MaterializeResult[dict[str, Any]]:
         from darts_assets.detection.export import clear_summary
         from darts_assets.detection.vectorize import detection_tables

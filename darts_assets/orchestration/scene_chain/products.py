@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import dagster as dg
-import xarray as xr
 
 from darts_assets.detection import ProductParameters
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
@@ -32,6 +31,7 @@ from darts_assets.stores.latest import LATEST
 from darts_assets.stores.publish import Version
 
 if TYPE_CHECKING:
+    import xarray as xr
     from PIL import Image
 
 CODE_VERSION = "5"
@@ -88,8 +88,9 @@ def build_products(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.Asse
         store: Store,
         raw: RawScenes,
         vectors: dict[str, Any],
-        probabilities: xr.Dataset,
-        tile: xr.Dataset,
+        # `xarray.Dataset`: Dagster would import it with the definitions.
+        probabilities: Any,
+        tile: Any,
     ) -> dg.MaterializeResult[None]:
         from darts_assets.detection.export import check_products, describe, export
         from darts_assets.geo.product_tables import Origin, product_tables
@@ -196,7 +197,7 @@ def _item_url(scene: Scene) -> str | None:
     return next((href.partition("?")[0] for href in hrefs if urlsplit(href).scheme in ("http", "https")), None)
 
 
-def _preview(written: dict[str, list[Path]], tile: xr.Dataset, vectors: dict[str, Any]) -> "Image.Image":
+def _preview(written: dict[str, list[Path]], tile: "xr.Dataset", vectors: dict[str, Any]) -> "Image.Image":
     """The thumbnail: the exported one if selected, so that pixels are read once."""
     from PIL import Image
 

@@ -10,6 +10,7 @@ from darts_assets.orchestration.core.dagster_compat import planned_partitions
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import as_metadata
 from darts_assets.orchestration.core.partitions import FAMILIES
+from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Store
 
 PARTITION_TAG = "dagster/partition"
@@ -26,7 +27,7 @@ class ReleaseConfig(dg.Config):
     keep: str = Field(default="", description="As DARTS_KEEP_TILES, which is the default.")
 
 
-@dg.op(out=dg.Out(dg.Nothing), description="Releases the tiles of finished scenes.")
+@dg.op(out=dg.Out(dg.Nothing), tags=op_tags("job"), description="Releases the tiles of finished scenes.")
 def release_old_tiles(context: dg.OpExecutionContext, config: ReleaseConfig, store: Store) -> None:
     """Release tiles by the retention of each step, and record an observation of each."""
     from darts_assets.stores.tile_retention import command, parse_retention, release_tiles

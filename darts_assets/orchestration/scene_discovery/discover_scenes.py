@@ -7,6 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from darts_assets.orchestration.core.error_handling import domain_call
+from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import SceneCatalogs
 from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.discovery import DiscoveredScenes, find_and_register
@@ -32,7 +33,11 @@ class DiscoverPlanetConfig(_OutputConfig, PlanetChoice):
     """Planet images to search for."""
 
 
-@dg.op(out=dg.Out(dg.Nothing), description="Searches catalogs for scenes, stores their items, adds their partitions.")
+@dg.op(
+    out=dg.Out(dg.Nothing),
+    tags=op_tags("job"),
+    description="Searches catalogs for scenes, stores their items, adds their partitions.",
+)
 def find_scenes(
     context: dg.OpExecutionContext, config: DiscoverConfig, scenes: SceneRegistry, catalogs: SceneCatalogs
 ) -> None:
@@ -40,7 +45,11 @@ def find_scenes(
     _find(context, config, scenes, partial(find_and_register, config, catalogs=catalogs))
 
 
-@dg.op(out=dg.Out(dg.Nothing), description="Searches folders for Planet images, stores items, adds partitions.")
+@dg.op(
+    out=dg.Out(dg.Nothing),
+    tags=op_tags("job"),
+    description="Searches folders for Planet images, stores items, adds partitions.",
+)
 def find_planet_images(
     context: dg.OpExecutionContext, config: DiscoverPlanetConfig, scenes: SceneRegistry, deliveries: DeliveryFolders
 ) -> None:

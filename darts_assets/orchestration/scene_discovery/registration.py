@@ -17,6 +17,7 @@ from darts_assets.orchestration.core.dynamic_partitions import registered
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import as_metadata
 from darts_assets.orchestration.core.partitions import FAMILIES, PLANET, SENTINEL2, SceneFamily
+from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.scene_store import SceneRegistry
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class RegisterConfig(dg.Config):
     items: list[str]
 
 
-@dg.op(description="Reads STAC items, stores them, and adds a partition for each scene.")
+@dg.op(tags=op_tags("job"), description="Reads STAC items, stores them, and adds a partition for each scene.")
 def register(context: dg.OpExecutionContext, config: RegisterConfig, scenes: SceneRegistry) -> None:
     """Register the scenes of `config.items`; all of a family, or none."""
     with domain_call(context.log):
