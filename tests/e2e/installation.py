@@ -174,12 +174,15 @@ class Installation:
         self.daemon.end()
         self.daemon = self.cluster.deploy("dagster-daemon")
 
-    def cancel(self, run_id: str) -> None:
-        """Cancel a run in the UI, whose server is started for it."""
+    def start_ui(self) -> None:
+        """Start the server of the UI and wait until it answers."""
         self.cluster.deploy("dagster-webserver")
         self.wait(self._ui_answers)
+
+    def cancel(self, run_id: str) -> None:
+        """Cancel a run in the UI, whose server has been started."""
         asked = {"query": CANCEL, "variables": {"run": run_id}}
-        answer = requests.post(f"{self.ui}/graphql", json=asked, timeout=60).json()
+        answer = requests.post(f"{self.ui}/graphql", json=asked, timeout=300).json()
         (said,) = answer["data"]["terminateRuns"]["terminateRunResults"]
         assert said["__typename"] == "TerminateRunSuccess", said
 

@@ -128,6 +128,7 @@ def cancelled_while_a_step_waits_for_a_node(installation: Installation, item: Pa
     installation.restart_daemon()
     installation.wait(lambda: bool(waiting(installation)))
     run_id = waiting(installation)[0].labels["dagster/run-id"]
+    installation.start_ui()
     installation.cancel(run_id)
     instance = installation.site.instance
 

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,17 @@ import yaml
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster_k8s.client import DagsterK8sUnrecoverableAPIError
 from kubernetes import config
+from kubernetes.client import Configuration
+from kubernetes.config.incluster_config import InClusterConfigLoader
 
 from darts_assets.errors import SourceUnavailableError
 from darts_assets.orchestration.core import kubernetes_client
 from darts_assets.orchestration.core.executors import executor
-from darts_assets.orchestration.core.kubernetes_client import PatientKubernetesClient, PatientRunLauncher
+from darts_assets.orchestration.core.kubernetes_client import (
+    PatientApiClient,
+    PatientKubernetesClient,
+    PatientRunLauncher,
+)
 from darts_assets.remote import retry
 from darts_assets.remote.retry import RetryPolicy
 from tests.servers.kubernetes.api import kubernetes_api
@@ -123,6 +130,24 @@ def test_the_last_word_after_a_long_outage(cluster: Cluster, monkeypatch: pytest
         pytest.raises(SourceUnavailableError, match=r"Kubernetes API does not answer POST .*/jobs: .*; given up after"),
     ):
         PatientKubernetesClient().create_namespaced_job_with_retries(labelled("step", **LABELS), "here")
+
+
+def test_a_token_that_the_kubelet_replaces_is_read_again(tmp_path: Path) -> None:
+    """Runs last longer than tokens."""
+    token, certificate = tmp_path / "token", tmp_path / "ca.crt"
+    token.write_text("first")
+    certificate.write_text("any")
+    address = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "6443"}
+    loader = InClusterConfigLoader(str(token), str(certificate), environ=address)
+    loader.load_and_set()
+    try:
+        configuration = PatientApiClient().configuration
+    finally:
+        Configuration.set_default(None)
+    assert configuration.get_api_key_with_prefix("BearerToken") == "bearer first"
+    token.write_text("second")
+    loader.token_expires_at = datetime.now() - timedelta(seconds=1)
+    assert configuration.get_api_key_with_prefix("BearerToken") == "bearer second"
 
 
 @pytest.mark.parametrize("file", ["base/dagster.yaml", "overlays/local/dagster.yaml"])
