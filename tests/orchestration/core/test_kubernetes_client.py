@@ -10,9 +10,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import urllib3
 import yaml
 from dagster._core.definitions.job_base import InMemoryJob
-from dagster_k8s.client import DagsterK8sUnrecoverableAPIError
+from dagster_k8s.client import DagsterK8sUnrecoverableAPIError, DagsterKubernetesClient
 from kubernetes import config
 from kubernetes.client import Configuration
 from kubernetes.config.incluster_config import InClusterConfigLoader
@@ -76,6 +77,16 @@ def test_a_job_is_running_while_nobody_answers(cluster: Cluster) -> None:
     time.sleep(1.1)
     assert client.get_job_status("lost", "here") is None
     assert client.get_job_status("step", "here").active == 1
+
+
+def test_dagsters_own_client_takes_no_answer_for_an_error(cluster: Cluster) -> None:
+    """Run monitoring then starts a second pod of the run. If this fails, ours may go."""
+    own = DagsterKubernetesClient.production_client()
+    own.create_namespaced_job_with_retries(labelled("step", **LABELS), "here")
+    with cluster.listener.outage(forbidden=1.0), pytest.raises(urllib3.exceptions.HTTPError, match="refused"):
+        own.get_job_status("step", "here", wait_time_between_attempts=0)
+    with pytest.raises(DagsterK8sUnrecoverableAPIError):
+        own.get_job_status("step", "here", wait_time_between_attempts=0)  # HTTP 403
 
 
 @pytest.mark.parametrize("forbidden", [0.0, 1.0])
