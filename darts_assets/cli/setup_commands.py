@@ -112,9 +112,13 @@ def end_dead_runs(runs: tuple[str, ...]) -> None:
         click.echo("no dead runs, and no slots claimed by ended runs")
 
 
+_POOL = "DAGSTER_POOL_"
+
+
 def _limits(context: click.Context, parameter: click.Parameter, pools: tuple[str, ...]) -> dict[str, int]:
     limits = {}
-    for text in pools:
+    given = [f"{name.removeprefix(_POOL)}={limit}" for name, limit in os.environ.items() if name.startswith(_POOL)]
+    for text in (*given, *pools):
         pool, _, limit = text.partition("=")
         if not pool or not limit.isdecimal():
             raise click.BadParameter(f"{text}: expected POOL=LIMIT, such as cdse=4")
@@ -126,6 +130,8 @@ def _limits(context: click.Context, parameter: click.Parameter, pools: tuple[str
 @click.argument("pools", nargs=-1, metavar="[POOL=LIMIT]...", callback=_limits)
 def prepare_instance(pools: dict[str, int]) -> None:
     """Create or migrate the database of the Dagster instance in DAGSTER_HOME, and set the limits of pools.
+
+    Limits are also read from the environment: DAGSTER_POOL_cdse=4 is cdse=4.
 
     All servers of a deployment may run this before they start: one prepares the database, the others wait for it.
     """

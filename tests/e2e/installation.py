@@ -235,10 +235,10 @@ def _edited(
 
 def _pools(manifests: Sequence[dict[str, Any]]) -> Iterator[tuple[str, int]]:
     """The pools and their limits, as the daemon's first container sets them."""
-    (daemon,) = [m for m in manifests if (m["kind"], m["metadata"]["name"]) == ("Deployment", "dagster-daemon")]
-    (first,) = daemon["spec"]["template"]["spec"]["initContainers"]
-    for pool, _, limit in (word.partition("=") for word in first["args"][2:]):
-        yield pool, int(limit)
+    (settings,) = [m["data"] for m in manifests if m["metadata"]["name"] == "darts-settings"]
+    for name, limit in settings.items():
+        if name.startswith("DAGSTER_POOL_"):
+            yield name.removeprefix("DAGSTER_POOL_"), int(limit)
 
 
 def _secrets(secrets: Mapping[str, str]) -> Iterator[dict[str, Any]]:

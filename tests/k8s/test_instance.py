@@ -1,5 +1,6 @@
 """`dagster.yaml` as Dagster takes it: its own validation, the pools of the code, and a real PostgreSQL."""
 
+import os
 import socket
 import subprocess
 from collections.abc import Callable
@@ -19,7 +20,9 @@ from tests.servers.postgres.cluster import postgres
 
 pytestmark = pytest.mark.slow
 
-LIMITS = {"cdse": 4, "planet": 16, "arcticdem": 16, "earth_engine": 8, "catalog": 1, "inventory": 1}
+POOLS = {"cdse": 4, "planet": 16, "arcticdem": 16, "earth_engine": 8, "catalog": 1, "inventory": 1}
+
+K8S = Path(__file__).parents[2] / "k8s"
 
 INSTANCES = ["overlays/local", "overlays/gpu"]
 
@@ -55,10 +58,55 @@ def test_dagster_accepts_the_instance(
 
 def test_the_local_instance_differs_in_what_one_machine_needs_only(cluster: Callable[[str], Any]) -> None:
     base, local = cluster("base").instance, cluster("overlays/local").instance
+    assert local["concurrency"]["runs"]["max_concurrent_runs"] == 2
+    assert local["run_monitoring"]["max_resume_run_attempts"] == 0
     differing = {key for key in base.keys() | local.keys() if base.get(key) != local.get(key)}
-    assert differing == {"run_launcher", "concurrency", "run_monitoring"}
-    one, other = base["run_launcher"]["config"], local["run_launcher"]["config"]
-    assert {key for key in one if one[key] != other[key]} == {"resources", "volumes", "volume_mounts"}
+    assert differing == {"concurrency", "run_monitoring"}
+
+
+LIMITS = {
+    "DAGSTER_MAX_RUNS": ("concurrency", "runs", "max_concurrent_runs"),
+    "DAGSTER_MAX_RUNS_OF_A_BACKFILL": ("concurrency", "runs", "tag_concurrency_limits", 0, "limit"),
+    "DAGSTER_START_TIMEOUT_SECONDS": ("run_monitoring", "start_timeout_seconds"),
+    "DAGSTER_CANCEL_TIMEOUT_SECONDS": ("run_monitoring", "cancel_timeout_seconds"),
+    "DAGSTER_MAX_RESUMES": ("run_monitoring", "max_resume_run_attempts"),
+    "DAGSTER_MONITORING_SECONDS": ("run_monitoring", "poll_interval_seconds"),
+    "DAGSTER_FREE_SLOTS_SECONDS": ("run_monitoring", "free_slots_after_run_end_seconds"),
+    "DAGSTER_MAX_RETRIES": ("run_retries", "max_retries"),
+}
+
+
+def value_at(instance: Any, path: tuple[Any, ...]) -> Any:
+    for part in path:
+        instance = instance[part]
+    return instance
+
+
+@pytest.mark.parametrize("folder", ["base", *INSTANCES])
+def test_limits_are_those_of_the_settings(folder: str, cluster: Callable[[str], Any]) -> None:
+    here = cluster(folder)
+    for name, path in LIMITS.items():
+        assert value_at(here.instance, path) == int(here.settings[name]), name
+    shipped = {name for name in here.settings if name.startswith("DAGSTER_") and here.settings[name].isdigit()}
+    assert shipped - {"DAGSTER_PG_PORT"} == LIMITS.keys() | {f"DAGSTER_POOL_{pool}" for pool in pools_of(here)}
+
+
+def test_an_overlay_sets_each_limit_in_its_settings(cluster: Callable[[str], Any], tmp_path: Path) -> None:
+    own = {name: str(number) for number, name in enumerate([*LIMITS, "DAGSTER_POOL_cdse", "DAGSTER_POOL_own"], 11)}
+    folder = os.path.relpath(K8S, tmp_path)
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "darts-settings"}, "data": own}
+    (tmp_path / "kustomization.yaml").write_text(
+        yaml.safe_dump({
+            "resources": [f"{folder}/overlays/gpu"], "patches": [{"patch": yaml.safe_dump(settings)}],
+            "transformers": [f"{folder}/transformers"],
+        })
+    )  # fmt: skip
+    changed, shipped = cluster(str(tmp_path)), cluster("overlays/gpu")
+    assert {name: str(value_at(changed.instance, path)) for name, path in LIMITS.items()}.items() <= own.items()
+    assert {key for key in changed.instance if changed.instance[key] != shipped.instance[key]} == {
+        "concurrency", "run_monitoring", "run_retries",
+    }  # fmt: skip
+    assert pools_of(changed) == {**pools_of(shipped), "cdse": 19, "own": 20}
 
 
 def test_runs_are_started_where_the_accounts_are(cluster: Callable[[str], Any]) -> None:
@@ -82,14 +130,13 @@ def first_command(cluster: Any, deployment: str) -> list[str]:
     return list(first["args"])
 
 
-def pools_of_the_daemon(cluster: Any) -> dict[str, int]:
-    command, name, *limits = first_command(cluster, "dagster-daemon")
-    assert (command, name) == ("darts-assets", "prepare-instance")
-    return {pool: int(limit) for pool, _, limit in (word.partition("=") for word in limits)}
+def pools_of(cluster: Any) -> dict[str, int]:
+    prefix = "DAGSTER_POOL_"
+    return {name.removeprefix(prefix): int(limit) for name, limit in cluster.settings.items() if prefix in name}
 
 
 def test_the_daemon_limits_the_pools_of_the_code(cluster: Callable[[str], Any]) -> None:
-    limits = pools_of_the_daemon(cluster("base"))
+    limits = pools_of(cluster("base"))
     assert limits.keys() == pools_of_the_code()
     assert limits["cdse"] == 4, "connections that CDSE grants a user"
     assert cluster("base").instance["concurrency"]["pools"]["default_limit"] <= 4
@@ -136,7 +183,7 @@ def check_the_instance(home: Path) -> None:
         storage: Any = instance.event_log_storage
         with storage.index_connection() as connection:
             assert connection.execute(sa.text("SHOW random_page_cost")).scalar() == "1.1"
-        assert {info.name: info.limit for info in instance.event_log_storage.get_pool_limits()} == LIMITS
+        assert {info.name: info.limit for info in instance.event_log_storage.get_pool_limits()} == POOLS
         assert instance.run_monitoring_enabled
         assert instance.run_retries_enabled
         limits = instance.get_concurrency_config().run_queue_config

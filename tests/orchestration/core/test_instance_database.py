@@ -21,7 +21,9 @@ storage:
 def test_an_instance_on_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    result = CliRunner().invoke(cli, ["prepare-instance", "cdse=4", "catalog=1"])
+    monkeypatch.setenv("DAGSTER_POOL_catalog", "1")
+    monkeypatch.setenv("DAGSTER_POOL_cdse", "5")
+    result = CliRunner().invoke(cli, ["prepare-instance", "cdse=4"])
     assert result.exit_code == 0, result.output
     assert "pool cdse: 4 at once" in result.output
     with dg.DagsterInstance.get() as instance:

@@ -161,9 +161,8 @@ def test_a_token_that_the_kubelet_replaces_is_read_again(tmp_path: Path) -> None
     assert configuration.get_api_key_with_prefix("BearerToken") == "bearer second"
 
 
-@pytest.mark.parametrize("file", ["base/dagster.yaml", "overlays/local/dagster.yaml"])
-def test_launcher_and_steps_of_the_manifests_are_patient(cluster: Cluster, tmp_path: Path, file: str) -> None:
-    launcher = yaml.safe_load((K8S / file).read_text())["run_launcher"]
+def test_launcher_and_steps_of_the_manifests_are_patient(cluster: Cluster, tmp_path: Path) -> None:
+    launcher = yaml.safe_load((K8S / "base/dagster.yaml").read_text())["run_launcher"]
     settings = {
         "job_namespace": "here",
         "load_incluster_config": False,
