@@ -8,6 +8,7 @@ from darts_assets.orchestration import jobs
 from darts_assets.orchestration.auxiliary.assets import build_chunks
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
 from darts_assets.orchestration.catalog.assets import build_catalog
+from darts_assets.orchestration.core.executor_config import executor_config
 from darts_assets.orchestration.core.executors import executor
 from darts_assets.orchestration.core.io_managers import StepValueIOManager, TileIOManager, VectorIOManager
 from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2
@@ -104,22 +105,23 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         ),
         "watch": Watch(path=hidden(current.watch_file, "DARTS_WATCH")),
     }
+    assets = [
+        *build_chunks(),
+        *sentinel2,
+        *planet,
+        *build_training_images(),
+        *build_training_data(),
+        *build_training_matched(),
+        *build_training_reviewed(),
+        *build_training(),
+        *build_catalog(current.ui_url),
+        *build_inventory(),
+        inventory_chips,
+        *build_review_report(),
+        run_timings,
+    ]
     return dg.Definitions(
-        assets=[
-            *build_chunks(),
-            *sentinel2,
-            *planet,
-            *build_training_images(),
-            *build_training_data(),
-            *build_training_matched(),
-            *build_training_reviewed(),
-            *build_training(),
-            *build_catalog(current.ui_url),
-            *build_inventory(),
-            inventory_chips,
-            *build_review_report(),
-            run_timings,
-        ],
+        assets=assets,
         asset_checks=[*build_checks(SENTINEL2), *build_checks(PLANET)],
         jobs=jobs.build_jobs([SENTINEL2, PLANET], current.file),
         sensors=[
@@ -131,5 +133,5 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         schedules=build_schedules(),
         resources={**defaults, **resources},
         loggers={"console": console},
-        executor=executor(current.executor, current.k8s_executor),
+        executor=executor(current.executor, executor_config(current, assets)),
     )

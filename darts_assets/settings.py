@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -159,6 +160,13 @@ class Settings(BaseSettings):
     k8s_executor: Annotated[dict[str, Any], NoDecode] = Field(
         default_factory=dict, description="Default config of `k8s_job_executor`, as JSON."
     )
+    k8s_steps: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Config of dagster-k8s, as JSON, for the pods of all steps; X__Y__Z sets the value Z in Y.",
+    )
+    k8s_gpu_steps: dict[str, Any] = Field(
+        default_factory=dict, description="As k8s_steps, for the steps that request a GPU; precedes it."
+    )
 
     _file: SettingsFile = PrivateAttr(NO_FILE)
 
@@ -208,6 +216,14 @@ class Settings(BaseSettings):
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
 
+    @field_validator("k8s_steps", "k8s_gpu_steps", mode="before")
+    @classmethod
+    def _read_nested_json(cls, value: object) -> object:
+        """JSON of nested keys, such as `DARTS_K8S_STEPS__JOB_METADATA`."""
+        if not isinstance(value, dict):
+            return value
+        return {key: json.loads(part) if isinstance(part, str) else part for key, part in value.items()}
+
     @field_validator("auxiliary", mode="before")
     @classmethod
     def _split_auxiliary(cls, value: object) -> object:
@@ -255,6 +271,22 @@ def _split(value: object) -> object:
 
 class _Environment(EnvSettingsSource):
     """Blanks and line ends around values, as in secrets of Kubernetes, do not count; empty values are not set."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls, env_nested_delimiter="__")
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """A value of JSON.
+
+        Raises:
+            SettingsError: if it is none.
+        """
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except (ValueError, RecursionError):
+            if field_name not in Settings.model_fields:  # a nested key, which may be text
+                raise
+            raise SettingsError(f"settings from the environment: DARTS_{field_name.upper()}: expected JSON") from None
 
     def __call__(self) -> dict[str, Any]:
         values = super().__call__()
@@ -371,7 +403,7 @@ def _step_of(parameter: str) -> str | None:
 
 def _is_known(name: str) -> bool:
     """Whether a variable is a setting, one of tests, or describes a service of Kubernetes called `darts-...`."""
-    is_setting = name.removeprefix("DARTS_").lower() in Settings.model_fields or name == VARIABLE
+    is_setting = name.removeprefix("DARTS_").lower().partition("__")[0] in Settings.model_fields or name == VARIABLE
     return is_setting or name.startswith("DARTS_ASSETS_") or bool(_KUBERNETES.search(name))
 
 

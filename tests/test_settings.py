@@ -70,6 +70,27 @@ def test_variables_of_kubernetes_services_and_of_tests_are_not_settings(monkeypa
     settings.cache_clear()
 
 
+def test_pods_of_steps_are_set_by_json_and_by_nested_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARTS_K8S_GPU_STEPS", '{"pod_spec_config": {"node_selector": {"gpu": "true"}}}')
+    monkeypatch.setenv("DARTS_K8S_GPU_STEPS__POD_SPEC_CONFIG__RUNTIME_CLASS_NAME", "nvidia")
+    monkeypatch.setenv("DARTS_K8S_GPU_STEPS__JOB_METADATA", '{"labels": {"example.org/queue": "gpu"}}')
+    assert settings().k8s_gpu_steps == {
+        "pod_spec_config": {"node_selector": {"gpu": "true"}, "runtime_class_name": "nvidia"},
+        "job_metadata": {"labels": {"example.org/queue": "gpu"}},
+    }
+    assert settings().k8s_steps == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("DARTS_K8S_STEPS", "{"), ("DARTS_K8S_STEPS", "[" * 100_000), ("DARTS_K8S_GPU_STEPS__JOB_METADATA", "labels")],
+)
+def test_pods_of_steps_that_are_no_json_are_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name.partition("__")[0]):
+        settings()
+
+
 def test_deeply_nested_json_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARTS_K8S_EXECUTOR", "[" * 100_000)
     settings.cache_clear()

@@ -9,10 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import yaml
 
+from darts_assets.definitions import build_defs
+from darts_assets.orchestration.core.executor_config import executor_config
 from darts_assets.orchestration.core.executors import executor
+from darts_assets.settings import Settings
 
 K8S = Path(__file__).parents[2] / "k8s"
 
@@ -35,6 +39,11 @@ def _render(folder: str) -> list[Manifest]:
 def render() -> Callable[[str], list[Manifest]]:
     """The manifests of a folder of `k8s/`."""
     return _render
+
+
+@cache
+def _assets() -> list[dg.AssetsDefinition]:
+    return [asset for asset in build_defs(Settings()).assets or [] if isinstance(asset, dg.AssetsDefinition)]
 
 
 def find(manifests: list[Manifest], kind: str, name: str) -> Manifest:
@@ -69,7 +78,10 @@ class Cluster:
     @property
     def executor_config(self) -> dict[str, Any]:
         """The config of the code location's executor, as `k8s_job_executor` takes it."""
-        ours = executor("k8s", json.loads(self.settings["DARTS_K8S_EXECUTOR"]))
+        with pytest.MonkeyPatch.context() as environment:
+            for name, value in self.settings.items():
+                environment.setenv(name, value)
+            ours = executor("k8s", executor_config(Settings(), _assets()))
         checked = ours.apply_config_mapping({"config": {}})
         assert checked.success, checked.errors
         return checked.value["config"]
@@ -95,7 +107,6 @@ class Cluster:
         return self._job(self.instance["run_launcher"]["config"], *layers)
 
     def _job(self, launcher_config: dict[str, Any], *layers: Any) -> Manifest:
-        import dagster as dg
         import kubernetes
         from dagster._core.launcher import RunLauncher
         from dagster._serdes import ConfigurableClassData

@@ -69,6 +69,7 @@ def test_servers_have_the_same_image_environment_and_resources(
             mount for mount in container["volumeMounts"] if mount["name"] != "instance"
         ]
         assert chart.get("replicaCount", 1) == deployment["replicas"]
+        assert ("affinity" in chart) == ("affinity" in pod)
         component = "app.kubernetes.io/component"  # network policies and the budget go by it
         assert chart["labels"] == {component: deployment["template"]["metadata"]["labels"][component]}
     served = ["dagster", "api", "grpc", "-h", "0.0.0.0", "-p", str(code["port"]), *code["dagsterApiGrpcArgs"]]

@@ -20,7 +20,7 @@ from tests.servers.postgres.cluster import postgres
 
 pytestmark = pytest.mark.slow
 
-POOLS = {"cdse": 4, "planet": 16, "arcticdem": 16, "earth_engine": 8, "catalog": 1, "inventory": 1}
+POOLS = {"gpu": 100, "cdse": 4, "planet": 16, "arcticdem": 16, "earth_engine": 8, "catalog": 1, "inventory": 1}
 
 K8S = Path(__file__).parents[2] / "k8s"
 
@@ -64,7 +64,7 @@ def test_the_local_instance_differs_in_what_one_machine_needs_only(cluster: Call
     assert differing == {"concurrency", "run_monitoring"}
 
 
-LIMITS = {
+SETTINGS = {
     "DAGSTER_MAX_RUNS": ("concurrency", "runs", "max_concurrent_runs"),
     "DAGSTER_MAX_RUNS_OF_A_BACKFILL": ("concurrency", "runs", "tag_concurrency_limits", 0, "limit"),
     "DAGSTER_START_TIMEOUT_SECONDS": ("run_monitoring", "start_timeout_seconds"),
@@ -85,14 +85,14 @@ def value_at(instance: Any, path: tuple[Any, ...]) -> Any:
 @pytest.mark.parametrize("folder", ["base", *INSTANCES])
 def test_limits_are_those_of_the_settings(folder: str, cluster: Callable[[str], Any]) -> None:
     here = cluster(folder)
-    for name, path in LIMITS.items():
+    for name, path in SETTINGS.items():
         assert value_at(here.instance, path) == int(here.settings[name]), name
     shipped = {name for name in here.settings if name.startswith("DAGSTER_") and here.settings[name].isdigit()}
-    assert shipped - {"DAGSTER_PG_PORT"} == LIMITS.keys() | {f"DAGSTER_POOL_{pool}" for pool in pools_of(here)}
+    assert shipped - {"DAGSTER_PG_PORT"} == SETTINGS.keys() | {f"DAGSTER_POOL_{pool}" for pool in pools_of(here)}
 
 
 def test_an_overlay_sets_each_limit_in_its_settings(cluster: Callable[[str], Any], tmp_path: Path) -> None:
-    own = {name: str(number) for number, name in enumerate([*LIMITS, "DAGSTER_POOL_cdse", "DAGSTER_POOL_own"], 11)}
+    own = {name: str(number) for number, name in enumerate([*SETTINGS, "DAGSTER_POOL_cdse", "DAGSTER_POOL_own"], 11)}
     folder = os.path.relpath(K8S, tmp_path)
     settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "darts-settings"}, "data": own}
     (tmp_path / "kustomization.yaml").write_text(
@@ -102,7 +102,7 @@ def test_an_overlay_sets_each_limit_in_its_settings(cluster: Callable[[str], Any
         })
     )  # fmt: skip
     changed, shipped = cluster(str(tmp_path)), cluster("overlays/gpu")
-    assert {name: str(value_at(changed.instance, path)) for name, path in LIMITS.items()}.items() <= own.items()
+    assert {name: str(value_at(changed.instance, path)) for name, path in SETTINGS.items()}.items() <= own.items()
     assert {key for key in changed.instance if changed.instance[key] != shipped.instance[key]} == {
         "concurrency", "run_monitoring", "run_retries",
     }  # fmt: skip
@@ -112,7 +112,8 @@ def test_an_overlay_sets_each_limit_in_its_settings(cluster: Callable[[str], Any
 def test_runs_are_started_where_the_accounts_are(cluster: Callable[[str], Any]) -> None:
     for folder in INSTANCES:
         manifests = cluster(folder)
-        namespaces = {m["metadata"].get("namespace") for m in manifests.manifests if m["kind"] != "Namespace"}
+        of_cluster = {"Namespace", "PriorityClass"}
+        namespaces = {m["metadata"].get("namespace") for m in manifests.manifests if m["kind"] not in of_cluster}
         assert namespaces == {manifests.settings["DAGSTER_NAMESPACE"]}
         assert manifests.find("Namespace", manifests.settings["DAGSTER_NAMESPACE"])
 

@@ -11,6 +11,9 @@ POOLS: dict[AuxiliaryLayer, str] = {"arcticdem": "arcticdem", "tcvis": "earth_en
 SCENE_POOL = "cdse"
 """Pool of the steps that fetch Sentinel-2 scenes: CDSE allows four connections per user, a step uses one."""
 
+GPU_POOL = "gpu"
+"""Pool of the steps that request a GPU: a run that would only wait for one stays in Dagster's queue."""
+
 CHUNKS_PER_RUN = 64
 """Chunks per run or step: some minutes of work, so that the time to start it does not dominate."""
 

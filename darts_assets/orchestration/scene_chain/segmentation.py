@@ -23,6 +23,7 @@ from darts_assets.orchestration.core.multi_partition import (
     partitions_per_run,
 )
 from darts_assets.orchestration.core.partitions import SceneFamily
+from darts_assets.orchestration.core.pod_resources import GPU_POOL
 from darts_assets.orchestration.core.resources import Models, Store
 from darts_assets.orchestration.core.step_defaults import StepDefaults
 from darts_assets.orchestration.scene_chain.check_evaluation import (
@@ -62,6 +63,7 @@ def build_segmentation(
         kinds={"zarr", "torch"},
         code_version=CODE_VERSION,
         io_manager_key="tiles",
+        pool=GPU_POOL,
         backfill_policy=partitions_per_run(scenes_per_run),
         output_required=False,
         deps=[family.key("preprocessed_tile")],  # an input of Dagster cannot be loaded if a scene was deleted meanwhile

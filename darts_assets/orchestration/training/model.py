@@ -12,6 +12,7 @@ from pydantic import Field
 
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
 from darts_assets.orchestration.core.metadata import materialize_result, picture, provenance
+from darts_assets.orchestration.core.pod_resources import GPU_POOL
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.training.common import DATASET, MODEL, REPORT, training_asset
@@ -51,6 +52,7 @@ def build_training() -> list[dg.AssetsDefinition]:
 
 @dg.asset(
     **training_asset(MODEL),
+    pool=GPU_POOL,
     deps=[DATASET],
     kinds={"torch", "lightning"},
     code_version=CODE_VERSION,
@@ -91,6 +93,7 @@ def _model(context: dg.AssetExecutionContext, config: ModelConfig, store: Store)
 
 @dg.asset(
     **training_asset(REPORT),
+    pool=GPU_POOL,
     deps=[MODEL, DATASET],
     kinds={"torch"},
     code_version=CODE_VERSION,

@@ -52,6 +52,8 @@ class Cluster:
         self.faults: list[Fault] = []
         self.history: list[Pod] = []
         """Every pod that there ever was."""
+        self.suspends = False
+        """Whether new Jobs are suspended, as by Kueue's webhook."""
         self.refused: list[str] = []
         """Requests that were answered with an error."""
         self.listener: Any = None
@@ -71,10 +73,28 @@ class Cluster:
             job["metadata"] |= {"namespace": self.namespace, "uid": uid, "creationTimestamp": now()}
             job["status"] = {"startTime": now(), "active": 0, "failed": 0, "succeeded": 0}
             self.jobs[name] = job
-            if "activeDeadlineSeconds" in spec:
-                self._later(spec["activeDeadlineSeconds"], partial(self._give_up, name, uid))
-            self._start_pod_of(name)
+            if self.suspends:
+                spec["suspend"] = True
+            if spec.get("suspend"):
+                del job["status"]["startTime"]
+            else:
+                self._begin(name)
             return job
+
+    def admit(self, name: str) -> None:
+        """Start a suspended Job, as Kueue does."""
+        with self.lock:
+            job = self.jobs[name]
+            job["spec"]["suspend"] = False
+            job["status"]["startTime"] = now()
+            self._begin(name)
+
+    def _begin(self, name: str) -> None:
+        job = self.jobs[name]
+        if "activeDeadlineSeconds" in job["spec"]:
+            give_up = partial(self._give_up, name, job["metadata"]["uid"])
+            self._later(job["spec"]["activeDeadlineSeconds"], give_up)
+        self._start_pod_of(name)
 
     def delete_job(self, name: str, with_pods: bool) -> None:
         """Forget a Job; its pods too, or not."""

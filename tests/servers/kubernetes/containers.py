@@ -63,12 +63,14 @@ def prepare(pod: Object, container: Object, node: Node) -> tuple[list[str], dict
             text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w.-])", str(folder), text)
         return text
 
-    variables = {key: here(value) for key, value in _environment(container, node).items()}
-    given = {"HOSTNAME": name, "TMPDIR": str(home / "work")}
+    # DAGSTER_CONTAINER_CONTEXT describes other pods, with their own mounts.
+    given = _environment(container, node).items()
+    variables = {key: value if key == "DAGSTER_CONTAINER_CONTEXT" else here(value) for key, value in given}
+    own = {"HOSTNAME": name, "TMPDIR": str(home / "work")}
     if pod["spec"].get("automountServiceAccountToken", True):
-        given["KUBECONFIG"] = str(node.kubeconfigs[pod["spec"].get("serviceAccountName", "default")])
+        own["KUBECONFIG"] = str(node.kubeconfigs[pod["spec"].get("serviceAccountName", "default")])
     command = [here(word) for word in [*container.get("command", []), *container.get("args", [])]]
-    return command, {**node.image, **given, **variables}, home / "work"
+    return command, {**node.image, **own, **variables}, home / "work"
 
 
 def _environment(container: Object, node: Node) -> dict[str, str]:
