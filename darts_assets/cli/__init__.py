@@ -5,6 +5,7 @@ import signal
 import click
 
 from darts_assets.cli.map_commands import demo, map_scenes, publish
+from darts_assets.cli.metrics_commands import metrics_server
 from darts_assets.cli.review_commands import map_server, review
 from darts_assets.cli.scene_commands import export, path, register, sync
 from darts_assets.cli.setup_commands import doctor, end_dead_runs, migrate, prepare_instance, settings_in_force
@@ -22,7 +23,7 @@ def cli() -> None:
 
 for command in (
     map_scenes, demo, publish, map_server, review, register, sync, doctor, settings_in_force, path, export, migrate,
-    end_dead_runs, prepare_instance,
+    end_dead_runs, prepare_instance, metrics_server,
 ):  # fmt: skip
     cli.add_command(command)
 

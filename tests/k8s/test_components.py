@@ -1,14 +1,19 @@
 """Optional components: rendered onto the GPU overlay as a site adds them, valid, and with an effect on the pods."""
 
 import ipaddress
+import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import yaml
 
+from darts_assets.cli.metrics_commands import metrics_server
+from darts_assets.orchestration.run_monitoring.run_metrics import RunMetrics
 from tests.k8s.test_manifests import containers, pod_templates
 
 K8S = Path(__file__).parents[2] / "k8s"
@@ -28,6 +33,7 @@ def with_components(cluster: Callable[[str], Any], tmp_path: Path) -> Callable[.
         kustomization = {
             "resources": [f"{folder}/overlays/gpu"], "transformers": [f"{folder}/transformers"],
             "components": [f"{folder}/components/{name}" for name in names],
+            "images": yaml.safe_load((K8S / "overlays/gpu/kustomization.yaml").read_text())["images"],
         }  # fmt: skip
         (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
         return cluster(str(tmp_path))
@@ -188,3 +194,31 @@ def test_webservers_prefer_two_nodes(cluster: Callable[[str], Any]) -> None:
     selected = term["podAffinityTerm"]["labelSelector"]["matchLabels"].items()
     assert selected <= pod["metadata"]["labels"].items()
     assert term["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
+
+
+def test_alerts_and_dashboard_use_metrics_that_there_are(with_components: Callable[..., Any]) -> None:
+    here = with_components("metrics")
+    with dg.DagsterInstance.ephemeral() as instance:
+        families = list(RunMetrics(instance).collect())
+    exported = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    (rule,) = [m for m in here.manifests if m["kind"] == "PrometheusRule"]
+    alerts = rule["spec"]["groups"][0]["rules"]
+    dashboard = json.loads(here.find("ConfigMap", "darts-dashboard")["data"]["darts.json"])
+    queries = [*(alert["expr"] for alert in alerts), *(p["targets"][0]["expr"] for p in dashboard["panels"])]
+    assert set(re.findall(r"darts_\w+", " ".join(queries))) == exported
+    assert {alert["labels"]["severity"] for alert in alerts} == {"critical", "warning"}
+
+
+def test_prometheus_reaches_the_metrics(with_components: Callable[..., Any]) -> None:
+    here = with_components("metrics")
+    pod = here.find("Deployment", "darts-metrics")["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    assert container["args"][:2] == ["darts-assets", metrics_server.name]
+    assert container["args"][-1] == str(container["ports"][0]["containerPort"])
+    assert container["image"] == here.image
+    (monitor,) = [m["spec"] for m in here.manifests if m["kind"] == "PodMonitor"]
+    policy = here.find("NetworkPolicy", "to-metrics")["spec"]
+    for selector in (monitor["selector"], policy["podSelector"]):
+        assert selector["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert monitor["podMetricsEndpoints"][0]["port"] == container["ports"][0]["name"]
+    assert policy["ingress"][0]["ports"] == [{"protocol": "TCP", "port": container["ports"][0]["containerPort"]}]
