@@ -34,7 +34,8 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 INLINE = re.compile(r"`([^`\n]+)`")
 NOT_SETTINGS = {
-    f"DARTS_ASSETS_TEST_{name}" for name in ("DATA", "CLUSTER_SCENES", "FUZZ_SECONDS", "FUZZ_SEED", "NODE_MODULES")
+    f"DARTS_ASSETS_TEST_{name}"
+    for name in ("DATA", "CLUSTER_SCENES", "FUZZ_SECONDS", "FUZZ_SEED", "NODE_MODULES", "OUTAGES")
 } | {"DARTS_CONFIG"}
 """Environment variables of the tests, and the path of the settings file."""
 
