@@ -96,7 +96,10 @@ def test_the_instance_is_the_same(values: dict[str, Any], cluster: Callable[[str
     assert chart["concurrency"] == {"enabled": True, **instance["concurrency"]}
     assert chart["retention"]["sensor"] == instance["retention"]["sensor"]
     assert chart["telemetry"] == instance["telemetry"]
-    assert chart["compute_log_manager"]["type"] == instance["compute_logs"]["class"]
+    assert chart["compute_log_manager"]["type"] == "CustomComputeLogManager"
+    assert chart["compute_log_manager"]["config"]["custom_compute_log_manager"] == {
+        **instance["compute_logs"], "config": {},
+    }  # fmt: skip
     assert values["additionalInstanceConfig"] == {"nux": instance["nux"]}
     daemon = snake(values["dagsterDaemon"])
     assert daemon["run_monitoring"] == instance["run_monitoring"]

@@ -50,7 +50,7 @@ def test_dagster_accepts_the_instance(
     assert ref.run_storage_data.config_dict["postgres_db"]["scheme"] == "postgresql+psycopg2"
     assert ref.run_coordinator_data is not None
     assert ref.run_coordinator_data.class_name == "QueuedRunCoordinator"
-    assert ref.compute_logs_data.class_name == "NoOpComputeLogManager"
+    assert ref.compute_logs_data.class_name == "StoreLogManager"
     assert ref.settings["run_monitoring"]["enabled"] is True
     assert ref.settings["run_retries"]["enabled"] is True
     assert ref.settings["concurrency"]["runs"]["tag_concurrency_limits"]
