@@ -27,6 +27,10 @@ _LABEL = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
+ADMIN = "admin"
+"""The account of who drains nodes; it may do everything."""
+
+
 class ApiError(Exception):
     """An HTTP answer other than success."""
 
@@ -44,7 +48,7 @@ def kubernetes_api(folder: Path, manifests: Sequence[Object], image: Mapping[str
         manifests: as rendered, and the secrets that they name.
         image: environment of the image of all containers.
     """
-    accounts = ["default", *(m["metadata"]["name"] for m in manifests if m["kind"] == "ServiceAccount")]
+    accounts = ["default", ADMIN, *(m["metadata"]["name"] for m in manifests if m["kind"] == "ServiceAccount")]
     kubeconfigs = {account: folder / f"{account}.kubeconfig" for account in accounts}
     cluster = Cluster(folder, manifests, image, kubeconfigs)
     listener = _Listener(_Api(cluster, manifests))
@@ -124,8 +128,8 @@ class _Api:
         group, namespace, kind, name, part = found.groups()
         resource = f"{kind}/{part}" if part else kind
         verb = {"GET": "get" if name else "list", "POST": "create", "DELETE": "delete"}.get(method, method)
-        unknown = time.monotonic() < self.forbidden_until
-        if unknown or (account, verb, group or "", resource) not in self._rules or namespace != self._cluster.namespace:
+        allowed = account == ADMIN or (account, verb, group or "", resource) in self._rules
+        if time.monotonic() < self.forbidden_until or not allowed or namespace != self._cluster.namespace:
             who = f'User "system:serviceaccount:{self._cluster.namespace}:{account}"'
             raise ApiError(403, "Forbidden", f'{resource} is forbidden: {who} cannot {verb} in "{namespace}"')
         known: dict[tuple[str, str], Callable[..., str | Object]] = {
@@ -138,6 +142,7 @@ class _Api:
             ("get", "pods"): lambda name, **_: self._pod(name).object,
             ("get", "pods/log"): self._log,
             ("delete", "pods"): self._delete_pod,
+            ("create", "pods/eviction"): self._evict,
             ("list", "events"): partial(self._list, "events"),
         }
         if (verb, resource) not in known:
@@ -179,6 +184,13 @@ class _Api:
         pod = self._pod(name)
         self._cluster.delete_pod(name)
         return dict(pod.object)
+
+    def _evict(self, name: str, **_: Any) -> Object:
+        self._pod(name)
+        if not self._cluster.may_evict(name):
+            raise ApiError(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.")
+        self._cluster.delete_pod(name)
+        return {"apiVersion": "v1", "kind": "Status", "status": "Success"}
 
     def _log(self, name: str, query: Mapping[str, str], **_: Any) -> str:
         return str(self._pod(name).lines(int(query["tailLines"]) if "tailLines" in query else None))

@@ -1,6 +1,6 @@
 """The Job controller, as far as batch work uses it.
 
-One namespace. Pods start at once, on one node that is large enough. A Job ends with its pods: it starts them again up
+One namespace. Pods start at once, if `scheduler` has a node for them. A Job ends with its pods: it starts them again up
 to `backoffLimit`, gives up at `activeDeadlineSeconds`, and is gone `ttlSecondsAfterFinished` later. A pod that is
 deleted before its end counts as failed, from then on. A deleted Job leaves its pods, unless they are to go with it.
 """
@@ -45,6 +45,7 @@ class Cluster:
             'ENTRYPOINT ["tini"' in DOCKERFILE.read_text(),
         )
         self._deployments = {m["metadata"]["name"]: m for m in manifests if m["kind"] == "Deployment"}
+        self._budgets = [m["spec"] for m in manifests if m["kind"] == "PodDisruptionBudget"]
         self.lock = threading.RLock()
         self.jobs: dict[str, Object] = {}
         self.pods: dict[str, Pod] = {}
@@ -111,6 +112,17 @@ class Cluster:
             pod.delete()
             if pod.finished:
                 del self.pods[name]
+
+    def may_evict(self, name: str) -> bool:
+        """Whether the budgets allow to end a pod, as `kubectl drain` asks."""
+        with self.lock:
+            healthy = [pod for pod in self.pods.values() if pod.phase == "Running" and not pod.terminating]
+            for budget in self._budgets:
+                wanted = budget["selector"]["matchLabels"].items()
+                protected = [pod for pod in healthy if wanted <= pod.labels.items()]
+                if self.pods[name] in protected and len(protected) <= budget["minAvailable"]:
+                    return False
+            return True
 
     def stop(self) -> None:
         """Kill everything."""

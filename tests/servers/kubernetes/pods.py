@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.servers.kubernetes.containers import ContainerConfigError, Node, Object, prepare, written_to_read_only
+from tests.servers.kubernetes.scheduler import unschedulable
 
 
 def _handles_sigterm(process: int) -> bool:
@@ -131,14 +132,19 @@ class Pod:
         self._thread.join()
 
     def _live(self) -> None:
-        if self.fault and self.fault.kind == "unschedulable":
-            self._say("FailedScheduling", "0/1 nodes are available: 1 Insufficient memory.")
+        if reason := self._unschedulable():
+            self._say("FailedScheduling", reason)
             condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
             self.object["status"]["conditions"] = [condition]
             self._deleted.wait()
         else:
             self._run()
         self._ended(self)
+
+    def _unschedulable(self) -> str:
+        if self.fault and self.fault.kind == "unschedulable":
+            return "0/1 nodes are available: 1 Insufficient memory."
+        return unschedulable(self.object["spec"])
 
     def _run(self) -> None:
         (container,) = self.object["spec"]["containers"]

@@ -10,7 +10,7 @@ import pytest
 from kubernetes import client, config
 from kubernetes.client.rest import ApiException
 
-from tests.servers.kubernetes.api import kubernetes_api
+from tests.servers.kubernetes.api import ADMIN, kubernetes_api
 from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.kubernetes.pods import Fault
 
@@ -31,6 +31,17 @@ MANIFESTS = [
     {
         "kind": "RoleBinding", "metadata": {"name": "all"}, "roleRef": {"name": "all"},
         "subjects": [{"kind": "ServiceAccount", "name": "starter"}],
+    },
+    {
+        "kind": "Deployment", "metadata": {"name": "server"},
+        "spec": {"template": {
+            "metadata": {"labels": {"colour": "green"}},
+            "spec": {"containers": [{"name": "main", "image": "any", "args": ["sleep", "60"]}]},
+        }},
+    },
+    {
+        "kind": "PodDisruptionBudget", "metadata": {"name": "servers"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"colour": "green"}}},
     },
 ]  # fmt: skip
 
@@ -237,6 +248,47 @@ def test_an_init_passes_signals_on(cluster: Cluster, batch: client.BatchV1Api) -
     cluster.delete_pod(pod.name)
     wait(lambda: pod.finished)
     assert pod.object["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 128 + 15
+
+
+def test_budgets_limit_evictions(cluster: Cluster, core: client.CoreV1Api, tmp_path: Path) -> None:
+    first, second = cluster.deploy("server"), cluster.deploy("server")
+    wait(lambda: first.phase == second.phase == "Running")
+    admin = client.CoreV1Api(config.new_client_from_config(str(tmp_path / f"{ADMIN}.kubeconfig")))
+
+    def evict(api: client.CoreV1Api, pod: str) -> int:
+        body = client.V1Eviction(metadata=client.V1ObjectMeta(name=pod, namespace="here"))
+        try:
+            api.create_namespaced_pod_eviction(pod, "here", body, _preload_content=False)
+        except ApiException as error:
+            return int(error.status)
+        return 201
+
+    assert evict(core, first.name) == 403
+    assert evict(admin, first.name) == 201
+    assert evict(admin, second.name) == 429
+    wait(lambda: first.finished)
+    assert second.phase == "Running"
+
+
+@pytest.mark.parametrize(
+    ("pod", "reason"),
+    [
+        ({}, "1 Insufficient nvidia.com/gpu, 1 node(s) had untolerated taint {nvidia.com/gpu: }"),
+        ({"tolerations": [{"key": "other", "operator": "Exists"}]}, "untolerated taint"),
+        ({"nodeSelector": {"zone": "a"}}, "1 node(s) didn't match Pod's node affinity/selector"),
+        ({"tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]}, ""),
+    ],
+)
+def test_pods_with_a_gpu_need_a_toleration(
+    pod: dict[str, Any], reason: str, cluster: Cluster, batch: client.BatchV1Api
+) -> None:
+    body = job("gpu", "true", pod, {"resources": {"limits": {"nvidia.com/gpu": "1"}}})
+    batch.create_namespaced_job("here", body)
+    if reason:
+        wait(lambda: reason in str([event["message"] for event in cluster.events]))
+        assert cluster.pods_of("gpu")[0].phase == "Pending"
+    else:
+        assert ended(batch, "gpu").succeeded == 1
 
 
 def test_files_in_volumes_that_are_read_only(cluster: Cluster, batch: client.BatchV1Api) -> None:
