@@ -50,6 +50,13 @@ mutation Cancel($run: String!) { terminateRuns(runIds: [$run], terminatePolicy: 
 } }
 """
 
+LAUNCH = """
+mutation Launch($asked: ExecutionParams!) { launchRun(executionParams: $asked) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  ... on RunConfigValidationInvalid { errors { message } }
+} }
+"""
+
 NOT_FINISHED = [status for status in dg.DagsterRunStatus if status not in FINISHED_STATUSES]
 
 
@@ -181,10 +188,27 @@ class Installation:
 
     def cancel(self, run_id: str) -> None:
         """Cancel a run in the UI, whose server has been started."""
-        asked = {"query": CANCEL, "variables": {"run": run_id}}
-        answer = requests.post(f"{self.ui}/graphql", json=asked, timeout=300).json()
-        (said,) = answer["data"]["terminateRuns"]["terminateRunResults"]
+        (said,) = self._ask(CANCEL, run=run_id)["terminateRuns"]["terminateRunResults"]
         assert said["__typename"] == "TerminateRunSuccess", said
+
+    def launch(self, job: str, ops: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """Launch a job with the config of its ops in the UI; returns the id of the run."""
+        asked = {
+            "selector": {
+                "repositoryLocationName": "darts_assets", "repositoryName": "__repository__", "jobName": job,
+            },
+            "runConfigData": {"ops": {name: {"config": config} for name, config in ops.items()}},
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+        }  # fmt: skip
+        said = self._ask(LAUNCH, asked=asked)["launchRun"]
+        assert said["__typename"] == "LaunchRunSuccess", said
+        return said["run"]["runId"]
+
+    def _ask(self, query: str, **variables: Any) -> Any:
+        asked = {"query": query, "variables": variables}
+        answer = requests.post(f"{self.ui}/graphql", json=asked, timeout=300).json()
+        assert "data" in answer, answer
+        return answer["data"]
 
     def _ui_answers(self) -> bool:
         try:

@@ -1,12 +1,14 @@
-"""The overlays of `k8s/` as they are: a pod for each step, and all on one machine; each maps a scene, and loses pods.
+"""The overlays of `k8s/`: every job in pods, a pod for each step, and all on one machine.
 
-`test_kubernetes.py` has what may be added to them, and backfills.
+`test_kubernetes.py` has backfills in pods of runs.
 """
 
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ from dagster._core.execution.backfill import BulkActionStatus
 from darts_assets.demo import World
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 from darts_assets.settings import Settings
+from darts_assets.sources import read_item
 from tests.e2e.equal_stores import assert_equal_stores
 from tests.e2e.harness import DEMO_MODEL, Site
 from tests.e2e.installation import Installation
+from tests.sample_data.planet_deliveries import SCENE, write_image
 from tests.servers.kubernetes.pods import Fault, Pod
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
@@ -177,3 +181,100 @@ def test_one_machine(world: World, tmp_path: Path) -> None:
         retry = next(run for run in done.installation.site.instance.get_runs() if run.is_success)
         assert retry.step_keys_to_execute is not None
         assert SENTINEL2.key("preprocessed_tile").to_python_identifier() not in retry.step_keys_to_execute
+
+
+IN_PODS = {
+    "dagster-k8s/config": json.dumps({"container_config": {"env": [{"name": "DARTS_EXECUTOR", "value": "k8s"}]}})
+}
+"""Tags of a run that gives each step a pod, in an installation that does not."""
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A job to launch.
+
+    Attributes:
+        job: its name.
+        ops: the config by op.
+        partition: the key of a partitioned job.
+        in_pods: whether each step has a pod.
+    """
+
+    job: str
+    ops: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    partition: str | None = None
+    in_pods: bool = False
+
+
+def both(*jobs: Launched) -> list[Launched]:
+    """Jobs with both executors."""
+    return [*jobs, *(replace(job, in_pods=True) for job in jobs)]
+
+
+def in_order(item: Path, images: Path, image: str) -> Iterator[list[Launched]]:
+    """All jobs for a scene and an image, in groups of jobs that run beside each other."""
+    segmentation, scene, folders = {"patch_size": 64, "overlap": 16}, item.stem, [str(images)]
+    yield both(Launched("register_scenes", {"register": {"items": [str(item), f"{images}/{image}"]}}))
+    yield both(
+        Launched("discover_scenes", {"find_scenes": {"scene_ids": [scene]}}),
+        Launched("discover_planet_images", {"find_planet_images": {"folders": folders}}),
+        Launched("prepare_data", {"choose_scenes": {"scene_ids": [scene]}}),
+        Launched("prepare_planet_data", {"choose_scenes": {"folders": folders}}),
+        Launched("prepare_auxiliary", {"choose_chunks": {"scenes": [scene]}}),
+    )
+    yield [
+        # `test_a_pod_for_each_step` has the chain with a pod for each step.
+        Launched("sentinel2_chain", {"sentinel2__segmentation": segmentation}, scene),
+        Launched("planet_chain", {"planet__segmentation": segmentation}, image),
+        Launched("expire_cube_history", in_pods=True),
+    ]
+    yield [
+        *both(*map(Launched, ("publish_catalog", "release_tiles", "collect_replaced_versions", "prune_run_logs"))),
+        *both(Launched("update_inventory", partition="2023")),
+        Launched("expire_cube_history"),  # refuses to run twice at once
+    ]
+
+
+def test_every_job_with_both_executors(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the pod of the run, and with a pod for each step."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    band = next(iter(read_item(str(world.items[0]))["assets"].values()))
+    _, _, left, _, _, top, *_ = band["proj:transform"]
+    write_image(tmp_path / "images", SCENE, crs=band["proj:code"], where=(left + 900, top - 900))
+    server = S3Server(tmp_path)
+    server.client.create_bucket(Bucket="darts")
+    installing = Installation.of(
+        "overlays/gpu", folder=tmp_path / "site", secrets=CREDENTIALS, max_runs=4, start_timeout=300, patience=900,
+        DARTS_STORE_ENDPOINT=server.endpoint, DARTS_STORE_REGION="us-east-1", DARTS_MODELS=DEMO_MODEL,
+        DARTS_ARCTICDEM=str(world.arcticdem), DARTS_ARCTICDEM_RESOLUTION="10", DARTS_TCVIS=world.tcvis,
+    )  # fmt: skip
+    launched: dict[tuple[str, bool], str] = {}
+    with installing as installation:
+        installation.start()
+        installation.start_ui()
+        instance = installation.site.instance
+
+        def finished() -> bool:
+            runs = [instance.get_run_by_id(run_id) for run_id in launched.values()]
+            return all(run and run.is_finished for run in runs)
+
+        for group in in_order(world.items[0], tmp_path / "images", SCENE):
+            for each in group:
+                tags = {"dagster/partition": each.partition} if each.partition else {}
+                tags |= IN_PODS if each.in_pods else {}
+                launched[each.job, each.in_pods] = installation.launch(each.job, each.ops, tags)
+            installation.wait(finished)
+        assert {job for job, _ in launched} == {job.name for job in installation.site.defs.jobs or []}
+        ended = {launch: instance.get_run_by_id(run_id) for launch, run_id in launched.items()}
+        assert [launch for launch, run in ended.items() if not (run and run.is_success)] == []
+        pods = Counter(pod.labels["dagster/run-id"] for pod in installation.cluster.history if "job-name" in pod.labels)
+        alone = {job for (job, in_pods), run_id in launched.items() if not in_pods and pods[run_id] == 1}
+        assert alone >= {
+            "register_scenes", "discover_scenes", "discover_planet_images", "release_tiles", "prune_run_logs",
+            "collect_replaced_versions", "expire_cube_history",
+        }  # fmt: skip
+        assert [pods[launched[f"{family}_chain", False]] for family in ("sentinel2", "planet")] == [2, 2]
+        assert all(pods[run_id] > 1 for (_, in_pods), run_id in launched.items() if in_pods)
+        assert installation.cluster.refused == []
+    server.stop()
