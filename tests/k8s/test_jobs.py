@@ -13,6 +13,7 @@ from darts_assets.definitions import build_defs
 from darts_assets.errors import SettingsError
 from darts_assets.orchestration.core.executors import executor
 from darts_assets.settings import Settings, settings
+from tests.servers.kubernetes.scheduler import unschedulable
 
 GPU = "nvidia.com/gpu"
 
@@ -58,6 +59,7 @@ def test_gpus_are_for_the_steps_that_need_torch_and_for_nothing_else(cluster: Ca
     asking = set()
     for op, tags in steps():
         job = gpu.job_of_a_step(op, tags)
+        assert unschedulable(job["spec"]["template"]["spec"]) == ""
         pod, resources = job["spec"]["template"]["spec"], container(job)["resources"]
         if needs_torch(tags):
             asking.add(op)
