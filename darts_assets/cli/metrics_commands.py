@@ -6,7 +6,7 @@ import click
 
 
 @click.command("metrics-server")
-@click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")  # in a pod
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=9090, show_default=True, help="Port to listen on.")
 def metrics_server(host: str, port: int) -> None:
     """Serve metrics of the Dagster instance in DAGSTER_HOME at /metrics: queue, runs, steps, GPU seconds, pools."""

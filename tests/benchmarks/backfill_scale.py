@@ -12,13 +12,11 @@ by how much the database has grown. Real steps also log what they do; the README
 
 import json
 import os
-import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +25,11 @@ import click
 import dagster as dg
 import psutil
 import sqlalchemy as sa
+import yaml
 from dagster._core.events import StepMaterializationData
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.execution.plan.objects import StepSuccessData
 from dagster._core.launcher.base import LaunchRunContext, RunLauncher
-from dagster._core.utils import make_new_backfill_id
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from rich.console import Console
 from rich.table import Table
@@ -41,12 +39,12 @@ from darts_assets.orchestration.core.dynamic_partitions import register
 from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 from darts_assets.settings import Settings
 from tests.benchmarks.measuring import machine
-from tests.servers.postgres.cluster import postgres
+from tests.e2e.backfills import request_backfill
+from tests.servers.postgres.cluster import FAST_DISKS, postgres_instance
 
 AT_ONCE = 100
 
 YAML = """
-telemetry: {{enabled: false}}
 run_launcher:
   module: tests.benchmarks.backfill_scale
   class: SimulatedLauncher
@@ -56,8 +54,6 @@ concurrency:
   runs:
     max_concurrent_runs: {at_once}
     tag_concurrency_limits: [{{key: dagster/backfill, value: {{applyLimitPerUniqueValue: true}}, limit: 60}}]
-storage:
-  postgres: {{postgres_url: "{url}?options=-c%20random_page_cost%3D1.1"}}
 """
 
 METADATA = {f"Fact {number}": "x" * 150 for number in range(16)}
@@ -149,43 +145,20 @@ class Backfilled:
     database_growth: int
 
 
-def request(instance: dg.DagsterInstance, defs: dg.Definitions, scenes: Sequence[str]) -> PartitionBackfill:
-    """Ask for a backfill of the whole chain."""
-    keys = [SENTINEL2.key(step) for step in STEPS]
-    backfill = PartitionBackfill.from_asset_partitions(
-        make_new_backfill_id(), defs.resolve_asset_graph(), list(scenes), keys, time.time(), {}, instance,
-        all_partitions=False, title=None, description=None, run_config=None,
-    )  # fmt: skip
-    instance.add_backfill(backfill)
-    return backfill
-
-
-@contextmanager
-def site(folder: Path, seconds: float) -> Iterator[tuple[dg.DagsterInstance, Path]]:
-    """An instance in PostgreSQL, and its `DAGSTER_HOME`."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with postgres(folder, port, user="dagster", database="dagster"):
-        home = folder / "dagster"
-        home.mkdir()
-        url = f"postgresql+psycopg2://dagster:any@127.0.0.1:{port}/dagster"
-        (home / "dagster.yaml").write_text(YAML.format(url=url, seconds=seconds, at_once=AT_ONCE))
-        with dg.DagsterInstance.from_config(str(home)) as instance:
-            yield instance, home
-
-
 def measure(scenes: int, seconds: float, folder: Path, patience: float = 7200) -> Backfilled:
     """A backfill by a daemon of its own.
 
     Raises:
         RuntimeError: if the daemon ends, or the backfill does not succeed in time.
     """
-    with site(folder, seconds) as (instance, home):
+    config = yaml.safe_load(YAML.format(seconds=seconds, at_once=AT_ONCE))
+    with postgres_instance(folder, config, options=FAST_DISKS) as instance:
         names = [f"S2A_MSIL2A_20230715T200901_N0509_R128_T08WMB_20230716T{number:06d}" for number in range(scenes)]
         register(instance, SENTINEL2.partitions, names)
         before = database_size(instance)
-        asked = request(instance, build_defs(Settings(store=str(folder / "store"))), names)
-        environment = {**os.environ, "DAGSTER_HOME": str(home), "DARTS_STORE": str(folder / "store")}
+        graph = build_defs(Settings(store=str(folder / "store"))).resolve_asset_graph()
+        asked = request_backfill(instance, graph, [SENTINEL2.key(step) for step in STEPS], names)
+        environment = {**os.environ, "DAGSTER_HOME": str(folder / "home"), "DARTS_STORE": str(folder / "store")}
         environment["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), environment.get("PYTHONPATH", "")])
         started, log = time.monotonic(), folder / "daemon.log"
         with log.open("w") as output:

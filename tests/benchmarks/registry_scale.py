@@ -22,7 +22,6 @@ import datetime as dt
 import json
 import math
 import os
-import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -46,7 +45,7 @@ from darts_assets.orchestration.scene_discovery.watched_areas import Watch
 from darts_assets.settings import Settings
 from tests.benchmarks.measuring import machine
 from tests.e2e.backfills import Backfills
-from tests.servers.postgres.cluster import postgres
+from tests.servers.postgres.cluster import FAST_DISKS, postgres_instance
 from tests.servers.stac_api.scene_feed import SceneFeed, scene
 from tests.servers.stac_api.server import StacApi, running
 
@@ -55,13 +54,6 @@ NEW = 100
 SHOWN = 1000
 RUNS = 1250  # 10,000 scenes
 PUBLISHED = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
-
-YAML = """
-telemetry: {{enabled: false}}
-concurrency: {{runs: {{max_concurrent_runs: 0}}}}
-storage:
-  postgres: {{postgres_url: "{url}?options=-c%20random_page_cost%3D1.1"}}  # as in k8s/base/dagster.yaml
-"""
 
 STATUS = """
 query Status($key: AssetKeyInput!) {
@@ -204,20 +196,14 @@ MULTIPLY = (
 @contextmanager
 def registry(folder: Path, size: int, api: StacApi) -> Iterator[Registry]:
     """Of some size, nothing being registered yet."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with postgres(folder, port, user="dagster", database="dagster"):
-        home = folder / "dagster"
-        home.mkdir()
-        url = f"postgresql+psycopg2://dagster:any@127.0.0.1:{port}/dagster"
-        (home / "dagster.yaml").write_text(YAML.format(url=url))
+    config = {"concurrency": {"runs": {"max_concurrent_runs": 0}}}
+    with postgres_instance(folder, config, options=FAST_DISKS) as instance:
         since = f"{PUBLISHED - dt.timedelta(days=9):%Y-%m-%d}"
         (folder / "areas.toml").write_text(
             f'version = 1\n[[areas]]\nname = "Peel"\ntiles = ["08WMB"]\nsince = {since}\n'
         )
         settings = Settings(store=str(folder / "store"), cdse_url=api.url, catalog_pause=0)
-        with dg.DagsterInstance.from_config(str(home)) as instance:
-            yield Registry(folder, instance, settings, [scene_id(number) for number in range(size)])
+        yield Registry(folder, instance, settings, [scene_id(number) for number in range(size)])
 
 
 def measure(size: int, runs: int, folder: Path, api: StacApi) -> Measured:

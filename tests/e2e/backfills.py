@@ -2,12 +2,14 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.selector import JobSubsetSelector
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.execution.plan.resume_retry import ReexecutionStrategy
@@ -36,6 +38,22 @@ run_coordinator: {module: dagster.core.run_coordinator, class: DefaultRunCoordin
 """Of an instance whose runs are done when they are launched."""
 
 
+def request_backfill(
+    instance: dg.DagsterInstance,
+    graph: BaseAssetGraph[Any],
+    assets: Sequence[dg.AssetKey],
+    partitions: Sequence[str],
+    run_config: Mapping[str, Any] | None = None,
+) -> PartitionBackfill:
+    """Ask for a backfill as the UI does; a daemon, or `Backfills.iterate`, then launches its runs."""
+    backfill = PartitionBackfill.from_asset_partitions(
+        make_new_backfill_id(), graph, list(partitions), list(assets), time.time(), {}, instance,
+        all_partitions=False, title=None, description=None, run_config=run_config,
+    )  # fmt: skip
+    instance.add_backfill(backfill)
+    return backfill
+
+
 @dataclass(frozen=True)
 class Backfills:
     """Launches backfills of a site."""
@@ -58,12 +76,7 @@ class Backfills:
     ) -> PartitionBackfill:
         """Ask for a backfill; nothing of it is done yet."""
         graph = self.workspace.create_request_context().asset_graph
-        backfill = PartitionBackfill.from_asset_partitions(
-            make_new_backfill_id(), graph, list(partitions), list(assets), time.time(), {}, self.instance,
-            all_partitions=False, title=None, description=None, run_config=run_config,
-        )  # fmt: skip
-        self.instance.add_backfill(backfill)
-        return backfill
+        return request_backfill(self.instance, graph, assets, partitions, run_config)
 
     def repeat(self, backfill: PartitionBackfill) -> PartitionBackfill:
         """What "re-execute from failure" in the UI asks for: all that a backfill has not materialized."""

@@ -22,11 +22,11 @@ import dagster as dg
 import pytest
 import requests
 import yaml
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
-from dagster._core.utils import make_new_backfill_id
 
 from darts_assets.settings import Settings
+from tests.e2e.backfills import request_backfill
 from tests.e2e.harness import Site
 from tests.servers.kubernetes.api import kubernetes_api
 from tests.servers.kubernetes.cluster import Cluster
@@ -128,8 +128,11 @@ class Installation:
                 port.close()
             ports = dict(zip(SHIPPED_PORTS, servers, strict=True))
             stack.enter_context(postgres(folder, database, user="dagster", database="dagster"))
-            said = {"DAGSTER_PG_HOST": "127.0.0.1", "DAGSTER_PG_PORT": str(database), **settings}
-            edited = [*(_edited(each, said, ports, max_runs, start_timeout) for each in manifests), *_secrets(secrets)]
+            places = {"DAGSTER_PG_HOST": "127.0.0.1", "DAGSTER_PG_PORT": str(database), **settings}
+            edited = [
+                *(_edited(each, places, ports, max_runs, start_timeout) for each in manifests),
+                *_secrets(secrets),
+            ]
             image = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}", "PYTHONUNBUFFERED": "1"}
             image |= {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}  # of a second checkout
             cluster = stack.enter_context(kubernetes_api(folder, edited, image))
@@ -153,13 +156,9 @@ class Installation:
 
     def backfill(self, scenes: Sequence[str], *steps: str, run_config: Mapping[str, Any] | None = None) -> str:
         """Ask for a backfill of steps of the chain; the daemon does it."""
-        backfill = PartitionBackfill.from_asset_partitions(
-            make_new_backfill_id(), self.site.defs.resolve_asset_graph(), list(scenes),
-            [self.site.family.key(step) for step in steps], time.time(), {}, self.site.instance,
-            all_partitions=False, title=None, description=None, run_config=run_config,
-        )  # fmt: skip
-        self.site.instance.add_backfill(backfill)
-        return backfill.backfill_id
+        keys = [self.site.family.key(step) for step in steps]
+        graph = self.site.defs.resolve_asset_graph()
+        return request_backfill(self.site.instance, graph, keys, scenes, run_config).backfill_id
 
     def finish(self, *backfills: str) -> None:
         """Wait until backfills are done. Dagster looks at them twice a minute; when there is nothing else to wait for,
@@ -188,8 +187,8 @@ class Installation:
 
     def cancel(self, run_id: str) -> None:
         """Cancel a run in the UI, whose server has been started."""
-        (said,) = self._ask(CANCEL, run=run_id)["terminateRuns"]["terminateRunResults"]
-        assert said["__typename"] == "TerminateRunSuccess", said
+        (result,) = self._ask(CANCEL, run=run_id)["terminateRuns"]["terminateRunResults"]
+        assert result["__typename"] == "TerminateRunSuccess", result
 
     def launch(self, job: str, ops: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """Launch a job with the config of its ops in the UI; returns the id of the run."""
@@ -200,9 +199,9 @@ class Installation:
             "runConfigData": {"ops": {name: {"config": config} for name, config in ops.items()}},
             "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
         }  # fmt: skip
-        said = self._ask(LAUNCH, asked=asked)["launchRun"]
-        assert said["__typename"] == "LaunchRunSuccess", said
-        return said["run"]["runId"]
+        result = self._ask(LAUNCH, asked=asked)["launchRun"]
+        assert result["__typename"] == "LaunchRunSuccess", result
+        return str(result["run"]["runId"])
 
     def _ask(self, query: str, **variables: Any) -> Any:
         asked = {"query": query, "variables": variables}

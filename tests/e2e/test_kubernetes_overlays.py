@@ -119,7 +119,7 @@ def test_a_pod_for_each_step(world: World, tmp_path: Path, monkeypatch: pytest.M
             asking = {pod.labels["dagster/op"] for pod in done.steps() if "nvidia.com/gpu" in str(pod.object["spec"])}
             assert asking == {"sentinel2__segmentation"}
             cancelled_while_a_step_waits_for_a_node(done.installation, world.items[1])
-            servers_end_when_they_are_told_to(done.installation)
+            servers_end_on_sigterm(done.installation)
     finally:
         server.stop()
 
@@ -148,8 +148,8 @@ def cancelled_while_a_step_waits_for_a_node(installation: Installation, item: Pa
     installation.wait(lambda: instance.event_log_storage.get_concurrency_info("cdse").active_slot_count == 0)
 
 
-def servers_end_when_they_are_told_to(installation: Installation) -> None:
-    """Code location, daemon and webserver; runs and steps are told so in `test_kubernetes.py`."""
+def servers_end_on_sigterm(installation: Installation) -> None:
+    """Code location, daemon and webserver; `test_kubernetes.py` ends runs and steps."""
     servers = [pod for pod in installation.cluster.pods.values() if "job-name" not in pod.labels]
     assert {pod.labels["app.kubernetes.io/component"] for pod in servers} == {"code-location", "daemon", "webserver"}
     for pod in servers:

@@ -7,7 +7,7 @@ import datetime as dt
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -72,12 +72,12 @@ class RunMetrics(Collector):
             of_open = _Steps()
             runs = GaugeMetricFamily("darts_runs", "Runs by status", labels=["status"])
             for status in OPEN:
-                records = self._instance.get_run_records(dg.RunsFilter(statuses=[status]))
-                runs.add_metric([status.value.lower()], len(records))
-                if status is _Status.QUEUED:
-                    yield _age(min((record.create_timestamp for record in records), default=None))
+                filters = dg.RunsFilter(statuses=[status])
+                runs.add_metric([status.value.lower()], self._instance.get_runs_count(filters))
+                if status is _Status.QUEUED:  # there may be thousands
+                    yield _age(self._instance.get_run_records(filters, limit=1, ascending=True))
                 else:
-                    for record in records:
+                    for record in self._instance.get_run_records(filters):
                         of_open.add(self._instance, record.dagster_run.run_id, None)
             yield runs
             ended = CounterMetricFamily("darts_runs_ended", "Ended runs", labels=["dagster_job", "status"])
@@ -90,12 +90,13 @@ class RunMetrics(Collector):
 
     def _count_ended_runs(self) -> None:
         filters = dg.RunsFilter(statuses=list(ENDED), updated_after=self._since - _OVERLAP)
+        seen, self._seen = self._seen, set()
         for record in self._instance.get_run_records(filters):
             self._since = max(self._since, record.update_timestamp)
             run = record.dagster_run
-            if run.run_id in self._seen or record.end_time is None or record.end_time < self._start.timestamp():
-                continue
             self._seen.add(run.run_id)
+            if run.run_id in seen or record.end_time is None or record.end_time < self._start.timestamp():
+                continue
             self._runs[run.job_name, run.status.value.lower()] += 1
             self._steps.add(self._instance, run.run_id, record.end_time)
 
@@ -120,8 +121,8 @@ class RunMetrics(Collector):
         return healthy
 
 
-def _age(oldest: dt.datetime | None) -> Metric:
-    seconds = (dt.datetime.now(dt.UTC) - oldest).total_seconds() if oldest else 0.0
+def _age(oldest: Sequence[dg.RunRecord]) -> Metric:
+    seconds = (dt.datetime.now(dt.UTC) - oldest[0].create_timestamp).total_seconds() if oldest else 0.0
     return GaugeMetricFamily("darts_queue_oldest_seconds", "Age of the oldest queued run", value=seconds)
 
 
