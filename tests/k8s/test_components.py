@@ -55,6 +55,8 @@ def test_components_are_valid_and_locked_down(names: list[str], with_components:
                 "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
             }  # fmt: skip
             assert container["resources"]["limits"].keys() == {"memory", "ephemeral-storage"}
+            if "DAGSTER_HOME" in {variable["name"] for variable in container["env"]}:  # step logs are in the store
+                assert "/etc/darts/config" in {mount["mountPath"] for mount in container["volumeMounts"]}
 
 
 def test_images_come_from_a_private_registry(with_components: Callable[..., Any]) -> None:
