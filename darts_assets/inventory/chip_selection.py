@@ -3,7 +3,7 @@
 import geopandas as gpd
 import pandas as pd
 
-from darts_assets.inventory.equal_area import EQUAL_AREA
+from darts_assets.geo.equal_area import EQUAL_AREA
 
 DETECTION_FACTS = ("site_id", "scene_id", "region_id", "mean", "area_m2", "touches_edge")
 """Columns of `detections` that are needed."""

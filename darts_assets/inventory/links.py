@@ -14,7 +14,7 @@ import shapely
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from darts_assets.inventory.equal_area import Geometries
+from darts_assets.geo.equal_area import Geometries
 from darts_assets.inventory.site_parameters import InventoryParameters
 
 Indices = npt.NDArray[np.int64]

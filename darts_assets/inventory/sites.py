@@ -13,7 +13,7 @@ import pandas as pd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from darts_assets.inventory.equal_area import (
+from darts_assets.geo.equal_area import (
     CENTIMETRES,
     EQUAL_AREA,
     LEAST_AREA,

@@ -10,7 +10,7 @@ import pandas as pd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from darts_assets.inventory.equal_area import EQUAL_AREA
+from darts_assets.geo.equal_area import EQUAL_AREA
 from darts_assets.inventory.links import overlapping, shared_area
 from darts_assets.inventory.site_parameters import FollowParameters
 from darts_assets.inventory.sites import no_sites, observers

@@ -15,7 +15,7 @@ import pandas as pd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from darts_assets.inventory.equal_area import EQUAL_AREA, Geometries, hull_of, to_equal_area, to_lonlat
+from darts_assets.geo.equal_area import EQUAL_AREA, Geometries, hull_of, to_equal_area, to_lonlat
 from darts_assets.inventory.links import clusters_of, find_links
 from darts_assets.inventory.site_parameters import InventoryParameters
 from darts_assets.inventory.sites import describe, divide_clusters, looks_at, no_sites, reaches

@@ -1,4 +1,4 @@
-"""The projection of the inventory: equal-area around the north pole, without a cut at the antimeridian."""
+"""The common equal-area projection, around the north pole and without a cut at the antimeridian."""
 
 from functools import lru_cache
 
