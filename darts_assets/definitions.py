@@ -31,6 +31,7 @@ from darts_assets.orchestration.training.images import build_training_images
 from darts_assets.orchestration.training.matches import build_training_matched
 from darts_assets.orchestration.training.model import build_training
 from darts_assets.orchestration.training.reviewed import build_training_reviewed
+from darts_assets.orchestration.validation.accuracy_asset import build_accuracy
 from darts_assets.redaction import hidden, link_base
 from darts_assets.settings import Settings, settings
 from darts_assets.stores.location import StoreLocation
@@ -118,6 +119,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         *build_inventory(),
         inventory_chips,
         *build_review_report(),
+        *build_accuracy(),
         run_timings,
     ]
     return dg.Definitions(

@@ -85,6 +85,26 @@ def write_vector_style(table: Path) -> Path:
     return _write(table, root)
 
 
+def write_category_style(table: Path, column: str, colors: Mapping[str, str]) -> Path:
+    """Write the style of a vector file beside it: a colour for each value of a column.
+
+    Args:
+        table: path of the file.
+        column: with text.
+        colors: value -> colour, such as `#d7301f`, in the order of the legend.
+    """
+    root = _root()
+    renderer = ElementTree.SubElement(root, "renderer-v2", type="categorizedSymbol", attr=column)
+    listed, symbols = ElementTree.SubElement(renderer, "categories"), ElementTree.SubElement(renderer, "symbols")
+    for index, (value, color) in enumerate(colors.items()):
+        label = value.replace("_", " ")
+        ElementTree.SubElement(
+            listed, "category", symbol=str(index), value=value, label=label, render="true", type="string"
+        )
+        _symbol(symbols, str(index), color, color)
+    return _write(table, root)
+
+
 def _root() -> ElementTree.Element:
     return ElementTree.Element("qgis", version="3.22", styleCategories="Symbology")
 

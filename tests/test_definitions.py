@@ -78,7 +78,11 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
     inventory = {dg.AssetKey(["inventory", name]) for name in ("rts", "slumps", "chips", "review_report")}
     others = inventory | {
         dg.AssetKey(path)
-        for path in (["runs", "timings"], *(["catalog", name] for name in ("stac", "detections", "map")))
+        for path in (
+            ["runs", "timings"],
+            ["validation", "accuracy"],
+            *(["catalog", name] for name in ("stac", "detections", "map")),
+        )
     }
     assert set(graph.get_all_asset_keys()) == keys | training | others
     for key in keys | training | others:

@@ -20,7 +20,14 @@ from darts_assets.bands import OPTICAL, TCVIS, TERRAIN, band
 from darts_assets.detection.export import RASTER_GROUPS, SINGLE_BANDS, bands_of, export
 from darts_assets.inventory.inventory_store import write_followed
 from darts_assets.inventory.slumps import Followed
-from darts_assets.qgis_styles import COMPOSITES, RAMPS, categories, write_raster_style, write_vector_style
+from darts_assets.qgis_styles import (
+    COMPOSITES,
+    RAMPS,
+    categories,
+    write_category_style,
+    write_raster_style,
+    write_vector_style,
+)
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
 from darts_assets.tiles import on_grid
@@ -174,3 +181,20 @@ def test_qgis_shows_each_product_by_its_style(
         value = VALUES.get(name, 0.2)
         flags = {flag.value: rgb(flag.color) for flag in categories(name)}
         near(f"{name}.tif", flags[int(value)] if flags else ramp_color(name, value))
+
+
+def test_a_style_with_a_colour_for_each_value(tmp_path: Path) -> None:
+    style = write_category_style(tmp_path / "layer.gpkg", "outcome", {"hit": "#2e8b57", "false_alarm": "#d7301f"})
+    assert style.name == "layer.qml"
+    renderer = ElementTree.parse(style).getroot().find("renderer-v2")
+    assert renderer is not None
+    assert (renderer.get("type"), renderer.get("attr")) == ("categorizedSymbol", "outcome")
+    categories = [(each.get("value"), each.get("label"), each.get("symbol")) for each in renderer.iter("category")]
+    assert categories == [("hit", "hit", "0"), ("false_alarm", "false alarm", "1")]
+    fills = {
+        symbol.get("name"): option.get("value")
+        for symbol in renderer.iter("symbol")
+        for option in symbol.iter("Option")
+        if option.get("name") == "color"
+    }
+    assert fills == {"0": "46,139,87,128", "1": "215,48,31,128"}

@@ -64,7 +64,7 @@ def read_aoi(href: str, s3: "S3Options", layer: str = "") -> AreaOfInterest:
     from darts_assets.remote.byte_reader import shown
 
     subject = f"aoi {shown(href)}"
-    tables = _read(href, s3)
+    tables = read_layers(href, s3, subject)
     if layer and layer not in tables:
         raise SettingsError(
             f"{subject} has no layer {layer!r}; it has {', '.join(tables)}: set aoi_layer to one of them"
@@ -75,7 +75,7 @@ def read_aoi(href: str, s3: "S3Options", layer: str = "") -> AreaOfInterest:
     if not placed:
         raise SettingsError(f"{subject} has {features} features and no geometry; polygons were expected")
     for name, shapes in placed.items():
-        _check_coordinates(shapes, tables[name].crs, f"{subject}, layer {name}" if len(tables) > 1 else subject)
+        check_coordinates(shapes, tables[name].crs, f"{subject}, layer {name}" if len(tables) > 1 else subject)
     crss = {name: CRS.from_user_input(tables[name].crs) for name in placed}
     crs = next(iter(crss.values()))
     if any(other != crs for other in crss.values()):
@@ -102,10 +102,20 @@ def read_aoi(href: str, s3: "S3Options", layer: str = "") -> AreaOfInterest:
     return AreaOfInterest(shapely.union_all(shapely.make_valid(shapes)), crs, features)
 
 
-def _read(href: str, s3: "S3Options") -> "dict[str, gpd.GeoDataFrame]":
-    """The layers of a file, by name."""
+def read_layers(href: str, s3: "S3Options", subject: str) -> "dict[str, gpd.GeoDataFrame]":
+    """The layers of a vector file, by name.
+
+    Args:
+        href: as for `read_aoi`.
+        s3: access to `s3://`.
+        subject: begins the messages, such as `aoi area.gpkg`.
+
+    Raises:
+        SettingsError: if the file does not exist or is not a vector file.
+        SourceUnavailableError: if a service does not answer after bounded retries.
+    """
     from darts_assets.geo.vector_files import vector_layers
-    from darts_assets.remote.byte_reader import is_remote, local_path, read_bytes, shown
+    from darts_assets.remote.byte_reader import is_remote, local_path, read_bytes
     from darts_assets.remote.responses import MAX_PAGE_BYTES
 
     try:
@@ -116,9 +126,9 @@ def _read(href: str, s3: "S3Options") -> "dict[str, gpd.GeoDataFrame]":
             copy.write_bytes(read_bytes(href, s3, MAX_PAGE_BYTES))
             return _by_name(vector_layers(copy))
     except FileNotFoundError:
-        raise SettingsError(f"aoi {shown(href)}: there is no such file") from None
+        raise SettingsError(f"{subject}: there is no such file") from None
     except (OSError, ValueError) as error:
-        raise SettingsError(f"aoi {shown(href)} cannot be read as a vector file: {error}") from error
+        raise SettingsError(f"{subject} cannot be read as a vector file: {error}") from error
 
 
 def _by_name(layers: "Iterator[tuple[str, gpd.GeoDataFrame]]") -> "dict[str, gpd.GeoDataFrame]":
@@ -138,7 +148,7 @@ def _geometries(table: "gpd.GeoDataFrame") -> "gpd.GeoSeries":
     return shapes[shapes.notna() & ~shapes.is_empty]
 
 
-def _check_coordinates(shapes: "gpd.GeoSeries", crs: Any, subject: str) -> None:
+def check_coordinates(shapes: "gpd.GeoSeries", crs: Any, subject: str) -> None:
     """Raise SettingsError without a CRS, and for coordinates beyond the degrees of a geographic one."""
     import numpy as np
     import shapely

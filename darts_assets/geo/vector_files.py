@@ -28,7 +28,9 @@ MAX_TEXT_BYTES = 256 * 2**20
 MAX_TABLE_BYTES = 2 * 2**30
 MAX_FEATURES = 5_000_000
 
-_SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".geoparquet")
+SUFFIXES = (".gpkg", ".geojson", ".json", ".shp", ".fgb", ".parquet", ".geoparquet")
+"""Suffixes of the vector files in a zip or a folder; of a single file the first bytes decide."""
+
 _DRIVERS = {"GPKG", "ESRI Shapefile", "FlatGeobuf"}
 _GEOPACKAGE, _GEOPACKAGE_IDS = b"SQLite format 3\0", {b"GPKG", b"GP10", b"GP11"}
 _GEOPACKAGE_ID_AT = 68
@@ -87,9 +89,9 @@ def _zipped(path: Path, box: Box | None) -> Iterator[tuple[str, "gpd.GeoDataFram
                 with archive.open(info) as source, target.open("wb") as copy:
                     shutil.copyfileobj(source, copy)
                 files.append(target)
-            vectors = [file for file in files if file.suffix.lower() in _SUFFIXES]
+            vectors = [file for file in files if file.suffix.lower() in SUFFIXES]
             if not vectors:
-                raise ValueError(f"it contains no file with one of {', '.join(_SUFFIXES)}")
+                raise ValueError(f"it contains no file with one of {', '.join(SUFFIXES)}")
             for file in vectors:
                 yield from vector_layers(file, lonlat_box=box)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:

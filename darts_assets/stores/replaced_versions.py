@@ -13,10 +13,10 @@ from darts_assets.errors import DartsError
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import POINTER, VERSION, Place, Retention
 
-ROOMS = ("raw", "tiles", "vectors", "products", "inventory", "training")
+ROOMS = ("raw", "tiles", "vectors", "products", "inventory", "training", "validation")
 """Folders of a store that have places."""
 
-WITH_LATEST = ("products", "inventory")
+WITH_LATEST = ("products", "inventory", "validation")
 """Folders whose places have a stable path, `latest/`."""
 
 _REQUESTS = 16

@@ -1,0 +1,1 @@
+"""Accuracy of an inventory against reference inventories."""
