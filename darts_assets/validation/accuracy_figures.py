@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import geopandas as gpd
 import numpy as np
@@ -22,6 +21,7 @@ from darts_assets.validation.outcomes import (
     size_class_names,
 )
 
+_RULE_COUNTS = ("ours", "ours_hit", "reference", "reference_hit")
 SHARES = ("recall", "precision", "f1")
 AREA_SHARES = ("area_iou", "area_ratio", "area_recall", "area_precision", "matched_iou", "matched_ratio")
 FIGURE_COLUMNS = {
@@ -218,28 +218,37 @@ def _with_intervals(
 
 
 def _by_rule(sums: pd.DataFrame, parameters: AccuracyParameters) -> pd.DataFrame:
-    rows = []
-    for rule in parameters.overlap_rules:
-        for matching in ("many", "one"):
-            names = rule_sums(rule, matching)
-            counting = sums[(sums[[names[0], names[2]]] > 0).any(axis=1)]
-            values = {name: counting[name].to_numpy() for name in names}
-            totals = {name: sums[name].to_numpy().sum(keepdims=True) for name in names}
-            shares = partial(_of_rule, names)
-            blocks = counting["block"].to_numpy(dtype=object)
-            columns = ("ours", "ours_hit", "reference", "reference_hit")
-            counts = {name: int(total[0]) for name, total in zip(columns, totals.values(), strict=True)}
-            trials = {"recall": counts["reference"], "precision": counts["ours"]}
-            rows.append(
-                {"rule": str(rule), "matching": matching}
-                | counts
-                | _with_intervals(shares, totals, values, blocks, trials, parameters)
-            )
+    """All rules at once, so that they are compared in the same resamples."""
+    cases = {(str(rule), each): rule_sums(rule, each) for rule in parameters.overlap_rules for each in ("many", "one")}
+    names = [name for case in cases.values() for name in case]
+    counting = sums[(sums[names] > 0).any(axis=1)]
+    totals = {name: sums[name].to_numpy().sum(keepdims=True) for name in names}
+    numbers = {
+        case: dict(zip(_RULE_COUNTS, (int(totals[n][0]) for n in of), strict=True)) for case, of in cases.items()
+    }
+    trials = {
+        f"{share} {case}": count
+        for case, counts in numbers.items()
+        for share, count in (("recall", counts["reference"]), ("precision", counts["ours"]))
+    }
+
+    def shares(values: Mapping[str, Values]) -> dict[str, Values]:
+        return {
+            f"{share} {case}": value
+            for case, of in cases.items()
+            for share, value in _object_shares(*(values[name] for name in of)).items()
+        }
+
+    values = {name: counting[name].to_numpy() for name in names}
+    blocks = counting["block"].to_numpy(dtype=object)
+    row = _with_intervals(shares, totals, values, blocks, trials, parameters)
+    rows = [
+        {"rule": case[0], "matching": case[1]}
+        | counts
+        | {f"{share}{end}": row[f"{share} {case}{end}"] for share in SHARES for end in ("", "_low", "_high")}
+        for case, counts in numbers.items()
+    ]
     return pd.DataFrame(rows, columns=list(RULE_COLUMNS)).astype(RULE_COLUMNS)
-
-
-def _of_rule(names: list[str], sums: Mapping[str, Values]) -> dict[str, Values]:
-    return _object_shares(*(sums[name] for name in names))
 
 
 def _grouped(sums: pd.DataFrame, by: str, names: list[str], parameters: AccuracyParameters) -> pd.DataFrame:

@@ -408,7 +408,7 @@ def _regions(comparison: Comparison, points: Geometries, shapes: Geometries) -> 
         for pair in np.argsort(pairs.shared, kind="stable"):  # the largest share comes last and stays
             regions[pairs.one[pair]] = extent["region"].iloc[pairs.other[pair]]
         return regions.tolist()
-    return [region_of(None, lon, lat) for lon, lat in to_lonlat(points)]
+    return [region_of(None, lon, lat) for lon, lat in to_lonlat(points).tolist()]
 
 
 def _blocks(points: Geometries, side: float) -> list[str]:

@@ -195,6 +195,14 @@ def test_years_that_do_not_meet_are_an_error_with_both_spans() -> None:
         Comparison(objects({"a": square(0)}), objects({"N": square(0)}, kind="negative"), AccuracyParameters())
 
 
+def test_regions_are_grid_zones_also_near_the_pole() -> None:
+    near_pole = shapely.box(100, 100, 200, 200)
+    reference = objects({"A": square(0), "P": near_pole})
+    comparison = Comparison(reference, reference, AccuracyParameters())
+    (period,) = comparison.periods()
+    assert outcomes(comparison, period).reference["region"].tolist() == ["13W", "Z"]
+
+
 def test_layers_have_matches_and_overlaps() -> None:
     ours = objects({"a": square(0), "b": square(60, 0, 30), "c": square(95, 0)})
     reference = objects({"A": square(0, 0, 100)})
