@@ -14,6 +14,7 @@ from darts_assets.orchestration.core.io_managers import StepValueIOManager, Tile
 from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2
 from darts_assets.orchestration.core.resources import Models, Room, SceneCatalogs, SourceAccess, Store
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
+from darts_assets.orchestration.inventory.accuracy_asset import build_accuracy
 from darts_assets.orchestration.inventory.assets import build_inventory
 from darts_assets.orchestration.inventory.chips_asset import inventory_chips
 from darts_assets.orchestration.inventory.review_report import build_review_report
@@ -31,7 +32,6 @@ from darts_assets.orchestration.training.images import build_training_images
 from darts_assets.orchestration.training.matches import build_training_matched
 from darts_assets.orchestration.training.model import build_training
 from darts_assets.orchestration.training.reviewed import build_training_reviewed
-from darts_assets.orchestration.validation.accuracy_asset import build_accuracy
 from darts_assets.redaction import hidden, link_base
 from darts_assets.settings import Settings, settings
 from darts_assets.stores.location import StoreLocation

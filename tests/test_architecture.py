@@ -120,9 +120,9 @@ def test_entries_of_a_folder_do_not_import_each_other_in_a_circle(folder: Path) 
         pytest.fail("\n".join(text for own, other, text in lines if (own, other) in steps))
 
 
-def test_orchestration_has_at_most_fourteen_entries() -> None:
+def test_orchestration_has_at_most_twelve_entries() -> None:
     entries = {path.relative_to(ORCHESTRATION).parts[0] for path in modules() if ORCHESTRATION in path.parents}
-    assert len(entries - {"__init__.py"}) <= 14
+    assert len(entries - {"__init__.py"}) <= 12
 
 
 def test_orchestration_stands_on_core_and_ends_in_jobs_and_schedules() -> None:

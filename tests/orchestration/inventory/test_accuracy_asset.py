@@ -18,7 +18,7 @@ from darts_assets.inventory.slumps import follow
 from darts_assets.inventory.yearly_inventory import empty_inventory
 from darts_assets.orchestration.core.resources import SourceAccess, Store
 from darts_assets.orchestration.core.scene_store import SceneRegistry
-from darts_assets.orchestration.validation.accuracy_asset import ACCURACY, AccuracyConfig, build_accuracy
+from darts_assets.orchestration.inventory.accuracy_asset import ACCURACY, AccuracyConfig, build_accuracy
 from darts_assets.stores.vectors import read_table, write_vectors
 from tests.inventory.planted import Planted, Tables, brought_to, square
 

@@ -1,1 +1,0 @@
-"""Validation of the inventory as an asset."""
