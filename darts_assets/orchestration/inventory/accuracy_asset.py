@@ -18,6 +18,7 @@ from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.inventory.assets import GROUP as INVENTORY
 from darts_assets.orchestration.inventory.assets import SLUMPS
+from darts_assets.redaction import shown_values
 from darts_assets.stores.latest import LATEST
 from darts_assets.validation.accuracy_parameters import AccuracyParameters, ObjectColumns
 
@@ -124,7 +125,7 @@ def _accuracy(
             inputs["coverage"] = _fingerprint(areas)
         result = accuracy(Comparison(ours, reference, config, extent, observed, years))
         chart = accuracy_chart(result)
-        facts = provenance(CODE_VERSION, config.model_dump(), **inputs)
+        facts = provenance(CODE_VERSION, shown_values(config.model_dump()), **inputs)  # URLs may have a token
         place = store.place(GROUP, "accuracy", name)
         written = write_accuracy(place, result, chart, {"provenance": facts})
     if extent is None:

@@ -1,7 +1,10 @@
 """The asset over a small store: an inventory of two years, scenes with clouds, references with and without extent."""
 
 import re
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from xml.etree import ElementTree
 
@@ -192,6 +195,19 @@ def test_unusable_config_fails_with_one_sentence(
 def test_without_an_inventory(tmp_path: Path, reference: Path) -> None:
     empty = Store(url=str(tmp_path / "empty"))
     assert "nothing has been published" in failure(run(empty, reference=str(reference)))
+
+
+def test_no_token_of_a_url_is_kept(store: Store, reference: Path) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(reference.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/arts%20part.gpkg?sig=topsecret"
+        facts = metadata(run(store, reference=url, name="remote"))
+        server.shutdown()
+    assert facts["reference"] == 5
+    manifest = store.place("validation", "accuracy", "remote").require()
+    assert "topsecret" not in f"{facts} {manifest.metadata}"
+    assert manifest.metadata["provenance"]["parameters"]["reference"].endswith("arts%20part.gpkg?***")
 
 
 def test_names_of_results() -> None:
