@@ -262,6 +262,14 @@ def read_products(root: Tree, family: str, scene: str) -> Products | None:
     return Products(family, scene, contents, facts, rooms) if "footprint" in facts else None
 
 
+def registered_item(root: Tree, family: str, scene: str) -> dict[str, Any] | None:
+    """The registered STAC item of a scene, None if it does not exist or is damaged."""
+    try:
+        return root.document(f"scenes/{family}/{scene}.json")
+    except NotReadableError:
+        return None
+
+
 def raw_tag(root: Tree, raw: str) -> str:
     """Entity tag of the pointer of a raw scene, which changes with every publication; empty if there is none."""
     return root.tag(f"{raw}/{_POINTER}") if raw else ""

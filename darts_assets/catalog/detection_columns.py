@@ -18,6 +18,11 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "mean": ("double", "Mean probability of its pixels"),
     "median": ("double", "Median probability of its pixels"),
     "std": ("double", "Standard deviation of the probabilities"),
+    "model_spread": (
+        "double",
+        "Mean over its pixels of the standard deviation of the probabilities between the models; null with one model, "
+        "without stored spread, or if an earlier version wrote the polygons",
+    ),
     "npixel": ("int64", "Number of pixels"),
     "area_m2": ("double", "Geodesic area on the WGS 84 ellipsoid, m2"),
     "crs": ("string", "Projection of the scene"),

@@ -18,7 +18,7 @@ from pyproj import CRS, Transformer
 
 from darts_assets.catalog.catalog_store import Products
 from darts_assets.catalog.detection_columns import COLUMNS
-from darts_assets.geo.antimeridian import lonlat_area
+from darts_assets.geo.antimeridian import lonlat_polygons
 from darts_assets.geo.geodesic import geodesic_area
 from darts_assets.geo.grid_zones import region_of
 
@@ -82,15 +82,16 @@ def rows_of(source: Source, raw: bytes) -> gpd.GeoDataFrame:
     outlines = shapely.from_wkb(table["geometry"].to_numpy())
     columns = table.drop_columns("geometry").to_pandas()
     crs = _crs(source.constants["crs"])
-    if "clear_fraction" not in columns:
-        columns["clear_fraction"] = np.nan
+    for name in ("clear_fraction", "model_spread"):
+        if name not in columns:
+            columns[name] = np.nan
     if "area_m2" not in columns:
         columns["area_m2"] = geodesic_area(outlines, crs)
     columns = columns.assign(
         id=[f"{source.scene}/{number}" for number in columns["Region_ID"]],
         **source.constants,
     )
-    geometry = to_lonlat(outlines, crs)
+    geometry = lonlat_polygons(outlines, crs)
     names = [name for name in COLUMNS if name not in ("geometry", "bbox")]
     return gpd.GeoDataFrame(columns[names], geometry=geometry, crs="EPSG:4326")
 
@@ -98,17 +99,6 @@ def rows_of(source: Source, raw: bytes) -> gpd.GeoDataFrame:
 @lru_cache
 def _crs(name: str) -> CRS:
     return CRS(name)
-
-
-def to_lonlat(geometry: "np.ndarray[Any, np.dtype[np.object_]]", crs: CRS) -> "np.ndarray[Any, np.dtype[np.object_]]":
-    """Polygons (n,) in EPSG:4326, valid and cut at the antimeridian."""
-    lonlat = gpd.GeoSeries(geometry, crs=crs).to_crs("EPSG:4326").to_numpy()
-    bounds = shapely.bounds(lonlat).reshape(-1, 4)
-    for index in np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180):
-        lonlat[index] = lonlat_area(geometry[index], crs)
-    invalid = ~shapely.is_valid(lonlat)
-    lonlat[invalid] = shapely.make_valid(lonlat[invalid])
-    return lonlat
 
 
 def merged(

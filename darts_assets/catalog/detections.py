@@ -32,7 +32,7 @@ from darts_assets.stores.location import StoreLocation
 
 _log = logging.getLogger(__name__)
 
-LAYOUT = "3"
+LAYOUT = "4"
 """Version of the table's layout; if it changes, all files are written again."""
 
 _State = dict[str, dict[str, str]]

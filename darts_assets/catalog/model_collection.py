@@ -1,8 +1,10 @@
 """Segmentation models as STAC items with the MLM extension (Machine Learning Model), and their collection.
 
-Models lie in `catalog/stac/models` with their checkpoints, named by checkpoint hash. A published model is not changed.
+Models lie in `catalog/stac/models`, with their checkpoints if these are published, named by checkpoint hash. A
+published model changes only if its checkpoint is added or withheld.
 """
 
+import base64
 import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -11,15 +13,17 @@ from typing import Any, Protocol
 
 import pystac
 from pystac.extensions.classification import Classification
+from pystac.extensions.file import FileExtension
 from pystac.extensions.mlm import Hyperparameters, MLMExtension, ModelInput, ModelOutput, ResultStructure, TaskType
 
 from darts_assets.bands import band
 from darts_assets.catalog.catalog_store import Tree, digest, model_id
-from darts_assets.catalog.scene_item import link
+from darts_assets.catalog.scene_item import link, multihash
 from darts_assets.catalog.stac_collections import WORLD, models_collection
 
 _FOLDER = "stac/models"
 _COLLECTION = f"{_FOLDER}/collection.json"
+_WITHHELD = "Checkpoint, not published"
 
 
 class Model(Protocol):
@@ -36,6 +40,8 @@ class Model(Protocol):
     @property
     def terrain(self) -> str | None: ...  # noqa: D102
     @property
+    def temperature(self) -> float | None: ...  # noqa: D102
+    @property
     def sha256(self) -> str: ...  # noqa: D102
 
 
@@ -47,10 +53,23 @@ class ModelCollection:
         models: models with a local checkpoint.
         licence: SPDX identifier, or `other`.
         rebuild: publish models again when they are next used.
+        publish_checkpoints: whether checkpoints are copied into the catalog.
+
+    Attributes:
+        withheld: ids of the published models whose checkpoints the catalog withholds; set by `conform`.
     """
 
-    def __init__(self, tree: Tree, models: Sequence[Model], *, licence: str, rebuild: bool = False) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        models: Sequence[Model],
+        *,
+        licence: str,
+        rebuild: bool = False,
+        publish_checkpoints: bool = True,
+    ) -> None:
         tree.remove_unfinished(_FOLDER)
+        self._copies = publish_checkpoints
         self._document = tree.document(_COLLECTION)
         links = (self._document or {}).get("links", [])
         hrefs = [link["href"] for link in links if link["rel"] == "item"]
@@ -58,6 +77,7 @@ class ModelCollection:
         self._local = {model_id(model.name, model.sha256): model for model in models}
         self._current = self._published - self._local.keys() if rebuild else set(self._published)
         self._tree, self._licence = tree, licence
+        self.withheld: list[str] = []
 
     @property
     def published(self) -> list[str]:
@@ -75,22 +95,44 @@ class ModelCollection:
         for name in missing:
             model = self._local[name]
             weights = f"{name}{model.path.suffix}"
-            with self._tree.file_for(_FOLDER, weights) as path:
-                shutil.copyfile(model.path, path)
-            self._tree.write(f"{_FOLDER}/{name}.json", model_item(model, f"./{weights}"))
+            if self._copies:
+                with self._tree.file_for(_FOLDER, weights) as path:
+                    shutil.copyfile(model.path, path)
+            self._tree.write(f"{_FOLDER}/{name}.json", model_item(model, f"./{weights}" if self._copies else None))
         self._published |= set(missing)
         self._current |= set(missing)
         if self._published and (document := models_collection(self._published, self._licence)) != self._document:
             self._tree.write(_COLLECTION, document)
             self._document = document
 
+    def conform(self) -> None:
+        """Add or remove the checkpoints of models that were published with the other `publish_checkpoints`.
 
-def model_item(model: Model, weights: str) -> dict[str, Any]:
+        A checkpoint can be added only if it is local.
+        """
+        keys = (key for key in self._tree.tags(f"{_FOLDER}/") if not key.endswith(".json"))
+        checkpoints = {key.removeprefix(f"{_FOLDER}/").rpartition(".")[0]: key for key in keys}
+        if self._copies:
+            absent = (self._published - checkpoints.keys()) & self._local.keys()
+            self._current -= absent
+            self.publish(absent)
+            return
+        for name in sorted(self._published & checkpoints.keys()):
+            if item := self._tree.document(f"{_FOLDER}/{name}.json"):
+                withheld = {"href": _hash_name(item["properties"]["darts:sha256"]), "title": _WITHHELD}
+                assets = {key: {**asset, **withheld} for key, asset in item["assets"].items()}
+                self._tree.write(f"{_FOLDER}/{name}.json", {**item, "assets": assets})
+        self._tree.remove(sorted(checkpoints.values()))  # after the items that link to them
+        self.withheld = self.published
+
+
+def model_item(model: Model, weights: str | None) -> dict[str, Any]:
     """The STAC item of a model, for `catalog/stac/models/`.
 
     Args:
         model: header of the checkpoint.
-        weights: path of the checkpoint relative to the item.
+        weights: path of the checkpoint relative to the item; None if it is not published: its href then is a name by
+            its hash.
     """
     bands = [band(name) for name in model.bands]
     described = [{"name": each.name, "description": each.long_name, "data_type": "float32"} for each in bands]
@@ -106,6 +148,7 @@ def model_item(model: Model, weights: str) -> dict[str, Any]:
             "bands": described,
             "darts:sha256": model.sha256,
             **({"darts:terrain": model.terrain} if model.terrain else {}),
+            **({"darts:temperature": model.temperature} if model.temperature is not None else {}),
         },
         collection="models",
     )  # fmt: skip
@@ -131,12 +174,24 @@ def model_item(model: Model, weights: str) -> dict[str, Any]:
     item.links = [
         link("root", "../../catalog.json"), link("parent", "collection.json"), link("collection", "collection.json")
     ]  # fmt: skip
+    FileExtension.add_to(item)
+    # MLM requires an asset of the model, also if it is not published.
     item.assets["checkpoint"] = pystac.Asset(
-        weights, "Checkpoint", media_type="application/octet-stream; application=pytorch",
-        roles=["mlm:model", "mlm:weights"],
-        extra_fields={"bands": described, "mlm:artifact_type": "torch.save"},  # STAC 1.1 requires bands also here
+        weights or _hash_name(model.sha256), "Checkpoint" if weights else _WITHHELD,
+        media_type="application/octet-stream; application=pytorch", roles=["mlm:model", "mlm:weights"],
+        extra_fields={
+            "bands": described,  # STAC 1.1 requires them also here
+            "mlm:artifact_type": "torch.save",
+            "file:size": model.path.stat().st_size,
+            "file:checksum": multihash(model.sha256),
+        },
     )  # fmt: skip
     return item.to_dict(transform_hrefs=False)
+
+
+def _hash_name(sha256: str) -> str:
+    """The URI of a content by its SHA-256 (hex), without a location (RFC 6920)."""
+    return f"ni:///sha-256;{base64.urlsafe_b64encode(bytes.fromhex(sha256)).decode().rstrip('=')}"
 
 
 def _tensor(shape: list[int], channels: str) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from darts_assets.catalog.catalog_store import Products, Tree, concurrent_map, pointers, read_products
-from darts_assets.catalog.detection_rows import to_lonlat
 from darts_assets.catalog.qgis_project import Layer, QgisProject
 from darts_assets.errors import DartsError, NotReadableError, SettingsError
+from darts_assets.geo.antimeridian import lonlat_polygons
 from darts_assets.geo.product_tables import Origin, with_origin
 from darts_assets.scene import scene_label
 from darts_assets.stores.location import StoreLocation
@@ -258,7 +258,7 @@ def _merge(store: Tree, scene: Products, table: str, path: Path, crs: CRS, *, ap
         raise NotReadableError(f"{scene.key(name)} does not exist (any more)")
     rows = _complete(rows, scene.facts["metadata"])
     lonlat = crs == CRS("EPSG:4326")
-    geometry = to_lonlat(rows.geometry.to_numpy(), rows.crs) if lonlat else rows.geometry.to_crs(crs).to_numpy()
+    geometry = lonlat_polygons(rows.geometry.to_numpy(), rows.crs) if lonlat else rows.geometry.to_crs(crs).to_numpy()
     rows = gpd.GeoDataFrame(rows.drop(columns="geometry"), geometry=geometry, crs=crs)
     pyogrio.write_dataframe(
         rows, path, layer=table, driver="GPKG", geometry_type="MultiPolygon", promote_to_multi=True, append=append
@@ -270,6 +270,8 @@ def _complete(rows: gpd.GeoDataFrame, metadata: Mapping[str, Any]) -> gpd.GeoDat
     """The rows with the columns that products of earlier versions lack."""
     if "clear_fraction" not in rows:
         rows["clear_fraction"] = np.nan
+    if "Region_ID" in rows and "model_spread" not in rows:
+        rows.insert(rows.columns.get_loc("npixel"), "model_spread", np.nan)
     if "scene_id" in rows:
         return rows
     sensed, polygons = dt.datetime.fromisoformat(metadata["datetime"]), metadata["steps"]["polygons"]

@@ -1,4 +1,4 @@
-"""The products of a scene as a STAC item, with the extensions projection, processing, raster and table.
+"""The products of a scene as a STAC item, with the extensions that describe grid, files, tables and acquisition.
 
 pystac has no processing extension, and raster only in version 1, without `bands` of STAC 1.1; their fields are set
 directly.
@@ -12,22 +12,26 @@ from typing import Any, NamedTuple
 
 import pystac
 from affine import Affine
+from pystac.extensions.classification import Classification, ClassificationExtension
+from pystac.extensions.file import FileExtension
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.table import COLUMNS_PROP, TableExtension
 from rasterio.transform import array_bounds
 from shapely.geometry import shape
 
+from darts_assets.bands import Flag, band
+from darts_assets.catalog.acquisition_properties import acquisition_extensions, acquisition_properties
 from darts_assets.catalog.catalog_store import Products
 from darts_assets.catalog.scene_regions import box_of
 from darts_assets.qgis_styles import MEDIA_TYPE
 
 PARQUET = "application/vnd.apache.parquet"
-_PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
+PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
 _RASTER = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"
 
 _ZARR = "https://stac-extensions.github.io/zarr/v1.1.0/schema.json"
 
-_TO_ROOT = "../../../../"
+TO_ROOT = "../../../../"
 """From the folder of an item, `catalog/stac/<family>/<scene>`, to the root of the store."""
 
 
@@ -55,7 +59,7 @@ _TILE_TITLES = {
     "segmentation": "Probabilities of the models, Zarr",
 }
 
-_MEDIA_TYPES = {
+MEDIA_TYPES = {
     ".tif": pystac.MediaType.COG,
     ".gpkg": pystac.MediaType.GEOPACKAGE,
     ".parquet": PARQUET,
@@ -71,19 +75,24 @@ def link(rel: str, href: str, media_type: str = pystac.MediaType.JSON, title: st
     return pystac.Link(rel, href, media_type, title)
 
 
-def scene_item(products: Products, models: Collection[str] = ()) -> dict[str, Any]:
+def scene_item(
+    products: Products, models: Collection[str] = (), source: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The STAC item of a scene's products, for `catalog/stac/<family>/<scene>/`.
 
     Args:
         products: products of the scene.
         models: ids of existing model items, which the item then links to.
+        source: registered item of the scene, if it still exists: for clouds, view, sun and platform.
     """
     facts = products.facts
+    acquisition = acquisition_properties(source, facts["metadata"])
     metadata, grid, files = facts["metadata"], facts["grid"], facts["files"]
     item = pystac.Item(
         products.scene, facts["footprint"], box_of(shape(facts["footprint"])), _utc(metadata["datetime"]),
         {
             "created": pystac.utils.datetime_to_str(_utc(metadata["export_date"])),
+            **acquisition,
             "gsd": abs(grid["transform"][0]),
             "processing:level": "L4",
             "processing:datetime": pystac.utils.datetime_to_str(_utc(metadata["export_date"])),
@@ -104,7 +113,11 @@ def scene_item(products: Products, models: Collection[str] = ()) -> dict[str, An
         code=grid["crs"], shape=grid["shape"], transform=grid["transform"],
         bbox=list(array_bounds(*grid["shape"], Affine(*grid["transform"]))),
     )  # fmt: skip
-    item.stac_extensions.append(_PROCESSING)
+    item.stac_extensions += [PROCESSING, *acquisition_extensions(acquisition)]
+    if files:
+        FileExtension.add_to(item)
+    if any("classification:classes" in asset.extra_fields for asset in item.assets.values()):
+        ClassificationExtension.add_to(item)
     if "prediction_segments.parquet" in files:
         _fill_table(TableExtension.ext(item, add_if_missing=True), files["prediction_segments.parquet"])
     if any("bands" in file for file in files.values()):
@@ -117,7 +130,7 @@ def scene_item(products: Products, models: Collection[str] = ()) -> dict[str, An
         link("parent", "../collection.json"),
         link("collection", "../collection.json"),
         link(
-            "derived_from", f"{_TO_ROOT}scenes/{products.family}/{products.scene}.json", pystac.MediaType.GEOJSON,
+            "derived_from", f"{TO_ROOT}scenes/{products.family}/{products.scene}.json", pystac.MediaType.GEOJSON,
             title="Registered scene",
         ),
         *(link("derived_from", f"../../models/{name}.json", pystac.MediaType.GEOJSON, "Model") for name in used),
@@ -143,7 +156,7 @@ def _asset(products: Products, name: str, file: Mapping[str, Any]) -> pystac.Ass
     if suffix == ".qml":
         title, kind = f"QGIS style: {title}", FileKind(title, ["style"])
     asset = pystac.Asset(
-        products.href(products.key(name), _TO_ROOT), title, media_type=_MEDIA_TYPES[suffix], roles=kind.roles
+        products.href(products.key(name), TO_ROOT), title, media_type=MEDIA_TYPES[suffix], roles=kind.roles
     )
     if "bands" in file:
         asset.extra_fields["bands"] = [
@@ -154,15 +167,44 @@ def _asset(products: Products, name: str, file: Mapping[str, Any]) -> pystac.Ass
             }
             for each in file["bands"]
         ]
+        if len(file["bands"]) == 1 and (classes := _classes(base, file["bands"][0])):
+            asset.extra_fields["classification:classes"] = classes
     if "columns" in file:
         _fill_table(TableExtension.ext(asset), file)
+    asset.extra_fields["file:size"] = file["bytes"]
+    if "sha256" in file:
+        asset.extra_fields["file:checksum"] = multihash(file["sha256"])
     return asset
+
+
+def multihash(sha256: str) -> str:
+    """A SHA-256 (hex) as the multihash of the file extension: function 0x12, length 0x20."""
+    return f"1220{sha256}"
+
+
+def _classes(name: str, described: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The classes of a mask by the name of its product; none for other rasters."""
+    try:
+        flags = band("binarized_segmentation" if name == "binarized" else name).flags
+    except KeyError:
+        return []
+    nodata = described.get("nodata")
+    if flags and nodata is not None and nodata not in {flag.value for flag in flags}:
+        flags = (*flags, Flag(int(nodata), "not_seen", "#000000"))
+    classes = []
+    for flag in flags:
+        each = Classification.create(
+            flag.value, name=flag.meaning, title=flag.meaning.replace("_", " ").capitalize(),
+            color_hint=flag.color.removeprefix("#").upper(), nodata=True if flag.value == nodata else None,
+        )  # fmt: skip
+        classes.append(each.to_dict())
+    return classes
 
 
 def _zarr_asset(products: Products, step: str, tile: Mapping[str, Any]) -> pystac.Asset:
     """A tile that the products were made from, as `xarray.open_zarr` opens it."""
     return pystac.Asset(
-        products.href(tile["key"], _TO_ROOT),
+        products.href(tile["key"], TO_ROOT),
         _TILE_TITLES[step], media_type="application/vnd.zarr; version=3", roles=["data"],
         extra_fields={
             "zarr:node_type": "group", "zarr:zarr_format": 3, "zarr:consolidated": True,

@@ -1,4 +1,4 @@
-"""STAC catalog and collections: scenes of a family, models, and the table of detections."""
+"""STAC catalog and collections: scenes of a family, models, the inventory, and the table of detections."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,14 +9,17 @@ from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.table import COLUMNS_PROP, TableExtension
 from pystac.utils import str_to_datetime
 
+from darts_assets.catalog.item_folder import ITEMS_TABLE
 from darts_assets.catalog.scene_item import FILE_KINDS, PARQUET, link
 from darts_assets.catalog.scene_regions import Box, covering
+from darts_assets.geo.equal_area import EQUAL_AREA
 
 TITLES = {
     "sentinel2": "Thaw slumps in Sentinel-2 scenes",
     "planet": "Thaw slumps in PlanetScope images",
     "models": "Segmentation models",
     "detections": "Detected thaw slumps, all scenes",
+    "inventory": "Inventory of thaw slumps",
 }
 WORLD: Box = [-180.0, -90.0, 180.0, 90.0]
 _KEYWORDS = ["permafrost", "retrogressive thaw slumps", "segmentation", "Arctic"]
@@ -64,6 +67,9 @@ def scenes_collection(
         kind = FILE_KINDS[stem]
         definition = {"title": kind.title, "roles": kind.roles, "type": str(media)}
         collection.item_assets[stem] = pystac.ItemAssetDefinition(definition)
+    collection.assets["items"] = pystac.Asset(
+        f"./{ITEMS_TABLE}", "All items, stac-geoparquet", media_type=PARQUET, roles=["collection-mirror", "stac-items"]
+    )
     collection.links = [link("related", href, pystac.MediaType.GEOJSON, title="Model") for href in models]
     document = _document(collection, *_upwards())
     return {**document, "links": [*document["links"], *links]}
@@ -78,6 +84,26 @@ def models_collection(models: Iterable[str], licence: str) -> dict[str, Any]:
     collection.summaries = pystac.Summaries({"mlm:tasks": tasks})
     collection.links = [link("item", f"./{name}.json", pystac.MediaType.GEOJSON) for name in sorted(models)]
     return _document(collection, *_upwards())
+
+
+def inventory_collection(entries: Mapping[str, Mapping[str, Any]], licence: str) -> dict[str, Any]:
+    """`catalog/stac/inventory/collection.json`.
+
+    Args:
+        entries: id -> link to the item, with `start`, `end` and, if anything was observed, `bbox`; not empty.
+        licence: SPDX identifier, or `other`.
+    """
+    links = list(entries.values())
+    collection = _collection(
+        "inventory", "Sites of thaw slumps by year, merged from the detections of all scenes, and slumps over the "
+        "years.", licence,
+        boxes=[entry["bbox"] for entry in links if "bbox" in entry],
+        times=[entry[end] for entry in links for end in ("start", "end")],
+    )  # fmt: skip
+    ProjectionExtension.add_to(collection)
+    collection.summaries = pystac.Summaries({"proj:code": [EQUAL_AREA], "processing:level": ["L4"]})
+    document = _document(collection, *_upwards())
+    return {**document, "links": [*document["links"], *links]}
 
 
 def detections_collection(

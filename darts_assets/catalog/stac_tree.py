@@ -1,9 +1,9 @@
 """Updates of the STAC tree `catalog/stac`, which write only items of scenes with changed products or raw scenes.
 
 Items are immutable and named by their content, `<scene>/<digest>.json`. The `collection.json` of a family links to the
-current items and is written last. Items that it no longer links to are removed by the next update, so that readers of
-the old collection still get its items. The links also hold the state of the update, which therefore always agrees with
-the collection.
+current items and is written last, after the table of all items (`items.parquet`). Items that it no longer links to are
+removed by the next update, so that readers of the old collection still get its items. The links also hold the state of
+the update, which therefore always agrees with the collection.
 """
 
 import logging
@@ -20,8 +20,12 @@ from darts_assets.catalog.catalog_store import (
     pointers,
     raw_tag,
     read_products,
+    registered_item,
     with_current_raw,
 )
+from darts_assets.catalog.inventory_items import update_inventory
+from darts_assets.catalog.item_folder import Entry, ItemFolder
+from darts_assets.catalog.items_table import update_items_table
 from darts_assets.catalog.model_collection import Model, ModelCollection
 from darts_assets.catalog.scene_item import scene_item
 from darts_assets.catalog.stac_collections import TITLES, root_catalog, scenes_collection
@@ -29,7 +33,7 @@ from darts_assets.stores.location import StoreLocation
 
 _log = logging.getLogger(__name__)
 
-LAYOUT = "2"
+LAYOUT = "3"
 """Version of the items' layout; if it changes, all items are written again."""
 
 
@@ -39,6 +43,7 @@ class StacUpdate:
 
     Attributes:
         items: number of scenes in the catalog, by family.
+        inventory: ids of the items of the inventory.
         written: number of new or changed items.
         removed: number of scenes removed from the catalog.
         unusable: scenes whose products lack the metadata that the catalog needs.
@@ -50,6 +55,7 @@ class StacUpdate:
     """
 
     items: dict[str, int] = field(default_factory=dict)
+    inventory: list[str] = field(default_factory=list)
     written: int = 0
     removed: int = 0
     unusable: list[str] = field(default_factory=list)
@@ -61,16 +67,23 @@ class StacUpdate:
 
 
 def update_stac(
-    root: StoreLocation, families: Sequence[str], models: Sequence[Model], *, licence: str, rebuild: bool = False
+    root: StoreLocation,
+    families: Sequence[str],
+    models: Sequence[Model],
+    *,
+    licence: str,
+    rebuild: bool = False,
+    publish_checkpoints: bool = True,
 ) -> StacUpdate:
-    """Update the STAC tree to the products in the store.
+    """Update the STAC tree to the products and the inventory in the store.
 
     Args:
         root: root of the store.
         families: families of scenes.
-        models: models with a local checkpoint. Those used by a scene are copied into the catalog, and stay there.
+        models: models with a local checkpoint. Those used by a scene are described in the catalog, and stay there.
         licence: licence of the results: SPDX identifier, or `other`.
         rebuild: read the products of all scenes again.
+        publish_checkpoints: whether the catalog has copies of the checkpoints; otherwise existing copies are removed.
 
     Raises:
         StoreError: if another run has started to write the catalog.
@@ -78,12 +91,20 @@ def update_stac(
     """
     store, tree, done = Tree(root), Tree(root.child("catalog")), StacUpdate()
     with SingleWriter(tree, ".stac.writer") as writer:
-        collection = ModelCollection(tree, models, licence=licence, rebuild=rebuild)
+        collection = ModelCollection(
+            tree, models, licence=licence, rebuild=rebuild, publish_checkpoints=publish_checkpoints
+        )
         for family in families:
             _update_family(store, tree, writer, family, collection, done, licence=licence, rebuild=rebuild)
+        writer.check()
+        collection.conform()
+        inventory = update_inventory(store, tree, writer, licence=licence, rebuild=rebuild)
+        done.inventory = sorted(inventory)
+        done.hrefs += [inventory[name]["href"] for name in done.inventory]
         write_root(tree)
         done.models = collection.published
-    done.version = digest(dict.fromkeys([*done.hrefs, *done.models]))
+    withheld = (f"withheld {name}" for name in collection.withheld)
+    done.version = digest(dict.fromkeys([*done.hrefs, *done.models, *withheld]))
     return done
 
 
@@ -105,16 +126,14 @@ def _update_family(
     licence: str,
     rebuild: bool,
 ) -> None:
-    folder = f"stac/{family}"
-    before = tree.document(f"{folder}/collection.json")
-    entries = {item["title"]: item for item in (before or {}).get("links", []) if item["rel"] == "item"}
-    done.deleted += _remove_garbage(tree, folder, entries)
+    folder = ItemFolder(tree, family)
+    done.deleted += folder.remove_garbage()
 
     tags = pointers(store, family)
     rooms = dict(store.location.rooms)
     # Hrefs lead to rooms that lie elsewhere: if they move, all items are written again.
     layout = " ".join([LAYOUT, *(str(rooms[room]) for room in ("products", "raw") if room in rooms)])
-    current = {scene: entry for scene, entry in entries.items() if scene in tags}
+    current = {scene: entry for scene, entry in folder.entries.items() if scene in tags}
 
     def state(scene: str, raw: str) -> str:
         return f"{layout} {tags[scene]} {raw_tag(store, raw)}".rstrip()
@@ -133,15 +152,14 @@ def _update_family(
 
     models = model_collection.available
 
-    def write(scene: str) -> tuple[str, dict[str, Any] | None, set[str]]:
+    def write(scene: str) -> tuple[str, Entry | None, set[str]]:
         products = read_products(store, family, scene)
         if products is None:
             return scene, None, set()
         seen = state(scene, products.raw)  # before the raw scene is read
-        item = scene_item(with_current_raw(store, products), models)
-        entry = _entry(item, seen, products.raw)
-        if entry["href"] != current.get(scene, {}).get("href"):
-            tree.write(f"{folder}/{scene}/{digest(item)}.json", item)
+        source = registered_item(store, family, scene)
+        item = scene_item(with_current_raw(store, products), models, source)
+        entry = folder.put(item, scene, **_facts(item, seen, products.raw))
         return scene, entry, models.intersection(products.models)
 
     used_models: set[str] = set()
@@ -155,39 +173,26 @@ def _update_family(
             current[scene] = entry
         if count % (4 * BATCH) == 0:
             _log.info("%s: %d of %d items", family, count, len(changed))
-    done.removed += len(entries.keys() - current.keys())
+    done.removed += len(folder.entries.keys() - current.keys())
     done.items[family] = len(current)
     done.hrefs += sorted(entry["href"] for entry in current.values())
     done.boxes += [entry["bbox"] for entry in current.values()]
 
     writer.check()
     if not current:
-        tree.remove([f"{folder}/collection.json"] if before else [])
+        folder.publish(None)
         return
     model_collection.publish(used_models)
-    related = sorted({*_related(before), *(f"../models/{name}.json" for name in used_models)})
+    related = sorted({*folder.related("related"), *(f"../models/{name}.json" for name in used_models)})
     document = scenes_collection(family, dict(sorted(current.items())), related, licence)
-    if document != before:
-        tree.write(f"{folder}/collection.json", document)
+    update_items_table(tree, folder.key, document, current.values())
+    folder.publish(document)
 
 
-def _entry(item: Mapping[str, Any], state: str, raw: str) -> dict[str, Any]:
-    """The link to an item, with the values that collections summarize, and state and raw scene for the next update."""
+def _facts(item: Mapping[str, Any], state: str, raw: str) -> dict[str, Any]:
+    """Of the link to an item: values that collections summarize, and state and raw scene for the next update."""
     properties = item["properties"]
     return {
-        "rel": "item", "href": f"./{item['id']}/{digest(item)}.json", "type": "application/geo+json",
-        "title": item["id"], "datetime": properties["datetime"], "bbox": item["bbox"],
-        "darts:crs": properties["proj:code"], "darts:objects": properties["darts:objects"], "darts:state": state,
-        **({"darts:raw": raw} if raw else {}),
+        "datetime": properties["datetime"], "bbox": item["bbox"], "darts:crs": properties["proj:code"],
+        "darts:objects": properties["darts:objects"], "darts:state": state, **({"darts:raw": raw} if raw else {}),
     }  # fmt: skip
-
-
-def _related(collection: Mapping[str, Any] | None) -> list[str]:
-    return [item["href"] for item in (collection or {}).get("links", []) if item["rel"] == "related"]
-
-
-def _remove_garbage(tree: Tree, folder: str, entries: Mapping[str, Mapping[str, Any]]) -> int:
-    """Remove items without a link in the published collection; returns their number."""
-    tree.remove_unfinished(folder)
-    linked = {f"{folder}/{entry['href'].removeprefix('./')}" for entry in entries.values()}
-    return tree.remove(sorted(tree.tags(f"{folder}/").keys() - linked - {f"{folder}/collection.json"}))

@@ -4,6 +4,7 @@ import signal
 
 import click
 
+from darts_assets.cli.catalog_commands import stac_ndjson
 from darts_assets.cli.map_commands import demo, map_scenes, publish
 from darts_assets.cli.metrics_commands import metrics_server
 from darts_assets.cli.review_commands import map_server, review
@@ -23,7 +24,7 @@ def cli() -> None:
 
 for command in (
     map_scenes, demo, publish, map_server, review, register, sync, doctor, settings_in_force, path, export, migrate,
-    end_dead_runs, prepare_instance, metrics_server,
+    end_dead_runs, prepare_instance, metrics_server, stac_ndjson,
 ):  # fmt: skip
     cli.add_command(command)
 

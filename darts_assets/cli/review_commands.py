@@ -26,7 +26,8 @@ def map_server(host: str, port: int) -> None:
 @_PORT
 @click.option(
     "--import", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Append the verdicts of a file that the page has exported, and end. Repeatable.",
+    help="Append the verdicts of a file that the page has exported, or of a filled in to_review.gpkg, and end. "
+    "Repeatable.",
 )  # fmt: skip
 @click.option("--report", is_flag=True, help="Print the precision of the inventory from the verdicts, and end.")
 @click.option(
@@ -46,26 +47,30 @@ def review(host: str, port: int, files: tuple[Path, ...], report: bool, precisio
     if files or report:
         return
     from darts_assets.review.map_server import checked_token, new_token
-    from darts_assets.review.verdict_store import VerdictStore
+    from darts_assets.review.verdict_store import AllVerdicts
     from darts_assets.settings import settings
 
     try:
         current = settings()
         token = checked_token(current.review_token.get_secret_value()) if current.review_token else new_token()
-        VerdictStore(current.root).compact()
+        AllVerdicts(current.root).compact()
     except DartsError as error:
         raise click.ClickException(str(error)) from error
     _serve(host, port, token)
 
 
 def _import(files: tuple[Path, ...]) -> None:
+    from darts_assets.review.point_forms import is_form, read_form
     from darts_assets.review.verdict_record import parsed_export
-    from darts_assets.review.verdict_store import VerdictStore
+    from darts_assets.review.verdict_store import AllVerdicts
     from darts_assets.settings import settings
 
     try:
-        every = {path: parsed_export(path.read_bytes(), str(path)) for path in files}
-        store = VerdictStore(settings().root)
+        store = AllVerdicts(settings().root)
+        every = {
+            path: read_form(path, store.verdicts()) if is_form(path) else parsed_export(path.read_bytes(), str(path))
+            for path in files
+        }
         for path, verdicts in every.items():
             stored = store.append(verdicts)
             click.echo(f"{path}: {len(verdicts)} verdicts, {stored} of them new")

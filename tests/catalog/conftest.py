@@ -57,18 +57,25 @@ def publish(
     standalone: bool = True,
     has_tiles: bool = False,
     raw: str = "",
+    source: Mapping[str, Any] | None = None,
 ) -> int:
     """Publish the products of a scene of 96 x 96 pixels with up to `objects` slumps; returns how many there are.
 
-    `standalone=False` writes tables as earlier versions did. `raw` is the key of the raw scene's version.
+    `standalone=False` writes tables as earlier versions did. `raw` is the key of the raw scene's version, `source` the
+    registered item.
     """
+    if source is not None:
+        registered = root.path / "scenes" / family / f"{scene}.json"
+        registered.parent.mkdir(parents=True, exist_ok=True)
+        registered.write_text(json.dumps(source))
     grid = GeoBox((SIDE, SIDE), Affine(10, 0, spot.left, 0, -10, spot.top), f"EPSG:{spot.epsg}")
     rng = np.random.default_rng([seed, spot.epsg, int(spot.left)])
     values = np.full(grid.shape, 0.1, "float32")
     for row, column in rng.integers(16, SIDE - 24, (objects, 2)):
         values[row : row + 6, column : column + 6] = 0.9
     quality = np.full(grid.shape, 2, "uint8")
-    features = on_grid({name: np.full(grid.shape, 0.1, "float32") for name in ("red", "green", "blue")}, grid)
+    colours = {name: np.full(grid.shape, 0.1, "float32") for name in ("red", "green", "blue")}
+    features = on_grid({**colours, "quality_data_mask": quality}, grid)
     probabilities = on_grid({"probabilities": values}, grid)
     small = PostprocessParameters(mask_erosion_size=2, min_object_size=4, threshold=threshold)
     detections = postprocess(probabilities, on_grid({"q": quality}, grid)["q"], small)

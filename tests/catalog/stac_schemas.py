@@ -84,6 +84,29 @@ _MLM = {
 }  # fmt: skip
 
 
+_ANGLE = {"type": "number", "minimum": 0, "maximum": 360}
+_STEEP = {"type": "number", "minimum": 0, "maximum": 90}
+_SHARE = {"type": "number", "minimum": 0, "maximum": 100}
+_EO = {"eo:cloud_cover": _SHARE, "eo:snow_cover": _SHARE}
+_VIEW = {
+    "view:off_nadir": _STEEP,
+    "view:incidence_angle": _STEEP,
+    "view:azimuth": _ANGLE,
+    "view:sun_azimuth": _ANGLE,
+    "view:sun_elevation": {"type": "number", "minimum": -90, "maximum": 90},
+}
+_FILE = {
+    "file:size": _INTEGER,
+    "file:checksum": {"type": "string", "pattern": "^[a-f0-9]+$"},
+    "file:header_size": _INTEGER,
+    "file:byte_order": {"enum": ["big-endian", "little-endian"]},
+}
+_MASK_CLASS = _object(
+    ["value", "name"],
+    value={"type": "integer"}, name={"type": "string", "pattern": "^[0-9A-Za-z-_]+$"}, title=_TEXT, description=_TEXT,
+    color_hint={"type": "string", "pattern": "^[0-9A-Fa-f]{6}$"}, nodata={"type": "boolean"},
+)  # fmt: skip
+_CLASSIFICATION = {"classification:classes": {**_list(_MASK_CLASS), "minItems": 1, "uniqueItems": True}}
 _ZARR = {
     "zarr:node_type": {"enum": ["group", "array"]},
     "zarr:zarr_format": {"type": "integer"},
@@ -135,6 +158,7 @@ _MODEL_ITEM = {
     ]
 }
 _TABLE_ITEM = _object([], properties=_object(["table:columns"]))
+_VIEW_ITEM = _object([], properties={"anyOf": [_object([name]) for name in _VIEW]})
 
 SCHEMAS = [
     _schema("projection/v2.0.0", "proj", _PROJECTION),
@@ -142,6 +166,10 @@ SCHEMAS = [
     _schema("table/v1.2.0", "table", _TABLE, _TABLE_ITEM),
     _schema("processing/v1.2.0", "processing", _PROCESSING),
     _schema("zarr/v1.1.0", "zarr", _ZARR),
+    _schema("eo/v1.1.0", "eo", _EO),
+    _schema("view/v1.0.0", "view", _VIEW, _VIEW_ITEM),
+    _schema("file/v2.1.0", "file", _FILE),
+    _schema("classification/v2.0.0", "classification", _CLASSIFICATION),
     _schema("mlm/v1.4.0", "mlm", _MLM, _MODEL_ITEM, _SUMMARIES),
 ]
 

@@ -99,15 +99,17 @@ def test_the_schema_is_what_it_says(root: StoreLocation, put: Callable[..., int]
     assert b"PANDAS_ATTRS" not in schema.metadata
 
 
-def test_polygons_of_an_earlier_version_have_an_area_and_no_clear_fraction(
+def test_polygons_of_an_earlier_version_have_an_area_and_neither_clear_fraction_nor_spread(
     root: StoreLocation, put: Callable[..., int], update: Callable
 ) -> None:
     put("scene-a")
     put("scene-b", MACKENZIE, standalone=False)
     (path,) = (root.path / "products" / "sentinel2" / "scene-b").rglob("prediction_segments.parquet")
-    old = gpd.read_parquet(path).drop(columns="clear_fraction")
+    old = gpd.read_parquet(path).drop(columns=["clear_fraction", "model_spread"])
     assert "area_m2" not in old
     old.to_parquet(path)
+    (path,) = (root.path / "products" / "sentinel2" / "scene-a").rglob("prediction_segments.parquet")
+    gpd.read_parquet(path).assign(model_spread=0.125).to_parquet(path)
     update()
     published = table(root)
     areas = published[published["scene"] == "scene-b"].set_index("Region_ID")["area_m2"].sort_index()
@@ -116,6 +118,8 @@ def test_polygons_of_an_earlier_version_have_an_area_and_no_clear_fraction(
     assert clear.min()["scene-a"] == 1
     assert clear.count()["scene-b"] == 0
     assert clear.size()["scene-b"] > 0
+    spread = published.groupby("scene")["model_spread"]
+    assert (spread.min()["scene-a"], spread.max()["scene-a"], spread.count()["scene-b"]) == (0.125, 0.125, 0)
 
 
 def test_the_collection_names_the_files(root: StoreLocation, put: Callable[..., int], update: Callable) -> None:

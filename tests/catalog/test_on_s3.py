@@ -70,6 +70,7 @@ def test_on_s3_it_is_the_same_as_on_a_path(server: S3Server, root: StoreLocation
     server.requests()
     update(remote)
     changed = puts(server)
-    assert {key for key in changed if key.endswith(".parquet")} == {"detections/year=2023/region=08W/part.parquet"}
+    tables = {"detections/year=2023/region=08W/part.parquet", "stac/sentinel2/items.parquet"}
+    assert {key for key in changed if key.endswith(".parquet")} == tables
     part = obstore.get(remote.objects(), "catalog/detections/year=2023/region=08W/part.parquet").bytes()
     assert set(gpd.read_parquet(BytesIO(bytes(part)))["scene"]) == {"scene-a", "scene-b"}

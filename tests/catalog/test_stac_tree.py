@@ -1,5 +1,6 @@
 """The STAC tree: valid, true to the files, movable; updates write what has changed and readers see whole catalogs."""
 
+import hashlib
 import json
 import shutil
 import signal
@@ -14,6 +15,8 @@ import pyogrio
 import pystac
 import pytest
 import rasterio
+from pystac.extensions.classification import ClassificationExtension
+from pystac.extensions.file import FileExtension
 from pystac.extensions.mlm import MLMExtension
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.table import TableExtension
@@ -43,6 +46,7 @@ class Checkpoint:
         default_factory=lambda: {"arch": "Unet", "encoder_name": "resnet18", "in_channels": 2, "classes": 1}
     )
     terrain: str | None = "darts-2025"
+    temperature: float | None = None
     sha256: str = MODELS["demo"]
 
 
@@ -124,7 +128,7 @@ def test_an_item_describes_its_files(root: StoreLocation, put: Callable[..., int
 
 
 def test_a_wrong_item_does_not_pass(root: StoreLocation, put: Callable[..., int], update: Callable) -> None:
-    put("scene-a")
+    put("scene-a", source={"properties": {"eo:cloud_cover": 3, "view:sun_elevation": 30}})
     update()
     item, published = items(root)["scene-a"], items(root, "models")["demo-abababababababab"]
     assert item.validate()
@@ -136,6 +140,8 @@ def test_a_wrong_item_does_not_pass(root: StoreLocation, put: Callable[..., int]
         (item, "table:columns", [{"type": "int64"}]),
         (item, "processing:level", "four"),
         (item, "processing:software", {"darts_assets": 1}),
+        (item, "eo:cloud_cover", 101),
+        (item, "view:sun_elevation", "low"),
         (published, "mlm:name", "1"),
         (published, "mlm:input", [{"name": "features"}]),
         (published, "bands", []),
@@ -149,6 +155,11 @@ def test_a_wrong_item_does_not_pass(root: StoreLocation, put: Callable[..., int]
     bad.assets["probabilities"].extra_fields["bands"][0]["raster:scale"] = "1"
     with pytest.raises(pystac.STACValidationError):
         bad.validate()
+    for key, value in (("file:size", -1), ("file:checksum", "SHA"), ("classification:classes", [{"value": 1}])):
+        bad = pystac.Item.from_dict(item.to_dict())
+        bad.assets["binarized"].extra_fields[key] = value
+        with pytest.raises(pystac.STACValidationError):
+            bad.validate()
     bad = pystac.Item.from_dict(published.to_dict())
     bad.assets["checkpoint"].roles = ["data"]
     with pytest.raises(pystac.STACValidationError):
@@ -168,6 +179,94 @@ def test_the_model_is_published_with_its_checkpoint(
     assert [(each["minimum"], each["maximum"]) for each in scaling] == [(-0.1, 0.5), (-1, 1)]
     assert item.properties["darts:sha256"] == MODELS["demo"]
     assert Path(item.assets["checkpoint"].get_absolute_href()).read_bytes() == b"weights"
+    assert "darts:temperature" not in item.properties
+
+
+def test_a_calibrated_model_has_its_temperature(
+    root: StoreLocation, put: Callable[..., int], update: Callable, model: Checkpoint
+) -> None:
+    put("scene-a")
+    update(replace(model, temperature=1.7))
+    (item,) = items(root, "models").values()
+    assert item.properties["darts:temperature"] == 1.7
+
+
+def test_checkpoints_can_be_withheld_and_added_again(
+    root: StoreLocation, put: Callable[..., int], update: Callable, model: Checkpoint
+) -> None:
+    put("scene-a")
+    versions = [update().version]
+    checkpoint = items(root, "models")["demo-abababababababab"].assets["checkpoint"]
+    assert checkpoint.extra_fields["file:size"] == len(b"weights")
+    assert checkpoint.extra_fields["file:checksum"] == "1220" + model.sha256
+    weights = Path(checkpoint.get_absolute_href())
+    versions.append(update(publish_checkpoints=False).version)
+    assert not weights.exists()
+    item = items(root, "models")["demo-abababababababab"]
+    withheld = item.assets["checkpoint"]
+    assert withheld.href == "ni:///sha-256;q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s"  # RFC 6920
+    assert withheld.title == "Checkpoint, not published"
+    assert withheld.extra_fields["file:checksum"] == "1220" + model.sha256
+    assert validate(root) == 2
+    assert len([link for link in items(root)["scene-a"].links if link.rel == "derived_from"]) == 2
+    assert update(publish_checkpoints=False).version == versions[1] != versions[0]
+    versions.append(update().version)
+    assert weights.read_bytes() == b"weights"
+    assert validate(root) == 2
+    assert versions[2] == versions[0]
+
+
+def test_a_checkpoint_is_never_copied_if_it_is_withheld_from_the_start(
+    root: StoreLocation, put: Callable[..., int], update: Callable, model: Checkpoint
+) -> None:
+    put("scene-a")
+    update(publish_checkpoints=False)
+    assert [path.name for path in (root.path / "catalog/stac/models").iterdir() if path.suffix != ".json"] == []
+    assert validate(root) == 2
+    update(replace(model, sha256="cd" * 32))  # the checkpoint is no longer local
+    assert items(root, "models")["demo-abababababababab"].assets["checkpoint"].href.startswith("ni:///")
+
+
+def test_an_item_has_the_facts_of_its_acquisition_and_files(
+    root: StoreLocation, put: Callable[..., int], update: Callable
+) -> None:
+    source = {"properties": {"eo:cloud_cover": 3.5, "view:off_nadir": 4, "platform": "S2A", "instruments": ["msi"]}}
+    put("scene-a", products=("binarized", "quality_data_mask"), source=source)
+    update()
+    assert validate(root) == 2
+    item = items(root)["scene-a"]
+    assert (item.properties["eo:cloud_cover"], item.properties["view:off_nadir"]) == (3.5, 4)
+    assert (item.common_metadata.platform, item.common_metadata.gsd) == ("S2A", 10)
+    for asset in item.assets.values():
+        content = Path(asset.get_absolute_href()).read_bytes()
+        assert FileExtension.ext(asset).size == len(content)
+        assert FileExtension.ext(asset).checksum == "1220" + hashlib.sha256(content).hexdigest()
+    classes = {
+        key: [(each.value, each.name, each.nodata) for each in ClassificationExtension.ext(item.assets[key]).classes]
+        for key in ("binarized", "quality_data_mask")
+    }
+    assert classes["binarized"] == [(0, "no_thaw_slump", None), (1, "thaw_slump", None), (255, "not_seen", True)]
+    assert [each[:2] for each in classes["quality_data_mask"]] == [
+        (0, "invalid"), (1, "low_quality"), (2, "high_quality"),
+    ]  # fmt: skip
+    assert ClassificationExtension.ext(item.assets["binarized"]).classes[1].color_hint == "D7301F"
+    assert "classification:classes" not in item.assets["binarized-qml"].extra_fields
+
+
+def test_products_without_checksums_have_sizes_only(
+    root: StoreLocation, put: Callable[..., int], update: Callable
+) -> None:
+    put("scene-a")
+    pointer = root.path / "products/sentinel2/scene-a/current.json"
+    content = json.loads(pointer.read_text())
+    for facts in content["metadata"]["files"].values():
+        del facts["sha256"]
+    pointer.write_text(json.dumps(content))
+    update()
+    asset = items(root)["scene-a"].assets["probabilities"]
+    assert asset.extra_fields["file:size"] > 0
+    assert "file:checksum" not in asset.extra_fields
+    assert validate(root) == 2
 
 
 def test_the_collection_of_models_is_valid_also_in_an_old_store(
@@ -270,8 +369,8 @@ def test_only_what_has_changed_is_written(root: StoreLocation, put: Callable[...
     assert update().written == 2
     second = written(folder)
     changed = {name for name in second if second[name] != first.get(name)}
-    assert {name.split("/")[2] for name in changed} == {"collection.json", "scene-a", "scene-d"}
-    assert len(changed) == 3
+    assert {name.split("/")[2] for name in changed} == {"collection.json", "items.parquet", "scene-a", "scene-d"}
+    assert len(changed) == 4
     assert set(first) <= set(second), "items of the previous catalog still exist"
     assert items(root)["scene-a"].properties["darts:data_version"] == "new"
 

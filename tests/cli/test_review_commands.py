@@ -15,10 +15,11 @@ import shapely
 from click.testing import CliRunner
 
 from darts_assets.cli import cli
-from darts_assets.review.verdict_store import VerdictStore, read_verdicts
+from darts_assets.review.verdict_store import VerdictStore, read_point_verdicts, read_verdicts
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.store_layout import slumps_place
 from darts_assets.stores.vectors import write_vectors
+from tests.review.test_point_forms import form
 from tests.review.verdict_samples import record, verdict
 
 
@@ -34,6 +35,18 @@ def started(*arguments: str, store: Path, **environment: str) -> tuple[subproces
 def ended(process: subprocess.Popen[str]) -> str:
     process.send_signal(signal.SIGINT)
     return process.communicate(timeout=30)[0]
+
+
+def test_a_filled_in_form_is_imported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARTS_STORE", str(tmp_path / "store"))
+    path = form(tmp_path, verdict=["yes", "no", "", "unsure"], reviewer="Ada")
+    for new in (3, 0):
+        done = CliRunner().invoke(cli, ["review", "--import", str(path)], catch_exceptions=False)
+        assert done.output == f"{path}: {new} verdicts, {new} of them new\n"
+    root = StoreLocation(str(tmp_path / "store"))
+    by_point = {each.sample_id[-1]: each.verdict for each in read_point_verdicts(root)}
+    assert by_point == {"1": "yes", "2": "no", "4": "unsure"}
+    assert read_verdicts(root) == []
 
 
 @pytest.mark.slow

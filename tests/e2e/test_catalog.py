@@ -134,7 +134,7 @@ def test_the_queries_of_the_readmes_answer(site: Site, published: dg.ExecuteInPr
         text = (Path(__file__).parents[2] / readme).read_text()
         return [block.replace("darts-data", root) for block in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)]
 
-    (sql,), (python,) = (
+    (sql, of_items), (python,) = (
         blocks("darts_assets/catalog/README.md", "sql"),
         blocks("darts_assets/catalog/README.md", "python"),
     )
@@ -146,6 +146,9 @@ def test_the_queries_of_the_readmes_answer(site: Site, published: dg.ExecuteInPr
     assert isinstance(names["slumps"], gpd.GeoDataFrame)
     assert len(names["slumps"]) == len(rows)
     assert [item.id for item in names["scenes"]] == [rows[0][0].partition("/")[0]]
+    ((scene, cloud_cover, href),) = duckdb.sql(of_items).fetchall()
+    assert (scene, cloud_cover) == (names["scenes"][0].id, names["scenes"][0].properties["eo:cloud_cover"])
+    assert (store(site) / "catalog" / "stac" / "sentinel2" / href).is_file()
 
     (sql,), (python,) = blocks("README.md", "sql"), blocks("README.md", "python")
     assert duckdb.sql(sql).fetchall() == [(2023, len(rows), pytest.approx(names["slumps"]["area_m2"].sum() / 1e4))]

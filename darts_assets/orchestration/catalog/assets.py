@@ -16,10 +16,12 @@ from darts_assets.orchestration.core.partitions import FAMILIES, OWNER, all_scen
 from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Models, Store
 from darts_assets.orchestration.core.step_metrics import measured
-from darts_assets.orchestration.inventory.assets import SLUMPS
+from darts_assets.orchestration.inventory.area_assets import AREA_SAMPLE
+from darts_assets.orchestration.inventory.assets import RTS, SLUMPS
 from darts_assets.orchestration.inventory.chips_asset import CHIPS
 
 CODE_VERSION = "2"
+STAC_CODE_VERSION = "3"
 
 GROUP = "catalog"
 STAC = dg.AssetKey([GROUP, "stac"])
@@ -47,6 +49,16 @@ class CatalogConfig(dg.Config):
     rebuild: bool = False
 
 
+class StacConfig(CatalogConfig):
+    """How the STAC catalog is published.
+
+    Attributes:
+        publish_checkpoints: copy the checkpoints of the models into the catalog; otherwise it has only their hashes.
+    """
+
+    publish_checkpoints: bool = True
+
+
 class CatalogArguments(TypedDict):
     """Arguments of `dg.asset`."""
 
@@ -63,27 +75,28 @@ def build_catalog(ui_url: str | None = None) -> list[dg.AssetsDefinition]:
     return [_stac, _detections, _build_map(ui_url)]
 
 
-def _catalog_asset(key: dg.AssetKey, step: str = GROUP) -> CatalogArguments:
+def _catalog_asset(key: dg.AssetKey, step: str = GROUP, code_version: str = CODE_VERSION) -> CatalogArguments:
     return {
-        "key": key, "group_name": GROUP, "owners": [OWNER], "code_version": CODE_VERSION, "pool": "catalog",
+        "key": key, "group_name": GROUP, "owners": [OWNER], "code_version": code_version, "pool": "catalog",
         "op_tags": op_tags(step),
     }  # fmt: skip
 
 
 @dg.asset(
-    **_catalog_asset(STAC),
-    deps=all_scenes("products"),
+    **_catalog_asset(STAC, code_version=STAC_CODE_VERSION),
+    deps=[*all_scenes("products"), dg.AssetDep(RTS, partition_mapping=dg.AllPartitionMapping()), SLUMPS],
     kinds={"stac"},
-    description="STAC catalog of the results: an item with the products of each scene, and the models that made them.",
+    description="STAC catalog of the results: an item with the products of each scene, the models that made them, and "
+    "the inventory.",
 )
 @measured
 def _stac(
-    context: dg.AssetExecutionContext, config: CatalogConfig, store: Store, models: Models
+    context: dg.AssetExecutionContext, config: StacConfig, store: Store, models: Models
 ) -> dg.MaterializeResult[None]:
     with domain_call(context.log):
         from darts_assets.catalog.stac_tree import update_stac
 
-        update = update_stac(store.root, list(FAMILIES), models.headers, licence=config.licence, rebuild=config.rebuild)
+        update = update_stac(store.root, list(FAMILIES), models.headers, **config.model_dump())
     if update.unusable:
         context.log.warning(f"Unusable products; materialize them again: {_listed(update.unusable)}")
     metadata = {
@@ -95,9 +108,10 @@ def _stac(
         "deleted_objects": update.deleted,
         "unusable": len(update.unusable),
         "models": update.models[:_MAX_ROWS],
+        "inventory": update.inventory[:_MAX_ROWS],
         **({"Map": _map(update.boxes)} if update.boxes else {}),
     }
-    return _result(metadata, config, update.version)
+    return _result(metadata, config, update.version, STAC_CODE_VERSION)
 
 
 @dg.asset(
@@ -134,9 +148,10 @@ def _build_map(ui_url: str | None) -> dg.AssetsDefinition:
 
     @dg.asset(
         **_catalog_asset(MAP, "inventory"),  # it reads all sites
-        deps=[SLUMPS, CHIPS, STAC],
+        deps=[SLUMPS, CHIPS, STAC, dg.AssetDep(AREA_SAMPLE, partition_mapping=dg.AllPartitionMapping())],
         kinds={"html", "flatgeobuf"},
-        description="Web map of the inventory, a static page: slumps by year, observing scenes, pictures, review.",
+        description="Web map of the inventory, a static page: slumps by year, observing scenes, pictures, review of "
+        "slumps and of samples of points.",
     )
     @measured
     def web_map(context: dg.AssetExecutionContext, config: CatalogConfig, store: Store) -> dg.MaterializeResult[None]:
@@ -164,8 +179,10 @@ def _build_map(ui_url: str | None) -> dg.AssetsDefinition:
     return web_map
 
 
-def _result(metadata: dict[str, Any], config: CatalogConfig, content: str) -> dg.MaterializeResult[None]:
-    facts = provenance(CODE_VERSION, config.model_dump(exclude={"rebuild"}), products=content)
+def _result(
+    metadata: dict[str, Any], config: CatalogConfig, content: str, code_version: str = CODE_VERSION
+) -> dg.MaterializeResult[None]:
+    facts = provenance(code_version, config.model_dump(exclude={"rebuild"}), products=content)
     return materialize_result(metadata, facts)
 
 
