@@ -30,6 +30,9 @@ UDM = "planet_udm"
 MASKS = (SCL, OBSERVATIONS, UDM)
 """Bands of classes or counts instead of reflectance."""
 
+SPREAD = "model_spread"
+"""Standard deviation (population) of the probabilities of a pixel between the models of an ensemble."""
+
 TERRAIN = ("relative_elevation", "slope", "aspect", "hillshade", "curvature")
 TCVIS = ("tc_brightness", "tc_greenness", "tc_wetness")
 
@@ -245,6 +248,10 @@ _TABLE: dict[str, Band] = {
         _scaled(
             "probabilities", "uint16", (0, 1), 1e-4, -0.5e-4, 65535, upwards=True,
             long_name="Probability of a thaw slump", units="1",
+        ),
+        _scaled(
+            SPREAD, "uint16", (0, 1), 1e-4, 0, 65535,
+            long_name="Standard deviation of the probabilities between the models", units="1",
         ),
         _plain(
             "binarized_segmentation", "bool", "bool", (0, 1), "Thaw slump",

@@ -29,6 +29,7 @@ SCALED = {
     "curvature":          ("float32", "int16", (-1, 1),       0.001,       0,    -32768, False),
     "dem":                ("float32", "int16", (-100, 3000),  0.1,         -100, -1,     True),
     "probabilities":      ("float32", "uint16", (0, 1),       0.0001,      -0.00005, 65535, True),
+    "model_spread":       ("float32", "uint16", (0, 1),       0.0001,      0,    65535,  True),
 }  # fmt: skip
 PLAIN = {
     "tc_brightness": ("uint8", "uint8", (0, 255)), "tc_greenness": ("uint8", "uint8", (0, 255)),

@@ -34,6 +34,7 @@ from darts_assets.demo.thaw_slumps import disturb
 from darts_assets.demo.world_blocks import LARGEST, blocks_of
 from darts_assets.demo.write_cog import write_cog
 from darts_assets.errors import SettingsError
+from darts_assets.geo.geodesic import geodesic_areas
 from darts_assets.stores.location import StoreLocation
 
 _log = logging.getLogger(__name__)
@@ -233,7 +234,7 @@ def _truth(slumps: list[Outline], grids: dict[Acquisition, GeoBox]) -> gpd.GeoDa
         geometry=[slump.polygon for slump in slumps],
         crs=_POLAR,
     ).to_crs(EPSG)
-    outlines["area_m2"] = outlines.area
+    outlines["area_m2"] = geodesic_areas(outlines)
     rows = [
         (acquisition.id, row.slump_id, row.area_m2, row.geometry)
         for acquisition, grid in grids.items()

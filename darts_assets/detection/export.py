@@ -1,5 +1,6 @@
 """Exported products of a scene: selection, writing of rasters, tables, thumbnail and metadata, and description."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from darts_assets.detection.detection_parameters import DEFAULT_PRODUCTS
 from darts_assets.detection.vectorize import mask_from
 from darts_assets.errors import SettingsError
 from darts_assets.geo.antimeridian import lonlat_area
+from darts_assets.geo.geodesic import geodesic_areas
 from darts_assets.plots import scene_picture
 from darts_assets.qgis_styles import write_raster_style, write_vector_style
 from darts_assets.tiles import geobox_of, row_windows
@@ -239,33 +241,40 @@ def describe(folder: Path, geobox: GeoBox, vectors: Mapping[str, gpd.GeoDataFram
 
     Returns:
         JSON types: `grid` with `crs` (`EPSG:...`), `shape` (rows, columns) and affine `transform` (6 numbers, row by
-        row); `footprint` (GeoJSON); `summary` with `objects`, `area_ha` of the objects, `extent_km2` of the valid area
-        and `clear_km2` of its clear part (absent for tables of earlier versions); `files` with `bytes`, and `bands` of
-        rasters, `rows` of tables, `columns` of GeoParquet, `layer` of GeoPackage.
+        row); `footprint` (GeoJSON); `summary`; `files` with `bytes`, `sha256`, and `bands` of rasters, `rows` of
+        tables, `columns` of GeoParquet, `layer` of GeoPackage.
     """
-    objects, extent = vectors["segments"], vectors["extent"]
     return {
         "grid": {
             "crs": f"EPSG:{CRS(str(geobox.crs)).to_epsg()}",
             "shape": [int(side) for side in geobox.shape],
             "transform": [float(number) for number in tuple(geobox.affine)[:6]],
         },
-        "footprint": footprint(extent, geobox),
-        "summary": {
-            "objects": len(objects),
-            "area_ha": round(float(objects.area.sum()) / 1e4, 3),
-            "extent_km2": round(float(extent.area.sum()) / 1e6, 3),
-            **clear_summary(extent),
-        },
+        "footprint": footprint(vectors["extent"], geobox),
+        "summary": summary(vectors["segments"], vectors["extent"]),
         "files": {path.name: _file(path) for path in sorted(folder.iterdir()) if path.is_file()},
     }
 
 
-def clear_summary(extent: gpd.GeoDataFrame) -> dict[str, float]:
-    """`clear_km2` of a valid area; nothing for a table of a version without `clear_fraction`."""
-    if "clear_fraction" not in extent:
-        return {}
-    return {"clear_km2": round(float((extent.area * extent["clear_fraction"]).sum()) / 1e6, 3)}
+def summary(objects: gpd.GeoDataFrame, extent: gpd.GeoDataFrame) -> dict[str, float]:
+    """Number and areas of a scene's detections and valid area; all areas are geodesic, on the WGS 84 ellipsoid.
+
+    Args:
+        objects: detections, in a projected CRS in metres.
+        extent: the valid area.
+
+    Returns:
+        `objects`; `area_ha`, their area; `extent_km2`, the valid area; `clear_km2`, its clear part (absent if a version
+        without `clear_fraction` made the table).
+    """
+    areas = geodesic_areas(extent)
+    clear = {"clear_km2": round(float(areas @ extent["clear_fraction"]) / 1e6, 3)} if "clear_fraction" in extent else {}
+    return {
+        "objects": len(objects),
+        "area_ha": round(float(geodesic_areas(objects).sum()) / 1e4, 3),
+        "extent_km2": round(float(areas.sum()) / 1e6, 3),
+        **clear,
+    }
 
 
 def footprint(extent: gpd.GeoDataFrame, geobox: GeoBox) -> dict[str, Any]:
@@ -282,7 +291,11 @@ def footprint(extent: gpd.GeoDataFrame, geobox: GeoBox) -> dict[str, Any]:
 
 
 def _file(path: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = {"bytes": path.stat().st_size}
+    with path.open("rb") as file:
+        facts: dict[str, Any] = {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+        }
     if path.suffix == ".tif":
         return facts | {"bands": _bands(path)}
     if path.suffix == ".gpkg":

@@ -4,6 +4,7 @@ Rasters are processed in row windows, so that a full scene needs memory for its 
 same size.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from odc.geo.geobox import GeoBox
 
+from darts_assets.bands import SPREAD
 from darts_assets.detection.detection_parameters import PostprocessParameters
 from darts_assets.tiles import geobox_of, on_grid, row_windows
 
@@ -56,6 +59,15 @@ class Objects:
             inside += np.bincount(within, minlength=self.count + 1)
         fractions: npt.NDArray[np.float64] = inside[1:] / self.sizes[1:]
         return fractions
+
+    def means(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """The mean of `values` (height, width) over each object's pixels: float64 (n,)."""
+        sums = np.zeros(self.count + 1)
+        for rows in row_windows(self.labels.shape[0]):
+            inside = self.mask[rows]
+            sums += np.bincount(self.labels[rows][inside], weights=values[rows][inside], minlength=self.count + 1)
+        means: npt.NDArray[np.float64] = sums[1:] / self.sizes[1:]
+        return means
 
     def keep(self, selected: Mask) -> None:
         """Clear, in place, the pixels of `mask` whose labels are not `selected` (n + 1,)."""
@@ -116,8 +128,9 @@ def postprocess(
 
     Returns:
         The tile in memory, on the same grid and with the same attributes: `extent` (bool) and its `clear` pixels (bool,
-        high quality whatever `quality_level`), and for each probability band the band itself (float32, NaN outside
-        `extent`) and `binarized_segmentation[-NAME]` (bool).
+        high quality whatever `quality_level`), `model_spread` (float32) if the tile has it or the probabilities of
+        several models, and for each probability band the band itself (float32, NaN outside `extent`) and
+        `binarized_segmentation[-NAME]` (bool).
 
     Raises:
         ValueError: if there is no probability band or the mask is on another grid.
@@ -130,11 +143,15 @@ def postprocess(
     if quality_data_mask.shape != (height, width):
         raise ValueError(f"quality_data_mask has shape {quality_data_mask.shape}, probabilities {(height, width)}")
 
+    smallest = parameters.smallest_object(pixel_area(geobox))
     extent = valid_area(quality_data_mask, parameters)
     clear = np.empty((height, width), dtype=bool)
     for rows in row_windows(height):
         np.logical_and(extent[rows], quality_data_mask.isel(y=rows).values >= CLEAR, out=clear[rows])
     bands: dict[str, npt.NDArray[np.float32] | Mask] = {"extent": extent, "clear": clear}
+    spread = model_spread(probabilities, names)
+    if spread is not None:
+        bands[SPREAD] = spread
     for name in names:
         values = np.empty((height, width), dtype=np.float32)
         binarized = np.empty((height, width), dtype=bool)
@@ -142,10 +159,38 @@ def postprocess(
             values[rows] = probabilities[name].isel(y=rows).values
             np.copyto(values[rows], np.nan, where=~extent[rows])
             np.greater(values[rows], np.float32(parameters.threshold), out=binarized[rows])
-        filter_objects(binarized, extent, parameters)
+        filter_objects(binarized, extent, smallest, parameters.drop_edge_objects)
         bands[name] = values
         bands[name.replace("probabilities", "binarized_segmentation", 1)] = binarized
     return on_grid(bands, geobox, probabilities.attrs)
+
+
+def pixel_area(geobox: GeoBox) -> float:
+    """Area of a pixel in square units of the CRS."""
+    return abs(float(geobox.affine.determinant))
+
+
+def model_spread(probabilities: xr.Dataset, names: Sequence[str]) -> npt.NDArray[np.float32] | None:
+    """The standard deviation between the models (height, width), from its band or else from those of the models.
+
+    Args:
+        probabilities: lazy tile.
+        names: its bands of probabilities, of the ensemble and of single models.
+
+    Returns:
+        float32; None if the tile has neither the band nor the probabilities of two models.
+    """
+    models = [name for name in names if "-" in name]
+    if SPREAD not in probabilities and len(models) < 2:
+        return None
+    height, width = geobox_of(probabilities).shape
+    spread = np.empty((height, width), dtype=np.float32)
+    for rows in row_windows(height):
+        if SPREAD in probabilities:
+            spread[rows] = probabilities[SPREAD].isel(y=rows).values
+        else:
+            spread[rows] = np.std([probabilities[name].isel(y=rows).values for name in models], axis=0)
+    return spread
 
 
 def valid_area(quality_data_mask: xr.DataArray, parameters: PostprocessParameters) -> Mask:
@@ -174,12 +219,12 @@ def disk(radius: int) -> npt.NDArray[np.uint8]:
     return (offsets[:, None] ** 2 + offsets**2 <= radius**2).astype(np.uint8)
 
 
-def filter_objects(binarized: Mask, extent: Mask, parameters: PostprocessParameters) -> None:
-    """Clear, in place, objects of `binarized` below the minimum size and, if configured, those cut at an edge."""
-    if parameters.min_object_size <= 1 and not parameters.drop_edge_objects:
+def filter_objects(binarized: Mask, extent: Mask, smallest: int, drop_edge_objects: bool) -> None:
+    """Clear, in place, objects of `binarized` with fewer pixels than `smallest` and, if requested, those at an edge."""
+    if smallest <= 1 and not drop_edge_objects:
         return
     objects = find_objects(binarized)
-    keep = objects.sizes >= parameters.min_object_size
-    if parameters.drop_edge_objects:
+    keep = objects.sizes >= smallest
+    if drop_edge_objects:
         keep &= ~objects.touching(beside_edge(extent))
     objects.keep(keep)

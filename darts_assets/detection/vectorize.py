@@ -10,9 +10,11 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
+from darts_assets.bands import SPREAD
 from darts_assets.detection.detection_parameters import PostprocessParameters
 from darts_assets.detection.outlines import outlines
 from darts_assets.detection.postprocess import Mask, Objects, beside_edge, find_objects, label, postprocess
+from darts_assets.geo.geodesic import geodesic_area
 from darts_assets.tiles import geobox_of, row_windows
 
 BLOCK_PIXELS = 1 << 22
@@ -57,8 +59,10 @@ def segments(detections: xr.Dataset, model: str | None = None) -> gpd.GeoDataFra
         A table in the tile's CRS, one row per object in row-major order of the objects' first pixels: `Region_ID`
         (int64, 1..n), `touches_edge` (bool: a pixel has an 8-neighbour outside the valid area or outside the tile),
         `clear_fraction` (float64: fraction of its pixels that are clear), `min max mean median std` of the object's
-        probabilities (float64 fractions, population standard deviation), `npixel` (int64) and a valid Polygon or, where
-        parts meet only at a corner, MultiPolygon. Without objects the table is empty, with the same columns and dtypes.
+        probabilities (float64 fractions, population standard deviation), `model_spread` (float64: mean over its pixels
+        of the standard deviation between the models; NaN if the tile has none), `npixel` (int64) and a valid Polygon
+        or, where parts meet only at a corner, MultiPolygon. Without objects the table is empty, with the same columns
+        and dtypes.
     """
     suffix = f"-{model}" if model else ""
     geobox = geobox_of(detections)
@@ -70,6 +74,7 @@ def segments(detections: xr.Dataset, model: str | None = None) -> gpd.GeoDataFra
         "touches_edge": touches_edge[1:],
         "clear_fraction": objects.fraction_in(detections["clear"].values),
         **object_statistics(objects, detections[f"probabilities{suffix}"].values),
+        SPREAD: objects.means(detections[SPREAD].values) if SPREAD in detections else np.full(objects.count, np.nan),
         "npixel": objects.sizes[1:],
     }
     return gpd.GeoDataFrame(columns, geometry=outlines(objects.labels, binarized, geobox), crs=geobox.crs)
@@ -80,17 +85,18 @@ def extent_polygons(detections: xr.Dataset) -> gpd.GeoDataFrame:
 
     Returns:
         A table in the tile's CRS (projected, in metres), one row per 8-connected area, the largest first: `npixel`
-        (int64), `area_m2` (float64), `clear_fraction` (float64: fraction of its pixels that are clear) and a valid
-        Polygon or MultiPolygon. Empty, with the same columns, if no pixel is valid.
+        (int64), `area_m2` (float64, geodesic), `clear_fraction` (float64: fraction of its pixels that are clear) and a
+        valid Polygon or MultiPolygon. Empty, with the same columns, if no pixel is valid.
     """
     geobox = geobox_of(detections)
     areas = find_objects(detections["extent"].values)
+    geometry = outlines(areas.labels, areas.mask, geobox)
     columns = {
         "npixel": areas.sizes[1:],
-        "area_m2": areas.sizes[1:] * pixel_area(geobox),
+        "area_m2": geodesic_area(geometry, str(geobox.crs)),
         "clear_fraction": areas.fraction_in(detections["clear"].values),
     }
-    table = gpd.GeoDataFrame(columns, geometry=outlines(areas.labels, areas.mask, geobox), crs=geobox.crs)
+    table = gpd.GeoDataFrame(columns, geometry=geometry, crs=geobox.crs)
     return table.sort_values("npixel", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -160,11 +166,6 @@ def _sorted_pairs(objects: Objects, probabilities: npt.NDArray[np.float32]) -> n
         done = window.stop
     pairs.reshape(-1).view("<u8").sort()
     return pairs
-
-
-def pixel_area(geobox: GeoBox) -> float:
-    """Area of a pixel in square units of the CRS."""
-    return abs(float(geobox.affine.determinant))
 
 
 def mask_from(polygons: gpd.GeoDataFrame, geobox: GeoBox) -> Mask:

@@ -1,6 +1,7 @@
 """Areas and footprints in the form of catalogs: longitudes from -180 to 180, cut at the antimeridian."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,25 @@ def lonlat_area(area: BaseGeometry, crs: CRS) -> shapely.MultiPolygon:
     elif crs.to_epsg() == 4326:
         return _cut([area])
     return _cut([_continued(shapely.transform(part, project)) for part in shapely.get_parts(shapely.get_parts(area))])
+
+
+def lonlat_polygons(geometries: npt.NDArray[np.object_], crs: CRS) -> npt.NDArray[np.object_]:
+    """Polygons (n,) in EPSG:4326, valid and cut at the antimeridian; `crs` is a projected CRS in metres."""
+    transform = _to_lonlat(crs).transform
+    lonlat: npt.NDArray[np.object_] = shapely.transform(
+        geometries, lambda points: np.stack(transform(*points.T), axis=1)
+    )
+    bounds = shapely.bounds(lonlat).reshape(-1, 4)
+    for index in np.flatnonzero(bounds[:, 2] - bounds[:, 0] > _HALF_TURN):
+        lonlat[index] = lonlat_area(geometries[index], crs)
+    invalid = ~shapely.is_valid(lonlat)
+    lonlat[invalid] = shapely.make_valid(lonlat[invalid])
+    return lonlat
+
+
+@lru_cache(maxsize=128)  # creation takes 20 ms; 60 UTM zones
+def _to_lonlat(crs: CRS) -> Transformer:
+    return Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
 
 
 def footprint(geometry: Mapping[str, Any] | None) -> BaseGeometry | None:

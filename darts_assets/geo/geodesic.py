@@ -1,14 +1,26 @@
 """Areas on the WGS 84 ellipsoid, independent of the projection of the geometries."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 from pyproj import CRS, Geod, Transformer
 
+if TYPE_CHECKING:
+    import geopandas as gpd
+
 _STEP = 1000.0
 """Metres between the points of an edge, which is straight in the projection and not a geodesic."""
+
+
+def geodesic_areas(table: "gpd.GeoDataFrame") -> npt.NDArray[np.float64]:
+    """Areas of the polygons of a table in square metres on the WGS 84 ellipsoid: float64 (n,).
+
+    Args:
+        table: polygons in a projected CRS in metres.
+    """
+    return geodesic_area(table.geometry.to_numpy(), table.crs)
 
 
 def geodesic_area(geometries: npt.NDArray[np.object_], crs: Any) -> npt.NDArray[np.float64]:

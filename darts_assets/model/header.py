@@ -11,6 +11,7 @@ replaces the listed ones by `Inert`.
 
 import hashlib
 import io
+import math
 import pickle
 import zipfile
 import zlib
@@ -53,6 +54,7 @@ class ModelDescription:
         terrain: terrain convention of the training data; None if the checkpoint has no entry.
         normalization: label of the normalization, for the record; None if the checkpoint has no entry.
         format: format of the checkpoint.
+        temperature: calibration of the model; None if the checkpoint has no entry. See `Network`.
     """
 
     name: str
@@ -61,6 +63,7 @@ class ModelDescription:
     terrain: Terrain | None
     normalization: int | str | None
     format: Literal["lightning", "legacy"]
+    temperature: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,7 @@ def read_description(file: IO[bytes], label: str, name: str) -> ModelDescription
         terrain=_terrain(config, label),
         normalization=_normalization(config, label),
         format=kind,
+        temperature=_temperature(config, label),
     )
 
 
@@ -358,6 +362,16 @@ def _normalization(config: Mapping[str, Any], label: str) -> int | str | None:
     if normalization is not None and not isinstance(normalization, int | str):
         raise CheckpointError(f"checkpoint {label}: normalization is {normalization!r}, expected a number or a text")
     return normalization
+
+
+def _temperature(config: Mapping[str, Any], label: str) -> float | None:
+    temperature = config.get("temperature")
+    if temperature is None:
+        return None
+    is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if not is_number or not 0 < temperature < math.inf:
+        raise CheckpointError(f"checkpoint {label}: temperature is {temperature!r}, expected a positive number")
+    return float(temperature)
 
 
 def _checked_name(name: str, label: str) -> str:

@@ -67,6 +67,7 @@ def save_checkpoint(
     bands: Sequence[str],
     terrain: Terrain,
     normalization: int | str | None = None,
+    temperature: float | None = None,
     **training_info: Any,
 ) -> CheckpointHeader:
     """Write a model atomically as a checkpoint in the Lightning format.
@@ -78,6 +79,7 @@ def save_checkpoint(
         bands: canonical names of the input bands, in the order of the channels.
         terrain: terrain convention of the training data.
         normalization: name or number of the input normalization, for reference.
+        temperature: calibration that segmentation applies to the model's probabilities (see `Network`); None for none.
         training_info: further hyperparameters to store, plain data only.
 
     Returns:
@@ -87,7 +89,14 @@ def save_checkpoint(
         CheckpointError: if the result would not be a valid checkpoint; the file is not written.
     """
     path = Path(path)
-    config = {"model": dict(architecture), "bands": list(bands), "terrain": terrain, "normalization": normalization}
+    config: dict[str, Any] = {
+        "model": dict(architecture),
+        "bands": list(bands),
+        "terrain": terrain,
+        "normalization": normalization,
+    }
+    if temperature is not None:
+        config["temperature"] = temperature
     content = {
         "hyper_parameters": {**training_info, "config": config},
         "state_dict": {f"{_PREFIX}{name}": value.detach().cpu() for name, value in model.state_dict().items()},
@@ -169,19 +178,22 @@ class Network:
         stride: rows and columns of a patch must be multiples of it.
         device: device of the weights.
         precision: floating-point format of the computation.
+        temperature: divides the logits, such that probabilities are calibrated (Guo et al. 2017,
+            https://proceedings.mlr.press/v70/guo17a.html); 1 changes nothing.
     """
 
     module: Any
     stride: int
     device: torch.device
     precision: Precision
+    temperature: float = 1.0
 
     @torch.inference_mode()
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         """Probabilities (n, rows, columns) of inputs (n, bands, rows, columns), both float32 on the device."""
         with _arithmetic(self.device, self.precision):
             logits: torch.Tensor = self.module(inputs.contiguous(memory_format=torch.channels_last))
-        return torch.sigmoid(logits.float()).squeeze(1)
+        return torch.sigmoid(logits.float() / self.temperature).squeeze(1)
 
 
 _kept: dict[Any, tuple[Network, ...]] = {}
@@ -220,11 +232,14 @@ def _load(
     candidates = precisions(device) if precision == "auto" else (precision,)
     if precision == "fp16" and device.type == "cpu":
         raise SettingsError("precision fp16 needs a GPU; a CPU computes in fp32 or bf16")
-    exact = [exact_network(load_model(header), len(header.bands), device) for header in headers]
+    exact = [
+        replace(exact_network(load_model(header), len(header.bands), device), temperature=header.temperature or 1.0)
+        for header in headers
+    ]
     networks = shortest(exact, candidates, {header.name: len(header.bands) for header in headers})
     if not compiled:
         return networks
-    return [Network(torch.compile(one.module), one.stride, one.device, one.precision) for one in networks]
+    return [replace(one, module=torch.compile(one.module)) for one in networks]
 
 
 def precisions(device: torch.device) -> tuple[Precision, ...]:
@@ -311,7 +326,7 @@ def _reduced(network: Network, precision: Precision) -> Network:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             layer.to(_REDUCED[precision])  # otherwise autocast converts their weights for each batch
-    return Network(module, network.stride, network.device, precision)
+    return replace(network, module=module, precision=precision)
 
 
 @contextmanager

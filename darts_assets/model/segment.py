@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ import torch
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
+from darts_assets.bands import SPREAD
 from darts_assets.errors import CheckpointError, SettingsError
 from darts_assets.model.device import BatchSize, Transfers, pick_device
 from darts_assets.model.header import CheckpointHeader, check_ensemble, required_bands
@@ -44,8 +46,8 @@ def segment(tile: xr.Dataset, headers: Sequence[CheckpointHeader], parameters: S
 
     Returns:
         `probabilities`, float32 in [0, 1], on the tile's grid; with `keep_models` each model's
-        `probabilities-NAME`. Models are loaded before this returns; pixels are read as windows are consumed, some
-        ahead. Closing the windows stops the threads.
+        `probabilities-NAME`, with `keep_spread` and several models `model_spread`. Models are loaded before this
+        returns; pixels are read as windows are consumed, some ahead. Closing the windows stops the threads.
 
     Raises:
         CheckpointError: if a checkpoint is invalid, or the tile lacks an input band.
@@ -58,9 +60,17 @@ def segment(tile: xr.Dataset, headers: Sequence[CheckpointHeader], parameters: S
     networks = _networks(headers, parameters)
     geobox = geobox_of(tile)
     names = ["probabilities", *(f"probabilities-{header.name}" for header in headers if parameters.keep_models)]
+    names += [SPREAD] * _has_spread(headers, parameters)
     attrs = {**tile.attrs, "models": {header.name: header.sha256 for header in headers}}
+    if calibrated := temperatures(headers):
+        attrs["temperatures"] = calibrated
     run = _Run(tile, geobox, headers, networks, parameters)
     return TileStream(geobox, tuple(names), run.windows(names), attrs)
+
+
+def temperatures(headers: Sequence[CheckpointHeader]) -> dict[str, float]:
+    """Model -> temperature that `segment` applies, for models with one."""
+    return {header.name: header.temperature for header in headers if header.temperature is not None}
 
 
 def precision_of(headers: Sequence[CheckpointHeader], parameters: SegmentParameters) -> Precision:
@@ -80,6 +90,10 @@ def _networks(headers: Sequence[CheckpointHeader], parameters: SegmentParameters
                 f"patch_size {parameters.patch_size} must be a multiple of {network.stride} for model {header.name}"
             )
     return networks
+
+
+def _has_spread(models: Sequence[Any], parameters: SegmentParameters) -> bool:
+    return parameters.keep_spread and len(models) > 1
 
 
 @dataclass(frozen=True)
@@ -156,7 +170,8 @@ class _Run:
                     for batch, probabilities in batch_sizes[model].run(network, cut, patches):
                         sums.add(model, batch, probabilities)
                         yield None
-                rows, values = sums.finish(number, self._parameters.keep_models)
+                spread = _has_spread(self._networks, self._parameters)
+                rows, values = sums.finish(number, self._parameters.keep_models, spread)
                 if values is not None:
                     enqueued.append(_Rows(number, len(patches), rows, transfers.down(values)))
                 while len(enqueued) > int(transfers.asynchronous):
@@ -180,11 +195,11 @@ class _Sums:
         for start, patch in zip(starts, probabilities, strict=True):
             self._sums[model, :, start : start + self._columns.patch].addcmul_(patch, self._ramp)
 
-    def finish(self, number: int, keep_models: bool) -> tuple[slice, torch.Tensor | None]:
+    def finish(self, number: int, keep_models: bool, keep_spread: bool) -> tuple[slice, torch.Tensor | None]:
         """Tile rows that no patch after row `number` (from 1) touches, and their probabilities; None if there are none.
 
-        Probabilities are (1, rows, columns), the mean of the models, or (1 + models, rows, columns). Advances to the
-        next row of patches.
+        Probabilities are (bands, rows, columns): the mean of the models, then those of each model and their standard
+        deviation, if these are kept. Advances to the next row of patches.
         """
         rows, columns, starts = self._rows, self._columns, self._rows.starts
         start = starts[number - 1]
@@ -195,8 +210,12 @@ class _Sums:
             inner = slice(columns.padding, columns.padding + columns.length)
             weights = self._row_weights[first:last, None] * self._column_weights[inner]
             each = self._sums[:, first - start : last - start, inner] / weights
-            mean = each.mean(dim=0, keepdim=True)
-            values = torch.cat([mean, each]) if keep_models else mean
+            parts = [each.mean(dim=0, keepdim=True)]
+            if keep_models:
+                parts.append(each)
+            if keep_spread:
+                parts.append(each.std(dim=0, correction=0, keepdim=True))
+            values = torch.cat(parts)
         done = stop - start
         self._sums[:, : rows.patch - done] = self._sums[:, done:].clone()
         self._sums[:, rows.patch - done :] = 0

@@ -39,6 +39,11 @@ class SegmentParameters(Parameters):
     )
     device: str = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:1` or the index of a GPU.")
     keep_models: bool = Field(default=False, description="Also store each model's own probabilities.")
+    keep_spread: bool = Field(
+        default=False,
+        description="Also store `model_spread`: the standard deviation of a pixel's probabilities between the models "
+        "of an ensemble.",
+    )
     precision: PrecisionSetting = Field(
         default="auto",
         description="Number format; `auto`: the fastest one on the GPU that keeps probabilities within 0.01.",

@@ -53,7 +53,7 @@ def probabilities(peer):
 
 @pytest.fixture(scope="session")
 def detections(probabilities, quality):
-    return postprocess(probabilities, quality, PostprocessParameters())
+    return postprocess(probabilities, quality, PostprocessParameters(min_object_size=32))
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from shapely.geometry import shape
 from darts_assets.bands import FEATURES, TCVIS, band
 from darts_assets.detection import DEFAULT_PRODUCTS, PostprocessParameters
 from darts_assets.detection.chips import read_directory
-from darts_assets.detection.export import check_products, describe, export, footprint
+from darts_assets.detection.export import check_products, describe, export, footprint, summary
 from darts_assets.detection.postprocess import postprocess
 from darts_assets.detection.vectorize import extent_polygons, segments
 from darts_assets.errors import SettingsError
@@ -233,7 +234,7 @@ def test_each_detection_has_a_chip(exported, vectors):
 
 
 def test_an_invalid_scene_is_exported_whole(tmp_path, probabilities, features, quality):
-    detections = postprocess(probabilities, xr.zeros_like(quality), PostprocessParameters())
+    detections = postprocess(probabilities, xr.zeros_like(quality), PostprocessParameters(min_object_size=32))
     nothing = {"segments": segments(detections), "extent": extent_polygons(detections)}
     files = export(
         tmp_path,
@@ -454,7 +455,8 @@ def test_files_are_described_as_they_are(tmp_path: Path) -> None:
     assert description["grid"] == {
         "crs": "EPSG:32608", "shape": [1098, 1098], "transform": [100.0, 0.0, 399960.0, 0.0, -100.0, 7700040.0]
     }  # fmt: skip
-    assert description["summary"] == {"objects": 0, "area_ha": 0.0, "extent_km2": pytest.approx(100)}
+    geodesic = pytest.approx(100 / 0.9996**2, rel=3e-4)  # the grid is around the central meridian of the zone
+    assert description["summary"] == {"objects": 0, "area_ha": 0.0, "extent_km2": geodesic}
     files = description["files"]
     assert files["slope.tif"]["bands"] == [
         {"name": "slope", "data_type": "int16", "nodata": -1, "scale": 0.01, "offset": 0.0, "unit": "degree"},
@@ -466,4 +468,20 @@ def test_files_are_described_as_they_are(tmp_path: Path) -> None:
         1,
         "prediction_extent",
     )
-    assert all(facts["bytes"] == (tmp_path / name).stat().st_size for name, facts in files.items())
+    for name, facts in files.items():
+        content = (tmp_path / name).read_bytes()
+        assert (facts["bytes"], facts["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_areas_of_the_summary_are_those_of_an_equal_area_projection(vectors):
+    objects, extent = vectors["segments"], vectors["extent"]
+    equal = {
+        name: gpd.GeoSeries(table.segmentize(1000), crs=table.crs).to_crs("EPSG:6931").area
+        for name, table in vectors.items()
+    }
+    figures = summary(objects, extent)
+    assert figures["area_ha"] == pytest.approx(equal["segments"].sum() / 1e4, abs=1e-3)
+    assert figures["extent_km2"] == pytest.approx(equal["extent"].sum() / 1e6, abs=1e-3)
+    assert figures["clear_km2"] == pytest.approx((equal["extent"] * extent["clear_fraction"]).sum() / 1e6, abs=1e-3)
+    assert abs(figures["extent_km2"] / (extent.area.sum() / 1e6) - 1) > 1e-4, "planar areas differ"
+    assert "clear_km2" not in summary(objects, extent.drop(columns="clear_fraction"))

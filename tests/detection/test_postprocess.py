@@ -46,7 +46,7 @@ def test_stored_probabilities_give_the_same_objects(probabilities, quality, dete
     for name, values in probabilities.data_vars.items():
         stored[name] = values.copy(data=codec.decode(codec.encode(values.values)))
     for threshold in (0.5, 0.3, 0.5125):
-        parameters = PostprocessParameters(threshold=threshold)
+        parameters = PostprocessParameters(threshold=threshold, min_object_size=32)
         direct = detections if threshold == 0.5 else postprocess(probabilities, quality, parameters)
         kept = postprocess(stored, quality, parameters)
         for suffix in ("", "-tcvis"):
@@ -64,6 +64,41 @@ def test_each_model_is_postprocessed_on_its_own(detections, probabilities):
     kept = np.bincount(labels.ravel()) >= 32
     kept[0] = False
     np.testing.assert_array_equal(detections["binarized_segmentation-tcvis"].values, kept[labels])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "pixel", "smallest"),
+    [
+        ({}, 10, 9), ({}, 3, 32), ({}, 3.125, 30), ({}, 4.77, 13), ({}, 30, 9),
+        ({"min_object_size": 32}, 10, 32), ({"min_object_size": 0}, 10, 0),
+        ({"min_object_area_m2": 900}, 10, 9), ({"min_object_area_m2": 900}, 3, 100),
+        ({"min_object_area_m2": 901}, 10, 10), ({"min_object_area_m2": 0}, 10, 0),
+    ],
+)  # fmt: skip
+def test_the_smallest_object_suits_the_grid(parameters: dict, pixel: float, smallest: int) -> None:
+    chosen = PostprocessParameters(**parameters)
+    assert chosen.smallest_object(pixel**2) == smallest
+    assert chosen.in_force(pixel**2) == {
+        **chosen.model_dump(), "min_object_size": smallest, "min_object_area_m2": smallest * pixel**2
+    }  # fmt: skip
+
+
+def test_objects_are_filtered_by_area_on_the_grid_of_the_tile() -> None:
+    values = np.zeros((40, 40))
+    values[5:8, 5:8] = values[20:22, 20:24] = 1  # 9 and 8 pixels of 10 m
+    counts = {
+        area: int(tile(values, mask_erosion_size=0, **given)["binarized_segmentation"].sum())
+        for area, given in {"default": {}, "800": {"min_object_area_m2": 800}, "32": {"min_object_size": 32}}.items()
+    }
+    assert counts == {"default": 9, "800": 17, "32": 0}
+
+
+def test_one_unit_is_given() -> None:
+    with pytest.raises(
+        SettingsError, match=r"min_object_size \(32 pixels\) and min_object_area_m2 \(300 m2\) are both"
+    ):
+        PostprocessParameters(min_object_size=32, min_object_area_m2=300)
+    assert PostprocessParameters(min_object_size=None, min_object_area_m2=300).smallest_object(100) == 3
 
 
 def test_size_zero_does_not_erode():

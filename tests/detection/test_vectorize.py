@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import rasterio.features
 import shapely
+import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from scipy import ndimage
@@ -33,6 +34,7 @@ COLUMNS = {
     "mean": "float64",
     "median": "float64",
     "std": "float64",
+    "model_spread": "float64",
     "npixel": "int64",
     "geometry": "geometry",
 }
@@ -88,7 +90,9 @@ def test_extent_is_the_peers(shared, vectors):
     assert len(ours) == 1
     assert shapely.equals(ours.geometry[0], theirs.geometry.iloc[0])
     assert ours["npixel"].tolist() == theirs["npixel"].tolist()
-    assert ours["area_m2"].tolist() == [100.0 * theirs["npixel"].iloc[0]]
+    equal_area = gpd.GeoSeries(ours.segmentize(1000), crs=ours.crs).to_crs("EPSG:6931").area
+    assert ours["area_m2"].tolist() == pytest.approx(equal_area.tolist(), rel=1e-6)
+    assert ours["area_m2"][0] == pytest.approx(100 * theirs["npixel"].iloc[0], rel=2e-3)  # planar
 
 
 def test_diagonal_objects_are_one_valid_feature():
@@ -297,7 +301,8 @@ def test_clear_pixels_of_a_detection_and_of_the_valid_area_are_counted():
     assert high["extent"]["clear_fraction"].tolist() == [1.0]
     assert shapely.equals(high["clear"].union_all(), high["extent"].union_all())
     quality[:] = 1  # all clouds
-    tables = detection_tables(scene[["probabilities"]], scene["quality_data_mask"], PostprocessParameters())
+    peer = PostprocessParameters(min_object_size=32)
+    tables = detection_tables(scene[["probabilities"]], scene["quality_data_mask"], peer)
     assert tables["extent"]["clear_fraction"].tolist() == [0.0]
     assert tables["segments"]["clear_fraction"].tolist() == [0.0, 0.0]
     assert len(tables["clear"]) == 0
@@ -312,3 +317,29 @@ def test_the_clear_area_is_cut_into_blocks():
     assert table.is_valid.all()
     assert (table.bounds.maxx - table.bounds.minx <= 10 * CLEAR_BLOCK).all()
     np.testing.assert_array_equal(mask_from(table, grid(*clear.shape)), clear)
+
+
+def test_the_spread_between_models_is_the_mean_over_an_objects_pixels():
+    first, second = (np.zeros((40, 40), np.float32) for _ in range(2))
+    first[5:15, 5:15], second[5:15, 5:15] = 0.9, 0.7  # 0.1 everywhere
+    first[20:30, 20:30], second[20:30, 20:30] = 0.8, 0.8
+    second[20:25, 20:30] = 0.4  # 0.2 in half of the pixels
+    mean = (first + second) / 2
+    quality = xr.DataArray(np.full((40, 40), 2, np.uint8), dims=("y", "x"))
+    parameters = PostprocessParameters(mask_erosion_size=0, min_object_size=0)
+
+    def spread(**bands):
+        return detection_tables(on_grid(bands, grid(40, 40)), quality, parameters)
+
+    models = {"probabilities-a": first, "probabilities-b": second}
+    tables = spread(probabilities=mean, **models)
+    for name in ("segments", "segments-a", "segments-b"):
+        assert tables[name]["model_spread"][0] == pytest.approx(0.1, abs=1e-6)
+    assert tables["segments"]["model_spread"].tolist() == pytest.approx([0.1, 0.1], abs=1e-6)
+    assert tables["segments"]["std"].tolist() == pytest.approx([0, 0.1], abs=1e-6)
+    assert tables["segments-b"]["model_spread"].tolist() == pytest.approx([0.1, 0], abs=1e-6)
+    stored = spread(probabilities=mean, model_spread=np.full((40, 40), np.float32(0.25)), **models)
+    assert stored["segments"]["model_spread"].tolist() == [0.25, 0.25]
+    for one in ({}, {"probabilities-a": first}):
+        lonely = spread(probabilities=mean, **one)["segments"]["model_spread"]
+        assert (lonely.dtype, lonely.isna().all()) == (np.float64, True)

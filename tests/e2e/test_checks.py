@@ -31,7 +31,8 @@ from tests.e2e.harness import DEMO_MODEL, QUIET, Site, metadata_of, reason
 
 BLOCKING = {"bands_complete", "feature_ranges", "probabilities_valid", "geometries_valid"}
 ALL = BLOCKING | {
-    "scene_coverage", "auxiliary_coverage", "probabilities_plausible", "scene_was_seen", "detections_are_clear"
+    "scene_coverage", "auxiliary_coverage", "probabilities_plausible", "scene_was_seen", "detections_are_clear",
+    "small_slumps_are_kept",
 }  # fmt: skip
 
 
@@ -276,7 +277,7 @@ BOWTIE = Polygon([(0, 0), (100, 100), (100, 0), (0, 100)])
     [
         (lambda t: t.assign(Region_ID=7), "Region_ID is not unique: 7"),
         (lambda t: t.drop(columns="npixel"), "columns are missing: npixel"),
-        (lambda t: t.assign(npixel=31), "objects under 32 pixels: Region_ID 1, 2, 3 and"),
+        (lambda t: t.assign(npixel=8), "objects under 9 pixels: Region_ID 1, 2, 3 and"),
         (lambda t: t.assign(mean=60.0), "not between 0 and 1"),
         (lambda t: t.set_crs("EPSG:32609", allow_override=True), "CRS is EPSG:32609, expected EPSG:32608"),
         (lambda t: t.set_geometry(t.translate(xoff=1e5)), "outside the scene: rows 0, 1, 2 and"),

@@ -102,6 +102,7 @@ def test_a_site_of_the_first_layout_is_opened_and_a_scene_mapped_again(old_site:
         assert {check.check_name for check in checks} == {
             "auxiliary_coverage", "bands_complete", "detections_are_clear", "feature_ranges", "geometries_valid",
             "probabilities_plausible", "probabilities_valid", "scene_coverage", "scene_was_seen",
+            "small_slumps_are_kept",
         }  # fmt: skip
         assert all(check.passed for check in checks)
         assert {step: site.materialized(step) for step in STEPS} == {step: {mapped} for step in STEPS}

@@ -1,8 +1,9 @@
 """The regions that scenes and slumps are in."""
 
+import numpy as np
 import pytest
 
-from darts_assets.geo.grid_zones import region_of
+from darts_assets.geo.grid_zones import grid_zones, region_of
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,17 @@ from darts_assets.geo.grid_zones import region_of
 )
 def test_regions_are_zones_of_the_military_grid(tile: str | None, lon: float, lat: float, expected: str) -> None:
     assert region_of(tile, lon, lat) == expected
+
+
+def test_the_zones_as_boxes_agree_with_the_regions_of_places() -> None:
+    zones = grid_zones()
+    assert len({zone.name for zone in zones}) == len(zones)
+    area = sum((zone.east - zone.west) * (zone.north - zone.south) for zone in zones)
+    assert area == pytest.approx(360 * 180), "no gap and no overlap"
+    random = np.random.default_rng(0)
+    for zone in zones:
+        for lon, lat in random.uniform((zone.west, zone.south), (zone.east, zone.north), (20, 2)).tolist():
+            assert region_of(None, lon, lat) == zone.name
+    boxes = {zone.name: zone[1:] for zone in zones}
+    assert boxes["32V"] == (3, 56, 12, 64)
+    assert boxes["33X"] == (9, 72, 21, 84)

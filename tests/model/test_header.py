@@ -64,12 +64,14 @@ def test_says_what_torch_says(shared: Path, file: str) -> None:
     assert header.bands == tuple(config["bands"])
     assert header.format == ("legacy" if "config" in content else "lightning")
     assert (header.name, header.terrain, header.normalization) == (path.stem, None, None)
+    assert header.temperature is None
     assert len(header.sha256) == 64
     assert hash(header) == hash(read_header(path))
 
 
 def test_lightning(saved: Callable[[Any], Path]) -> None:
-    header = read_header(saved(lightning(terrain="physical", normalization=2)), "mine")
+    header = read_header(saved(lightning(terrain="physical", normalization=2, temperature=2)), "mine")
+    assert header.temperature == 2.0
     assert (header.name, header.bands, header.terrain, header.normalization) == ("mine", tuple(BANDS), "physical", 2)
 
 
@@ -118,6 +120,10 @@ def test_leftovers_of_training_are_ignored(saved: Callable[[Any], Path]) -> None
         (lightning(model={"in_channels": 3}), "does not name its architecture"),
         (lightning(terrain="moon"), "'moon'; known are darts-2025, darts-2026, physical"),
         (lightning(normalization=[1]), "normalization"),
+        (lightning(temperature=0), "temperature is 0, expected a positive number"),
+        (lightning(temperature=True), "temperature is True, expected a positive number"),
+        (lightning(temperature=float("nan")), "temperature is nan, expected a positive number"),
+        (lightning(temperature="2"), "temperature is '2', expected a positive number"),
         ({"hyper_parameters": {}, "state_dict": WEIGHTS}, "not a DARTS checkpoint"),
         ({"hyper_parameters": {"config": {"model": MODEL, "bands": BANDS}}}, "not a DARTS checkpoint"),
         ([1, 2], "not a DARTS checkpoint"),

@@ -242,3 +242,45 @@ def test_progress_and_provenance(noise: Noise, small: CheckpointHeader, caplog: 
         "segmented row of patches 2 of 2",
     ]
     assert stream.attrs == {"sun_azimuth": 160.0, "models": {"small": small.sha256}}
+
+
+def test_the_spread_is_the_deviation_between_the_models(
+    noise: Noise, small: CheckpointHeader, other: CheckpointHeader
+) -> None:
+    tile = noise(150, 140)
+    both = segment(tile, [small, other], parameters(keep_models=True, keep_spread=True)).collect()
+    each = np.stack([both["probabilities-small"].values, both["probabilities-other"].values])
+    np.testing.assert_allclose(both["model_spread"].values, each.std(axis=0), atol=1e-6)
+    assert both["model_spread"].values.max() > 0.01
+    alone = segment(tile, [small, other], parameters(keep_spread=True)).collect()
+    assert list(alone.data_vars) == ["probabilities", "model_spread"]
+    np.testing.assert_array_equal(alone["model_spread"].values, both["model_spread"].values)
+    stored = band("model_spread").decode(band("model_spread").encode(alone["model_spread"].values))
+    np.testing.assert_allclose(stored, alone["model_spread"].values, atol=0.51e-4)
+    assert list(segment(tile, [small], parameters(keep_spread=True)).collect().data_vars) == ["probabilities"]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_a_temperature_calibrates_probabilities(
+    noise: Noise, network: Callable[..., torch.nn.Module], architecture: Callable[..., object], tmp_path: Path,
+    temperature: float,
+) -> None:  # fmt: skip
+    model, bands, tile = network(5), FEATURES[:5], noise(100, 100)
+    plain = save_checkpoint(tmp_path / "plain.ckpt", model, architecture(5), bands, "darts-2025")
+    calibrated = save_checkpoint(
+        tmp_path / "calibrated.ckpt", model, architecture(5), bands, "darts-2025", temperature=temperature
+    )
+    assert (plain.temperature, calibrated.temperature) == (None, temperature)
+    assert plain.sha256 != calibrated.sha256
+    # A tile within one patch: nothing is blended.
+    raw = segment(tile, [plain], parameters()).collect()
+    made = segment(tile, [calibrated], parameters()).collect()
+    p = raw["probabilities"].values.astype(np.float64)
+    expected = 1 / (1 + np.exp(-np.log(p / (1 - p)) / temperature))
+    np.testing.assert_allclose(made["probabilities"].values, expected, atol=1e-5)
+    assert np.abs(expected - p).max() > 0.01
+    assert made.attrs["temperatures"] == {"calibrated": temperature}
+    assert "temperatures" not in raw.attrs
+    # In an ensemble, each model has its own.
+    both = segment(tile, [plain, calibrated], parameters()).collect()
+    np.testing.assert_allclose(both["probabilities"].values, (p + expected) / 2, atol=1e-5)

@@ -20,6 +20,9 @@ PEER_NAMES: Mapping[tuple[str, str], str] = MappingProxyType(
 )
 """Table and option of darts-nextgen with the same meaning -> parameter."""
 
+ALTERNATIVES = ("min_object_size", "min_object_area_m2")
+"""Parameters of which one is given: one in the table of a family replaces the other in the table of both."""
+
 SHARED = MappingProxyType({"auxiliary": ("preprocessed_tile",), "prepare": ("preprocessed_tile", "raw_scene")})
 """Step, or jobs that prepare data -> tables whose parameters they share, as far as they have them."""
 
@@ -69,6 +72,7 @@ class StepDefaults:
         for table in SHARED.get(step, (step,)):
             own = self.file.parameters(self.family, table)
             values |= {PEER_NAMES.get((table, name), name): _translated(name, given) for name, given in own.items()}
+        values = _without_replaced(values, self.family)
         if step in SHARED:
             values = {name: given for name, given in values.items() if name in config.model_fields}
         problems = [
@@ -83,6 +87,13 @@ class StepDefaults:
         if problems:
             raise SettingsError("; ".join(problems))
         return values
+
+
+def _without_replaced(values: Mapping[str, StepValue], family: str) -> dict[str, StepValue]:
+    """The parameters without those of `ALTERNATIVES` that one in the table of the family replaces."""
+    given = [name for name in ALTERNATIVES if name in values]
+    own = [name for name in given if f"[{family}." in values[name].place]
+    return {name: value for name, value in values.items() if len(own) != 1 or name not in given or name in own}
 
 
 def _translated(name: str, given: StepValue) -> StepValue:

@@ -22,7 +22,7 @@ from darts_assets.orchestration.scene_chain.check_evaluation import (
 )
 from darts_assets.settings_file import NO_FILE, SettingsFile
 
-CODE_VERSION = "2"
+CODE_VERSION = "5"
 
 
 def _schema(*columns: tuple[str, str, str]) -> dg.TableSchema:
@@ -40,6 +40,12 @@ SEGMENTS = _schema(
     ("mean", "float64", "Mean of the probabilities."),
     ("median", "float64", "Median of the probabilities."),
     ("std", "float64", "Population standard deviation of the probabilities."),
+    (
+        "model_spread",
+        "float64",
+        "Mean over the object's pixels of the standard deviation of the probabilities between the models; null with "
+        "one model, or if segmentation stored neither the spread nor the models.",
+    ),
     ("npixel", "int64", "Number of pixels."),
     ("geometry", "geometry", _OUTLINE),
 )
@@ -47,7 +53,7 @@ SEGMENTS = _schema(
 
 EXTENT = _schema(
     ("npixel", "int64", "Number of pixels."),
-    ("area_m2", "float64", "Area in square metres, in the projection of the scene."),
+    ("area_m2", "float64", "Geodesic area on the WGS 84 ellipsoid, square metres."),
     ("clear_fraction", "float64", "Fraction of the pixels that are clear: no cloud, shadow or snow."),
     ("geometry", "geometry", _OUTLINE),
 )
@@ -91,25 +97,26 @@ def build_polygons(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.Asse
         probabilities: Any,
         tile: Any,
     ) -> dg.MaterializeResult[dict[str, Any]]:
-        from darts_assets.detection.export import clear_summary
+        from darts_assets.detection.export import summary
+        from darts_assets.detection.postprocess import pixel_area
         from darts_assets.detection.vectorize import detection_tables
+        from darts_assets.tiles import geobox_of
 
         with domain_call(context.log):
             tables = detection_tables(probabilities, tile["quality_data_mask"], config)
         objects, extent = tables["segments"], tables["extent"]
-        context.log.info(f"{context.partition_key}: {len(objects)} objects in {extent.area.sum() / 1e6:.1f} km2")
+        figures = summary(objects, extent)
+        context.log.info(f"{context.partition_key}: {len(objects)} objects in {figures['extent_km2']:.1f} km2")
         facts = provenance(
-            CODE_VERSION, config.model_dump(), segmentation=probabilities.attrs["provenance"]["data_version"]
+            CODE_VERSION,
+            config.in_force(pixel_area(geobox_of(probabilities))),
+            segmentation=probabilities.attrs["provenance"]["data_version"],
         )
-        summary = {
-            "objects": len(objects),
+        figures |= {
             "objects_at_edge": int(objects["touches_edge"].sum()),
-            "area_ha": round(float(objects.area.sum()) / 1e4, 3),
-            "extent_km2": round(float(extent.area.sum()) / 1e6, 3),
             "extent_fraction": round(int(extent["npixel"].sum()) / tile["quality_data_mask"].size, 6),
-            **clear_summary(extent),
         }
-        metadata = {**summary, "dagster/row_count": len(objects), "summary": summary}
+        metadata = {**figures, "dagster/row_count": len(objects), "summary": figures}
         return materialize_result(metadata, facts, tables)
 
     return polygons
@@ -120,6 +127,11 @@ class PolygonChecksConfig(dg.Config):
 
     least_clear: float = Field(
         0.5, description="The check `detections_are_clear` fails if less than this fraction of a detection is clear."
+    )
+
+    largest_removed_m2: float = Field(
+        1000.0,
+        description="The check `small_slumps_are_kept` fails if objects of this area in square metres are removed.",
     )
 
     least_extent: float = Field(
@@ -143,6 +155,10 @@ def build_polygon_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
         check_spec(
             family, "polygons", "detections_are_clear",
             "No detection lies on clouds, shadow or snow.",
+        ),
+        check_spec(
+            family, "polygons", "small_slumps_are_kept",
+            "The smallest object is not so large that many known slumps are smaller.",
         ),
     ]  # fmt: skip
 
@@ -169,6 +185,9 @@ def build_polygon_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
             return {
                 "geometries_valid": _validity(
                     tables, read_geobox(tile, features), facts["provenance"]["parameters"]["min_object_size"]
+                ),
+                "small_slumps_are_kept": _mapping_unit(
+                    facts["provenance"]["parameters"], read_geobox(tile, features), config.largest_removed_m2
                 ),
                 "detections_are_clear": _clearness(tables["segments"], config.least_clear),
                 "scene_was_seen": Outcome(
@@ -208,12 +227,28 @@ def _clearness(segments: Any, least: float) -> Outcome:
     )  # fmt: skip
 
 
+def _mapping_unit(parameters: Mapping[str, Any], geobox: Any, largest_removed: float) -> Outcome:
+    from darts_assets.detection.footprint_sizes import OUTLINES, share_below
+    from darts_assets.detection.postprocess import pixel_area
+
+    pixels = int(parameters["min_object_size"])
+    area = pixels * pixel_area(geobox)
+    share = share_below(area)
+    size, hidden = f"{pixels} pixels ({area:,.0f} m2)", f"{100 * share:.0f} % of {OUTLINES:,} known slumps are smaller"
+    problem = f"objects of less than {size} are removed: {hidden}; min_object_area_m2 of `polygons` sets another limit"
+    return Outcome(
+        [problem] if area > largest_removed else [], f"objects from {size} on are kept; {hidden}",
+        {"smallest_m2": area, "share_hidden": round(share, 4)},
+    )  # fmt: skip
+
+
 def _validity(tables: Mapping[str, Any], geobox: Any, min_object_size: int) -> Outcome:
     from darts_assets.detection.vectorize import geometry_faults, segment_faults
 
-    # Polygons of earlier versions have no `clear_fraction`.
+    # Polygons of earlier versions lack these.
+    optional = {"clear_fraction", "model_spread"}
     columns, extent_columns = (
-        [column.name for column in schema.columns if column.name != "clear_fraction"] for schema in (SEGMENTS, EXTENT)
+        [column.name for column in schema.columns if column.name not in optional] for schema in (SEGMENTS, EXTENT)
     )
     problems = [f"extent: {problem}" for problem in geometry_faults(tables["extent"], geobox, extent_columns)]
     if "clear" in tables:

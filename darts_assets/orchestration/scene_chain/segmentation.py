@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from darts_assets.bands import SPREAD
 from darts_assets.errors import DartsError
 from darts_assets.features.plausibility import reflectance_faults
 from darts_assets.model.segmentation_parameters import SegmentParameters
@@ -74,7 +75,7 @@ def build_segmentation(
         context: dg.AssetExecutionContext, config: SegmentationConfig, models: Models, store: Store
     ) -> Iterator[Any]:
         with domain_call(context.log):  # an error of models or device affects all scenes: fail at once
-            from darts_assets.model.segment import precision_of, segment
+            from darts_assets.model.segment import precision_of, segment, temperatures
 
             models.check_suitable()
             headers = models.headers
@@ -88,6 +89,8 @@ def build_segmentation(
             "models": {header.name: header.sha256 for header in headers},
             "model_files": {header.name: header.path.name for header in headers},
         }
+        if calibrated := temperatures(headers):
+            parameters["temperatures"] = calibrated
 
         def segment_scene(scene: str) -> dg.MaterializeResult[None]:
             if not config.accept_implausible:
@@ -99,6 +102,8 @@ def build_segmentation(
             if not has_one_partition(context):
                 require_valid(context, family, store, scene)
             metadata = {"models": parameters["models"], "config": config.model_dump(), **published}
+            if calibrated:
+                metadata["temperatures"] = calibrated
             return materialize_result(metadata, facts)
 
         yield from materialize_each(context, segment_scene)
@@ -176,7 +181,7 @@ def _outcomes(family: SceneFamily, store: Store, scene: str, config: Segmentatio
         return read_statistics(store.place("tiles", *family.key(step).path, scene))
 
     with_data = statistics("preprocessed_tile")["red"].pixels
-    bands = statistics("segmentation")
+    bands = {name: band for name, band in statistics("segmentation").items() if name != SPREAD}
     errors = [problem for name, band in bands.items() for problem in probability_errors(name, band, with_data)]
     suspicious = [
         problem

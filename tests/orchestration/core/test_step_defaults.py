@@ -106,9 +106,22 @@ def test_numbers_of_quality_levels_are_those_of_darts_nextgen(path: Path) -> Non
         assert values["quality_level"].value == name
 
 
+def test_a_family_may_give_the_smallest_object_in_the_other_unit(path: Path) -> None:
+    path.write_text("[polygons]\nmin_object_size = 32\n[planet.polygons]\nmin_object_area_m2 = 900.0")
+    file = read_settings_file(path)
+    configs = {family: StepDefaults(family, file).config("polygons", PolygonsConfig)() for family in FAMILIES}
+    smallest = {family: (each.min_object_size, each.min_object_area_m2) for family, each in configs.items()}
+    assert smallest == {"sentinel2": (32, None), "planet": (None, 900)}
+    assert configs["planet"].smallest_object(9) == 100
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        (
+            "[polygons]\nmin_object_size = 32\nmin_object_area_m2 = 300.0",
+            "[polygons] min_object_size (32 pixels) and min_object_area_m2 (300 m2) are both given: give one of them",
+        ),
         ("[polygons]\ntreshold = 0.1", "[polygons] treshold is not a parameter of polygons, did you mean threshold?"),
         ("[planet.polygons]\nthreshold = 2", "[planet.polygons] threshold is 2, expected less than or equal to 1 ("),
         ("[polygons]\nthreshold = 'high'", "[polygons] threshold is 'high', expected a valid number (Probability, 0"),
