@@ -10,8 +10,10 @@ import obstore
 import pandas as pd
 import pyogrio
 
+from darts_assets.inventory.area_intervals import area_by_year
 from darts_assets.inventory.site_parameters import InventoryParameters
 from darts_assets.inventory.slumps import Followed
+from darts_assets.inventory.table_schemas import SITE_COLUMNS
 from darts_assets.inventory.yearly_inventory import Inventory, empty_inventory
 from darts_assets.qgis_styles import write_vector_style
 from darts_assets.review.review_columns import REJECTED, REVIEW_COLUMNS
@@ -19,11 +21,14 @@ from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Manifest, Place
 from darts_assets.stores.vectors import read_table, write_plain_table, write_table
 
-STATE_FORMAT = 3
+STATE_FORMAT = 4
 """Increased when the meaning of the tables changes; the inventory is then built from scratch."""
 
 OBSERVERS = "observers"
 """Name of the table of `Followed.observers`."""
+
+AREAS = "area_by_year"
+"""Name of the table of `area_intervals.area_by_year`."""
 
 
 def write_inventory(
@@ -57,10 +62,15 @@ def read_inventory(place: Place, manifest: Manifest | None, year: int, parameter
 def read_year(place: Place, manifest: Manifest, year: int) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
     """The sites and the scenes of a year, both of one version.
 
+    Columns that an earlier version lacks are NaN, numbers of days 0.
+
     Raises:
         NotReadableError: if the version has been replaced in the meantime.
     """
-    return read_table(place, manifest, f"rts_{year}"), read_table(place, manifest, "scenes")
+    sites = read_table(place, manifest, f"rts_{year}")
+    lacking = {name: dtype for name, dtype in SITE_COLUMNS.items() if name not in sites}
+    sites = sites.assign(**{name: 0 if dtype == "int64" else float("nan") for name, dtype in lacking.items()})
+    return sites.astype(lacking), read_table(place, manifest, "scenes")
 
 
 def write_followed(
@@ -68,11 +78,13 @@ def write_followed(
 ) -> Manifest:
     """Publish slumps over the years: `rts_slumps` and `rts_sites`, each as `.parquet`, `.gpkg` and `.qml`.
 
-    `observers.parquet` has the scenes that observe a slump in a year without a site of it. Arguments as
-    `write_inventory`.
+    `observers.parquet` has the scenes that observe a slump in a year without a site of it, `area_by_year.parquet` the
+    areas of years and regions, without rejected sites as the GeoPackages. Arguments as `write_inventory`.
     """
     tables = {"rts_slumps": followed.slumps, "rts_sites": followed.sites}
-    return _write(place, tables, list(tables), metadata, publish_rejected, {OBSERVERS: followed.observers})
+    areas = area_by_year(followed.sites, with_rejected=publish_rejected)
+    plain = {OBSERVERS: followed.observers, AREAS: areas}
+    return _write(place, tables, list(tables), metadata, publish_rejected, plain)
 
 
 def years_of(location: StoreLocation) -> list[int]:

@@ -73,6 +73,17 @@ def find_links(
     return Links(one[is_linked], other[is_linked], likeness[is_linked])
 
 
+def links_within(links: Links, groups: npt.NDArray[np.object_]) -> Links:
+    """The links between detections of one group.
+
+    Args:
+        links: links between detections.
+        groups: group of each detection.
+    """
+    same = groups[links.one] == groups[links.other]
+    return Links(links.one[same], links.other[same], links.likeness[same])
+
+
 def clusters_of(count: int, links: Links) -> Indices:
     """Cluster of each of `count` detections: int64, numbered in the order of their first detections."""
     labels = _components(count, links.one, links.other)

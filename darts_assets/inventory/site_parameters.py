@@ -19,7 +19,17 @@ class CoverageParameters(Parameters):
     )
 
 
-class InventoryParameters(CoverageParameters):
+class SensorParameters(Parameters):
+    """Whether families of scenes are used together."""
+
+    sensors: Literal["together", "apart"] = Field(
+        "together",
+        description="Detections of all families form common sites and slumps (`together`), or each family has sites "
+        "and slumps of its own, which only its scenes observe (`apart`).",
+    )
+
+
+class InventoryParameters(SensorParameters, CoverageParameters):
     """How detections become sites.
 
     The default of `min_overlap` separates neighbours that overlap by a pixel of misregistration from parts of one
@@ -55,7 +65,7 @@ class InventoryParameters(CoverageParameters):
     )
 
 
-class FollowParameters(CoverageParameters):
+class FollowParameters(SensorParameters, CoverageParameters):
     """How sites are followed from year to year."""
 
     min_overlap: float = Field(
@@ -64,4 +74,11 @@ class FollowParameters(CoverageParameters):
         le=1,
         description="A site continues a slump if its outline and the slump's last one share this fraction of the "
         "smaller one's area.",
+    )
+    stable_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="The change of a site is `stable` if its 95 % interval lies within this fraction of the earlier "
+        "area.",
     )

@@ -27,7 +27,8 @@ from darts_assets.inventory.links import Division, Indices, Links, divide
 from darts_assets.inventory.site_parameters import InventoryParameters
 from darts_assets.inventory.table_schemas import SITE_COLUMNS
 
-_DERIVED = ("site_id", "year", "lon", "lat", "area_ha")
+_INTERVALS = ("area_se_ha", "area_df", "area_low_ha", "area_high_ha")
+_DERIVED = ("site_id", "year", "lon", "lat", "area_ha", *_INTERVALS)
 
 _COMPLETE = 0.999
 """Share of an area above which it counts as covered: coinciding edges of two scenes differ by up to a centimetre."""
@@ -124,7 +125,7 @@ def describe(
         year: year of the scenes.
 
     Returns:
-        Columns `SITE_COLUMNS` and the outline, one row per site number.
+        Columns `SITE_COLUMNS` and the outline, one row per site number; the columns of intervals are NaN.
     """
     shapes, ids = detections["geometry"].to_numpy(), detections["scene_id"].to_numpy(dtype=object)
     names = scenes["scene_id"].to_numpy(dtype=object)
@@ -139,8 +140,16 @@ def describe(
         single = group[~sites.merging[group]]
         group = single if len(single) else group
         seen = {scene: _joined(shapes[group[ids[group] == scene]]) for scene in dict.fromkeys(ids[group])}
-        outline = _outline(seen, look, parameters)
-        observing = detecting | _observing(outline, look, parameters.min_coverage)
+        agreement = agreed(list(seen.values()), [look.get(scene, shape) for scene, shape in seen.items()])
+        outline = union(list(seen.values())) if parameters.outline == "union" else agreement.outline
+        covered = _covered(outline, look)
+        observing = detecting | {scene for scene, area in covered.items() if area >= parameters.min_coverage}
+        cut_off = set(ids[group[cut[group]]])
+        whole = {
+            scene: shape.area
+            for scene, shape in seen.items()
+            if scene not in cut_off and covered.get(scene, 0) >= _COMPLETE
+        }
         by_time = sorted(observing, key=lambda scene: (times[scene], scene))
         seeing = [scene for scene in by_time if scene in detecting]
         outlines.append(outline)
@@ -158,6 +167,8 @@ def describe(
                 "families": ",".join(sorted({families[scene] for scene in detecting})),
                 "scenes": ",".join(seeing),
                 "scenes_without": ",".join(scene for scene in by_time if scene not in detecting),
+                **{f"area_{100 * quarters // 4}_ha": area / 1e4 for quarters, area in agreement.areas.items()},
+                **_daily_areas(whole, times),
             }
         )
     return _table(rows, outlines, year)
@@ -185,6 +196,7 @@ def _table(rows: list[dict[str, Any]], outlines: list[BaseGeometry], year: int) 
     lonlat = np.round(to_lonlat(shapely.point_on_surface(shapes)), 6)
     table = pd.DataFrame(rows, columns=[name for name in SITE_COLUMNS if name not in _DERIVED])
     table = table.assign(site_id="", year=year, lon=lonlat[:, 0], lat=lonlat[:, 1], area_ha=shapely.area(shapes) / 1e4)
+    table = table.assign(**dict.fromkeys(_INTERVALS, math.nan))
     return table[list(SITE_COLUMNS)].astype(SITE_COLUMNS).assign(geometry=shapes)
 
 
@@ -192,10 +204,19 @@ def _joined(shapes: Any) -> BaseGeometry:
     return shapes[0] if len(shapes) == 1 else shapely.union_all(shapes)
 
 
-def _outline(seen: Mapping[str, BaseGeometry], looks: Looks, parameters: InventoryParameters) -> BaseGeometry:
-    if parameters.outline == "union":
-        return union(list(seen.values()))
-    return majority(list(seen.values()), [looks.get(scene, shape) for scene, shape in seen.items()])
+def _daily_areas(whole: Mapping[str, float], times: Mapping[str, Any]) -> dict[str, float]:
+    """Number of days, mean and standard deviation (hectares) of areas in m2 by scene.
+
+    Scenes of one day (neighbouring tiles, two baselines of one image) are not independent: they count with their mean.
+    """
+    days: dict[Any, list[float]] = {}
+    for scene in sorted(whole):
+        days.setdefault(times[scene].date(), []).append(whole[scene] / 1e4)
+    areas = [math.fsum(values) / len(values) for _, values in sorted(days.items())]
+    mean = math.fsum(areas) / len(areas) if areas else math.nan
+    squares = math.fsum((area - mean) ** 2 for area in areas)
+    deviation = math.sqrt(squares / (len(areas) - 1)) if len(areas) > 1 else math.nan
+    return {"area_days": len(areas), "area_mean_ha": mean, "area_sd_ha": deviation}
 
 
 def observers(
@@ -210,8 +231,15 @@ def observers(
 
 
 def _observing(outline: BaseGeometry, looks: Looks, min_coverage: float) -> set[str]:
-    least = min_coverage * outline.area
-    return {scene for scene, part in looks.items() if part is None or shapely.intersection(part, outline).area >= least}
+    return {scene for scene, share in _covered(outline, looks).items() if share >= min_coverage}
+
+
+def _covered(outline: BaseGeometry, looks: Looks) -> dict[str, float]:
+    """Share of an outline that each scene observes."""
+    parts = {scene: part for scene, part in looks.items() if part is not None}
+    areas = shapely.area(shapely.intersection(np.array(list(parts.values()), dtype=object), outline))
+    shares = dict(zip(parts, (areas / outline.area).tolist(), strict=True))
+    return {scene: shares.get(scene, 1.0) for scene in looks}
 
 
 def looks_at(
@@ -268,32 +296,46 @@ def union(shapes: Sequence[BaseGeometry]) -> BaseGeometry:
     return tidy(shapes[0] if len(shapes) == 1 else shapely.union_all(shapes))
 
 
-def majority(seen: Sequence[BaseGeometry], looked: Sequence[BaseGeometry | None]) -> BaseGeometry:
-    """The area in which at least half of the observing scenes detect the site; the union if there is none.
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far the scenes agree about a site.
+
+    Attributes:
+        outline: area in which at least half of the observing scenes detect the site; the union if there is none. A
+            valid Polygon or MultiPolygon in normal form.
+        areas: number of quarters, 1 to 3 -> area in m2 in which at least that share of the observing scenes does.
+    """
+
+    outline: BaseGeometry
+    areas: dict[int, float]
+
+
+def agreed(seen: Sequence[BaseGeometry], looked: Sequence[BaseGeometry | None]) -> Agreement:
+    """The agreement of the scenes that detect a site.
 
     Args:
         seen: detections of the site per scene, in `EQUAL_AREA`.
         looked: in the same order, the part of the site within the scene's observed area, None for all of it. A scene
             has no vote outside that area.
-
-    Returns:
-        A valid Polygon or MultiPolygon in normal form.
     """
     if len(seen) == 1:
-        return union(seen)
+        outline = union(seen)
+        return Agreement(outline, dict.fromkeys((1, 2, 3), outline.area))
     partial = [part for part in looked if part is not None]
     lines = shapely.union_all(shapely.boundary([*seen, *partial]), grid_size=10.0**-CENTIMETRES)
     faces = shapely.get_parts(shapely.polygonize(shapely.get_parts(lines)))
-    faces = faces[shapely.area(faces) > 0]
+    areas = shapely.area(faces)
+    faces, areas = faces[areas > 0], areas[areas > 0]
     points = shapely.point_on_surface(faces)
     votes, voters = np.zeros(len(faces), dtype=int), np.full(len(faces), len(seen) - len(partial))
     for shape in seen:
         votes += _within(shape, points)
     for shape in partial:
         voters += _within(shape, points)
+    shares = {quarters: math.fsum(areas[(votes > 0) & (4 * votes >= quarters * voters)]) for quarters in (1, 2, 3)}
     chosen = faces[(votes > 0) & (2 * votes >= voters)]
     outline = tidy(shapely.coverage_union_all(chosen)) if len(chosen) else shapely.Polygon()
-    return outline if outline.area >= LEAST_AREA else union(seen)
+    return Agreement(outline if outline.area >= LEAST_AREA else union(seen), shares)
 
 
 def _within(shape: BaseGeometry, points: Geometries) -> npt.NDArray[np.bool_]:

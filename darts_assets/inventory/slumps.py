@@ -12,6 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from darts_assets.geo.equal_area import EQUAL_AREA
 from darts_assets.inventory.links import overlapping, shared_area
+from darts_assets.inventory.site_changes import with_changes
 from darts_assets.inventory.site_parameters import FollowParameters
 from darts_assets.inventory.sites import no_sites, observers
 from darts_assets.inventory.table_schemas import FOLLOWED_COLUMNS, OBSERVER_COLUMNS, SITE_COLUMNS, SLUMP_COLUMNS
@@ -58,21 +59,47 @@ def follow(
     Year by year, sites are compared with the last outline of every slump, of any earlier year. Of the pairs with
     sufficient overlap, the one with the largest shared area continues the slump. If a slump splits, its other parts
     become new slumps; if slumps merge, the others end. In a year without a site of a slump, the scenes that observe its
-    last outline count as observing it.
+    last outline count as observing it. Continued slumps have their change since the year before. With `sensors: apart`,
+    the sites of each family are followed on their own.
 
     Args:
         sites: year -> sites, as in `Inventory.sites`.
         scenes: year -> scenes, as in `Inventory.scenes`.
         observed_of: returns the observed area of a scene.
-        parameters: `min_overlap` and `min_coverage`.
+        parameters: `min_overlap`, `min_coverage`, `stable_share` and `sensors`.
     """
+    if parameters.sensors == "together":
+        return _follow(sites, scenes, observed_of, parameters)
+    groups = sorted({families for table in sites.values() for families in table["families"]}) or [""]
+    parts = [
+        _follow(
+            {year: table[table["families"] == families] for year, table in sites.items()},
+            {year: table[table["family"].isin(families.split(","))] for year, table in scenes.items()},
+            observed_of,
+            parameters,
+        )
+        for families in groups
+    ]
+    every = pd.concat([part.sites for part in parts]).sort_values(["year", "site_id"], ignore_index=True)
+    slumps = pd.concat([part.slumps for part in parts]).sort_values("slump_id", ignore_index=True)
+    looking = pd.concat([part.observers for part in parts]).sort_values(["slump_id", "year"], ignore_index=True)
+    return Followed(every, slumps, looking)
+
+
+def _follow(
+    sites: Mapping[int, gpd.GeoDataFrame],
+    scenes: Mapping[int, gpd.GeoDataFrame],
+    observed_of: Callable[[str], gpd.GeoDataFrame],
+    parameters: FollowParameters,
+) -> Followed:
     known = _Known()
     years = []
     for year in sorted(sites):
         years.append(_followed(sites[year], known, parameters))
         _look_in_vain(known, year, set(years[-1]["slump_id"]), scenes[year], observed_of, parameters)
     columns = [*FOLLOWED_COLUMNS, *SITE_COLUMNS, "geometry"]
-    every = gpd.GeoDataFrame(pd.concat([*years, _no_years()], ignore_index=True)[columns], crs=EQUAL_AREA)
+    joined = with_changes(pd.concat([*years, _no_years()], ignore_index=True), parameters.stable_share)
+    every = gpd.GeoDataFrame(joined[columns], crs=EQUAL_AREA)
     every = every.astype({**FOLLOWED_COLUMNS, **SITE_COLUMNS})
     return Followed(every, _slumps(every, known), _observers(known))
 

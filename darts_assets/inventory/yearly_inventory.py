@@ -1,7 +1,8 @@
 """The inventory of a year and its incremental update.
 
-The sites of a cluster of linked detections depend only on these and on the observed areas around them. So an update
-recomputes only clusters near added, changed or removed scenes, and equals an inventory of all scenes from scratch, in
+The sites of a cluster of linked detections depend only on these and on the observed areas around them (but for the
+intervals of areas, which are quickly made from the table of sites). So an update recomputes only clusters near added,
+changed or removed scenes, and equals an inventory of all scenes from scratch, in
 any order.
 """
 
@@ -16,7 +17,8 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from darts_assets.geo.equal_area import EQUAL_AREA, Geometries, hull_of, to_equal_area, to_lonlat
-from darts_assets.inventory.links import clusters_of, find_links
+from darts_assets.inventory.area_intervals import with_intervals
+from darts_assets.inventory.links import clusters_of, find_links, links_within
 from darts_assets.inventory.site_parameters import InventoryParameters
 from darts_assets.inventory.sites import describe, divide_clusters, looks_at, no_sites, reaches
 from darts_assets.inventory.table_schemas import TIME, SceneRecord
@@ -133,9 +135,19 @@ def update(inventory: Inventory, scenes: Sequence[SceneRecord], tables: SceneTab
     shapes, parameters = work["geometry"].to_numpy(), inventory.parameters
     number_of_scene = pd.factorize(work["scene_id"])[0].astype(np.int64)
     links = find_links(shapes, number_of_scene, work["touches_edge"].to_numpy(), parameters)
+    family_of = dict(zip(now["scene_id"], now["family"], strict=True))
+    families = work["scene_id"].map(family_of).to_numpy(dtype=object)
+    if parameters.sensors == "apart":
+        links = links_within(links, families)
     clusters = clusters_of(len(work), links)
     hulls = dict(zip(now["scene_id"], now.geometry, strict=True))
     looks = looks_at(reaches(shapes, clusters), hulls, tables.observed)
+    if parameters.sensors == "apart":
+        owners = families[np.unique(clusters, return_index=True)[1]]
+        looks = [
+            {scene: part for scene, part in look.items() if family_of[scene] == owner}
+            for look, owner in zip(looks, owners, strict=True)
+        ]
     divided = divide_clusters(work, clusters, links, looks, parameters)
     made = describe(work, divided, now, parameters, inventory.year)
     # From here on, unchanged sites and clusters have the first numbers.
@@ -148,6 +160,12 @@ def update(inventory: Inventory, scenes: Sequence[SceneRecord], tables: SceneTab
     detections["cluster"] = detections.groupby("cluster")["site_id"].transform("first").astype("str")
     sites = pd.concat([kept, made], ignore_index=True).assign(site_id=names.array)
     sites = sites.sort_values("site_id", ignore_index=True)
+    # Variances are moderated by those of all sites, so that intervals change also where outlines do not.
+    if parameters.sensors == "apart" and len(sites):
+        by_family = [with_intervals(table) for _, table in sites.groupby("families")]
+        sites = pd.concat(by_family).sort_values("site_id", ignore_index=True)
+    else:
+        sites = with_intervals(sites)
     result = Inventory(inventory.year, inventory.parameters, now, _mapped(detections), _mapped(sites))
     return result, Changes(
         sorted(arrived - known), sorted(arrived & known), sorted(gone - arrived), worked_out=len(made), kept=len(kept)

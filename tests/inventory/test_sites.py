@@ -1,15 +1,24 @@
 """Planted slumps come out as one site each, with what was seen of it and how often."""
 
 import itertools
+import math
 
+import numpy as np
 import pytest
 import shapely
 from pyproj import Transformer
 from shapely.affinity import translate
 
 from darts_assets.errors import SettingsError
+from darts_assets.geo.geodesic import geodesic_area
 from darts_assets.inventory.site_parameters import InventoryParameters
-from darts_assets.inventory.table_schemas import DESCRIPTIONS, FOLLOWED_COLUMNS, SITE_COLUMNS, SLUMP_COLUMNS
+from darts_assets.inventory.table_schemas import (
+    AREA_COLUMNS,
+    DESCRIPTIONS,
+    FOLLOWED_COLUMNS,
+    SITE_COLUMNS,
+    SLUMP_COLUMNS,
+)
 from darts_assets.review.review_columns import REVIEW_COLUMNS
 from tests.inventory.planted import Planted, assert_same, built, square
 
@@ -46,7 +55,7 @@ def test_what_a_table_says_is_documented_and_typed_also_where_nothing_was_found(
         assert list(sites.columns) == [*SITE_COLUMNS, "geometry"]
         assert sites.dtypes.astype(str).to_dict() == {**SITE_COLUMNS, "geometry": "geometry"}
         assert sites.crs.to_epsg() == 6931
-    assert DESCRIPTIONS.keys() == {*SITE_COLUMNS, *FOLLOWED_COLUMNS, *SLUMP_COLUMNS, *REVIEW_COLUMNS}
+    assert DESCRIPTIONS.keys() == {*SITE_COLUMNS, *FOLLOWED_COLUMNS, *AREA_COLUMNS, *SLUMP_COLUMNS, *REVIEW_COLUMNS}
 
 
 def test_neighbours_that_a_pixel_lets_overlap_stay_apart_and_parts_of_one_slump_come_together() -> None:
@@ -109,6 +118,17 @@ def test_sentinel_2_and_planet_in_two_zones_see_the_same_slump() -> None:
     assert site.mean_probability == pytest.approx(0.7, abs=1e-3)
     assert site.area_ha == pytest.approx(1, rel=5e-3)
     assert site.site_id == "rts-2023-68.5129N-134.9988W"
+
+
+@pytest.mark.parametrize(("east", "epsg"), [(0, 32608), (150_000, 32608), (-200_000, 32642)])
+def test_areas_are_those_on_the_ellipsoid(east: float, epsg: int) -> None:
+    place = square(east, 0, 1000)
+    inventory = built([Planted(180, [place], square(east - 500, -500, 2000), epsg=epsg)])
+    (outline,) = geodesic_area(np.array([place]), epsg)
+    (site,) = inventory.sites.itertuples()
+    assert site.area_ha == pytest.approx(outline / 1e4, rel=3e-5)  # corners are rounded to centimetres
+    assert inventory.detections["area_m2"].tolist() == pytest.approx([outline], rel=3e-5)
+    assert abs(outline / place.area - 1) > 1.5e-4, "UTM is not equal-area"
 
 
 def test_across_the_antimeridian_there_is_one_site() -> None:
@@ -201,3 +221,64 @@ def test_one_bad_scene_does_not_merge_slumps() -> None:
     half = [*scenes[:2], strip, Planted(191, strip.detections)]
     assert built(half).sites["seen"].tolist() == [4]
     assert len(built(half, min_support=0.6).sites) == 5
+
+
+@pytest.mark.parametrize("outline", ["majority", "union"])
+def test_areas_by_agreement(outline: str) -> None:
+    # Scenes per 10 m along x: 2 to 20 m, 3 to 50 m, 4 to 100 m, 2 to 120 m, 1 to 150 m.
+    scenes = [Planted(180 + 10 * number, [square(x, 0)]) for number, x in enumerate((0, 0, 20, 50))]
+    (site,) = built(scenes, outline=outline).sites.itertuples()
+    areas = (site.area_25_ha, site.area_50_ha, site.area_75_ha)
+    assert areas == pytest.approx((1.5, 1.2, 0.8), rel=2e-3)
+    assert site.area_ha == pytest.approx(1.2 if outline == "majority" else 1.5, rel=2e-3)
+
+
+def test_a_scene_that_does_not_observe_a_spot_does_not_disagree_about_it() -> None:
+    left = Planted(180, [square(0, 0, 100), (square(0, 300), 0.8, False)], square(-500, -500, 550))
+    scenes = [left, Planted(190, [square(0, 0)]), Planted(200, [square(0, 0)])]
+    site = built(scenes).sites.sort_values("lat").iloc[0]
+    assert site["area_75_ha"] == pytest.approx(1.0, rel=2e-3)
+
+
+def test_days_that_show_a_site_whole_give_its_mean_area() -> None:
+    wide = shapely.union(square(0, 0), square(20, 0))
+    scenes = [
+        Planted(180, [square(0, 0)]),
+        Planted(180, [wide], family="planet"),  # the same day: 1.1 together
+        Planted(190, [shapely.union(square(0, 0), square(30, 0))]),
+        Planted(200, [(square(0, 0, 80), 0.8, True)]),  # cut by the border
+        Planted(210, [square(0, 0, 90)], clouds=square(-20, 90, 200)),  # part of the outline is clouded
+    ]
+    (site,) = built(scenes).sites.itertuples()
+    assert (site.seen, site.area_days) == (5, 2)
+    assert site.area_mean_ha == pytest.approx((1.1 + 1.3) / 2, rel=2e-3)
+    assert site.area_sd_ha == pytest.approx(math.sqrt(2 * 0.1**2), rel=2e-3)
+    assert site.area_low_ha < site.area_mean_ha < site.area_high_ha
+
+
+def test_sensors_that_are_apart_have_sites_of_their_own() -> None:
+    here, beside = square(0, 0), square(120, 0)
+    strip = square(0, 0, 100).union(square(120, 0, 100)).envelope
+    scenes = [
+        Planted(180, [here, beside]),
+        Planted(185, [translate(here, 10, 0), beside]),
+        Planted(190, [strip], family="planet"),
+        Planted(195, [strip], family="planet"),
+        Planted(200, [], family="planet"),  # looks there in vain
+    ]
+    together = built(scenes).sites
+    assert set(together["families"]) == {"planet,sentinel2"}
+    sites = built(scenes, sensors="apart").sites
+    assert sites["site_id"].is_unique
+    by_family = dict(list(sites.groupby("families")))
+    assert {name: len(table) for name, table in by_family.items()} == {"sentinel2": 2, "planet": 1}
+    assert by_family["sentinel2"][["seen", "observable"]].to_numpy().tolist() == [[2, 2], [2, 2]]
+    (wide,) = by_family["planet"].itertuples()
+    assert (wide.seen, wide.observable, wide.scenes_without) == (2, 3, scenes[-1].id)
+    for family, table in by_family.items():
+        alone = built([scene for scene in scenes if scene.family == family]).sites
+        columns = [name for name in table.columns if name != "site_id"]
+        key = ["lon", "lat"]
+        left, right = (each.sort_values(key, ignore_index=True)[columns] for each in (table, alone))
+        assert left.drop(columns="geometry").equals(right.drop(columns="geometry"))
+        assert shapely.equals(left.geometry.to_numpy(), right.geometry.to_numpy()).all()

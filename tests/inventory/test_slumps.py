@@ -2,6 +2,8 @@
 
 import geopandas as gpd
 import pandas as pd
+import pytest
+import shapely
 
 from darts_assets.inventory.site_parameters import FollowParameters, InventoryParameters
 from darts_assets.inventory.slumps import Followed, follow
@@ -149,3 +151,50 @@ def test_a_slump_that_merged_is_observed_until_then() -> None:
     ]  # fmt: skip
     slumps = of_scenes(scenes).slumps.sort_values("first_area_ha")
     assert list(zip(slumps["seen"], slumps["observable"], strict=True)) == [(1, 2), (2, 4)]
+
+
+def test_growth_of_a_slump() -> None:
+    scenes = [
+        Planted(day, [shapely.union(square(0, 0, 100), square(0, 100 * step, 100))], year=year)
+        for year, step in ((2020, 0), (2021, 0.5), (2022, 0.5))
+        for day in (180, 190, 200, 210)
+    ]
+    result = of_scenes(scenes).sites.set_index("year")
+    # 366 and 365 days lie between the middles of the years.
+    assert result["change"].tolist() == ["", "grown", "uncertain"]
+    assert result.loc[2021, "rate_ha_per_year"] == pytest.approx(0.5 / (366 / 365.25), rel=5e-3)
+    assert result.loc[2021, "retreat_m_per_year"] == pytest.approx(50 / (366 / 365.25), rel=0.03)
+    assert result.loc[2022, "rate_ha_per_year"] == pytest.approx(0, abs=1e-6)
+    assert result["rate_low_ha_per_year"].iloc[1] > 0 > result["rate_low_ha_per_year"].iloc[2]
+
+
+def test_slumps_of_sensors_that_are_apart_continue_within_a_family() -> None:
+    here, wide = square(0, 0), square(0, 0, 140)
+    scenes = [
+        Planted(180, [here], year=2020), Planted(190, [wide], year=2020, family="planet"),
+        Planted(180, [here], year=2021), Planted(190, [wide], year=2021, family="planet"),
+        Planted(180, [here], year=2022), Planted(190, [], year=2022, family="planet"),
+    ]  # fmt: skip
+    inventories = {
+        year: brought_to(
+            empty_inventory(year, InventoryParameters(sensors="apart")), [each for each in scenes if each.year == year]
+        )
+        for year in (2020, 2021, 2022)
+    }
+    sites, looks = ({year: getattr(each, name) for year, each in inventories.items()} for name in ("sites", "scenes"))
+    apart = follow(sites, looks, Tables(scenes).observed, FollowParameters(sensors="apart"))
+    assert apart.sites.groupby(["families", "year"])["event"].agg(list).to_dict() == {
+        ("planet", 2020): ["new"], ("planet", 2021): ["continued"], ("sentinel2", 2020): ["new"],
+        ("sentinel2", 2021): ["continued"], ("sentinel2", 2022): ["continued"],
+    }  # fmt: skip
+    assert apart.sites["year"].is_monotonic_increasing
+    assert sorted(apart.slumps[["seen", "observable"]].to_numpy().tolist()) == [[2, 3], [3, 3]]
+    assert apart.observers[["year", "scenes"]].to_numpy().tolist() == [[2022, scenes[-1].id]]
+    assert apart.sites.crs == apart.slumps.crs == sites[2020].crs
+    together = follow(sites, looks, Tables(scenes).observed, FollowParameters())
+    assert set(together.sites.loc[together.sites["year"] == 2021, "event"]) == {"split and merged"}
+    empty = follow(
+        {2020: sites[2020].iloc[:0]}, {2020: looks[2020]}, Tables([]).observed, FollowParameters(sensors="apart")
+    )
+    assert (len(empty.sites), len(empty.slumps), len(empty.observers)) == (0, 0, 0)
+    assert empty.slumps.dtypes.astype(str).to_dict() == apart.slumps.dtypes.astype(str).to_dict()

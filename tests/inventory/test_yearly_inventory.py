@@ -38,23 +38,25 @@ def scenes(draw: st.DrawFn) -> Planted:
         for shape in draw(st.lists(shapes(), max_size=4))
     ]
     area = draw(st.sampled_from([None, square(-200, -200, 1000), square(-200, -200, 450), square(100, 0, 300)]))
+    family = draw(st.sampled_from(["sentinel2", "sentinel2", "planet"]))
     if area is None:
-        return Planted(draw(DAYS), [], None, zone)
+        return Planted(draw(DAYS), [], None, zone, family)
     extent = shapely.union_all([translate(area, east), *(shape for shape, _, _ in detections)])
-    return Planted(draw(DAYS), detections, extent, zone)
+    return Planted(draw(DAYS), detections, extent, zone, family)
 
 
 several = st.lists(scenes(), min_size=1, max_size=5, unique_by=lambda scene: scene.id)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("sensors", ["together", "apart"])
 @given(several, st.randoms(use_true_random=False))
 @settings(max_examples=10, deadline=None)
-def test_any_order_and_any_steps_give_the_same(planted: list[Planted], chance: random.Random) -> None:
-    fresh = built(planted)
+def test_any_order_and_any_steps_give_the_same(sensors: str, planted: list[Planted], chance: random.Random) -> None:
+    fresh = built(planted, sensors=sensors)
     shuffled = chance.sample(planted, len(planted))
-    assert_same(built(shuffled), fresh)
-    inventory = empty_inventory(2023, InventoryParameters())
+    assert_same(built(shuffled, sensors=sensors), fresh)
+    inventory = empty_inventory(2023, InventoryParameters(sensors=sensors))
     for count in range(1, len(planted) + 1):
         inventory = brought_to(inventory, shuffled[:count])
     assert_same(inventory, fresh)

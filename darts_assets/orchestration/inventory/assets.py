@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from darts_assets.inventory.yearly_inventory import Inventory
 
-CODE_VERSION = "5"
+CODE_VERSION = "6"
 
 GROUP = "inventory"
 RTS = dg.AssetKey([GROUP, "rts"])
