@@ -15,9 +15,11 @@ from darts_assets.orchestration.core.partitions import PLANET, SENTINEL2
 from darts_assets.orchestration.core.resources import Models, Room, SceneCatalogs, SourceAccess, Store
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.inventory.accuracy_asset import build_accuracy
+from darts_assets.orchestration.inventory.area_assets import build_area_assets
 from darts_assets.orchestration.inventory.assets import build_inventory
 from darts_assets.orchestration.inventory.chips_asset import inventory_chips
 from darts_assets.orchestration.inventory.review_report import build_review_report
+from darts_assets.orchestration.inventory.sensor_check import build_sensor_check
 from darts_assets.orchestration.run_monitoring.console_logger import console
 from darts_assets.orchestration.run_monitoring.failure_notifier import build_failure_sensor, build_notifier
 from darts_assets.orchestration.run_monitoring.timings_asset import run_timings
@@ -120,11 +122,12 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         inventory_chips,
         *build_review_report(),
         *build_accuracy(),
+        *build_area_assets(),
         run_timings,
     ]
     return dg.Definitions(
         assets=assets,
-        asset_checks=[*build_checks(SENTINEL2), *build_checks(PLANET)],
+        asset_checks=[*build_checks(SENTINEL2), *build_checks(PLANET), *build_sensor_check()],
         jobs=jobs.build_jobs([SENTINEL2, PLANET], current.file),
         sensors=[
             *build_sensors(SENTINEL2),

@@ -28,6 +28,7 @@ FLOORS = {
     ),
     "review": 1,
     "web_map": 2,
+    "area_estimation": 2,
     **dict.fromkeys(
         ("bands", "scene", "tiles", "errors", "host_resources", "parameters", "redaction", "scene_shards"), 0
     ),

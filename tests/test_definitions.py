@@ -75,12 +75,15 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
     training = per_image | {
         dg.AssetKey(["training", name]) for name in ("images", "matches", "dataset", "model", "report")
     }
+    yearly_estimates = (["area_estimation", "sample"], ["area_estimation", "estimate"])
     inventory = {dg.AssetKey(["inventory", name]) for name in ("rts", "slumps", "chips", "review_report")}
+    yearly = {dg.AssetKey(path) for path in (["inventory", "rts"], *yearly_estimates)}
     others = inventory | {
         dg.AssetKey(path)
         for path in (
             ["runs", "timings"],
             ["validation", "accuracy"],
+            *yearly_estimates,
             *(["catalog", name] for name in ("stac", "detections", "map")),
         )
     }
@@ -92,7 +95,7 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
         assert node.kinds
         assert node.code_version
         assert node.group_name == ("auxiliary_chunks" if key.path[0] == "aux" else key.path[0])
-        assert (node.partitions_def is not None) == (key in keys | per_image | {dg.AssetKey(["inventory", "rts"])})
+        assert (node.partitions_def is not None) == (key in yearly | keys | per_image)
 
 
 def test_steps_can_be_selected_by_their_tags_and_are_checked() -> None:

@@ -23,7 +23,7 @@ import pandas as pd
 import shapely
 
 from darts_assets.review.review_columns import REJECTED, REVIEW_COLUMNS
-from darts_assets.review.verdict_record import Verdict
+from darts_assets.review.verdict_record import PointVerdict, Verdict, unique
 
 _YEARS = 10_000
 _SLUMPS = {"yes", "redraw"}
@@ -104,6 +104,22 @@ def review_version(judged: pd.DataFrame, key: str) -> str:
     reviewed = judged[judged["reviewed"]]
     lines = sorted(map(str, zip(*(reviewed[name].tolist() for name in (key, *REVIEW_COLUMNS)), strict=True)))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] if lines else ""
+
+
+def judge_points(verdicts: Iterable[PointVerdict]) -> pd.DataFrame:
+    """The verdicts about points of samples, one row per point.
+
+    The latest verdict of each reviewer counts, the most frequent one wins, and a tie is `unsure`.
+
+    Returns:
+        `sample_id`, `verdict`, `reviewers` (int64) and `agreement`, by `sample_id`.
+    """
+    by_point: dict[str, dict[str, str]] = {}
+    for each in unique(verdicts):  # by time
+        by_point.setdefault(each.sample_id, {})[each.reviewer] = each.verdict
+    rows = [(sample_id, *_decision(given)[1:]) for sample_id, given in sorted(by_point.items())]
+    kinds = {"sample_id": "str", **{name: REVIEW_COLUMNS[name] for name in ("verdict", "reviewers", "agreement")}}
+    return pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
 
 
 def _projected(verdicts: gpd.GeoDataFrame, crs: Any) -> npt.NDArray[np.object_]:

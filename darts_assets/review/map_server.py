@@ -23,7 +23,7 @@ from starlette.routing import Route
 from darts_assets.errors import DartsError, SettingsError, StoreError, VerdictError
 from darts_assets.review.stored_files import StoredFiles
 from darts_assets.review.verdict_record import latest, parsed_request
-from darts_assets.review.verdict_store import VerdictStore
+from darts_assets.review.verdict_store import AllVerdicts
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.service_errors import in_words
 
@@ -88,7 +88,7 @@ def map_application(root: StoreLocation, *, token: str | None = None, loopback: 
     files = Route("/{path:path}", StoredFiles(root).answer, methods=["GET"])
     routes = [Route("/", _to_page, methods=["GET"])]
     if token is not None:
-        endpoint = VerdictEndpoint(VerdictStore(root), checked_token(token))
+        endpoint = VerdictEndpoint(AllVerdicts(root), checked_token(token))
         routes.append(Route(API, endpoint.answer, methods=["GET", "POST"]))
     application = Starlette(routes=[*routes, files], exception_handlers={HTTPException: _as_json, Exception: _failed})
     return Guard(application, loopback=loopback)
@@ -102,7 +102,7 @@ class VerdictEndpoint:
         token: expected as `Authorization: Bearer TOKEN`.
     """
 
-    def __init__(self, store: VerdictStore, token: str) -> None:
+    def __init__(self, store: AllVerdicts, token: str) -> None:
         self._store = store
         self._expected = f"Bearer {token}".encode()
 

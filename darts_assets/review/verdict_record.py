@@ -1,4 +1,4 @@
-"""A verdict of a reviewer about a slump, as the page of the map sends it, and its strict validation.
+"""Verdicts of reviewers about slumps and points of samples, as the page of the map sends them; strictly validated.
 
 Names and notes are text: they are stored and returned as JSON strings and never interpreted.
 """
@@ -9,8 +9,9 @@ import math
 import re
 import unicodedata
 import uuid
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 import shapely
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -20,6 +21,9 @@ from darts_assets.errors import VerdictError
 
 VERDICTS = ("yes", "no", "unsure", "redraw")
 """A slump; no slump; not to be decided from the pictures; a slump with a wrong outline."""
+
+POINT_VERDICTS = ("yes", "no", "unsure")
+"""A point lies inside a slump in that year; it does not; not to be decided."""
 
 MOST_VERTICES = 2000
 """Of an outline."""
@@ -94,24 +98,25 @@ def _is_position(value: object) -> bool:
     )
 
 
+def _is_point(value: list[float]) -> list[float]:
+    if not _is_position(value):
+        raise ValueError("expected a position [longitude, latitude] in degrees")
+    return value
+
+
 Id = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_is_text)]
 
 
-class Verdict(BaseModel):
-    """A verdict; unknown keys and values of another type are errors.
+class Judgement(BaseModel, ABC):
+    """What verdicts of all kinds have; unknown keys and values of another type are errors.
 
     Attributes:
         id: UUID of the verdict; a verdict that is sent twice is stored once.
         time: when the reviewer decided, UTC.
         reviewer: name of the reviewer.
-        verdict: one of `VERDICTS`.
         note: text of the reviewer.
-        slump_id: the slump that was shown; verdicts are matched by the outline, not by this.
-        site_id: the site that was shown.
-        year: year of that site.
-        outline: its outline, GeoJSON in degrees; one that crosses the antimeridian may be cut there or not.
-        mean_probability: its mean probability.
-        inventory_version: version of the inventory that was shown.
+        year: year of what was shown.
+        inventory_version: version of the inventory that was shown, or from which the sample was drawn.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -119,13 +124,8 @@ class Verdict(BaseModel):
     id: Annotated[str, AfterValidator(_is_id)]
     time: Annotated[dt.datetime, BeforeValidator(_as_time)]
     reviewer: Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_is_name)]
-    verdict: Literal["yes", "no", "unsure", "redraw"]
     note: Annotated[str, Field(max_length=1000), AfterValidator(_is_note)]
-    slump_id: Id
-    site_id: Id
     year: Annotated[int, Field(ge=1980, le=2200)]
-    outline: Annotated[dict[str, Any], AfterValidator(_is_outline)]
-    mean_probability: Annotated[float, Field(ge=0, le=1)] | None
     inventory_version: Annotated[str, Field(max_length=200), AfterValidator(_is_text)]
 
     def record(self) -> dict[str, Any]:
@@ -136,9 +136,59 @@ class Verdict(BaseModel):
         """The verdict as one line of JSON; equal for equal verdicts."""
         return json.dumps(self.record(), sort_keys=True, separators=(",", ":"))
 
+    @property
+    @abstractmethod
+    def subject(self) -> str:
+        """Id of what the verdict is about; a later verdict of the reviewer about it replaces this one."""
+
+
+class Verdict(Judgement):
+    """A verdict about a slump.
+
+    Attributes:
+        verdict: one of `VERDICTS`.
+        slump_id: the slump that was shown; verdicts are matched by the outline, not by this.
+        site_id: the site that was shown.
+        outline: its outline, GeoJSON in degrees; one that crosses the antimeridian may be cut there or not.
+        mean_probability: its mean probability.
+    """
+
+    verdict: Literal["yes", "no", "unsure", "redraw"]
+    slump_id: Id
+    site_id: Id
+    outline: Annotated[dict[str, Any], AfterValidator(_is_outline)]
+    mean_probability: Annotated[float, Field(ge=0, le=1)] | None
+
+    @property
+    def subject(self) -> str:
+        """The slump."""
+        return self.slump_id
+
     def shape(self) -> shapely.Geometry:
         """The outline in degrees."""
         return shape(self.outline)
+
+
+class PointVerdict(Judgement):
+    """A verdict about a point of a sample; it is about no site of the inventory, and changes none.
+
+    Attributes:
+        verdict: one of `POINT_VERDICTS`: whether the point lies inside a slump in `year`.
+        sample_id: the point, unique in all stores.
+        point: longitude and latitude in degrees.
+    """
+
+    verdict: Literal["yes", "no", "unsure"]
+    sample_id: Id
+    point: Annotated[list[float], AfterValidator(_is_point)]
+
+    @property
+    def subject(self) -> str:
+        """The point."""
+        return self.sample_id
+
+
+R = TypeVar("R", bound=Judgement)
 
 
 def parsed_json(content: bytes | str, subject: str) -> Any:
@@ -154,26 +204,40 @@ def parsed_json(content: bytes | str, subject: str) -> Any:
         raise VerdictError(f"{subject} is not JSON: {reason}") from None
 
 
-def parsed_records(records: object, subject: str) -> list[Verdict]:
+def parsed_records(
+    records: object, subject: str, kinds: Sequence[type[Judgement]] = (Verdict, PointVerdict)
+) -> list[Judgement]:
     """A list of records as verdicts.
+
+    Args:
+        records: JSON values.
+        subject: begins messages.
+        kinds: of verdicts that are accepted; a record with `sample_id` is a `PointVerdict`, and any other a `Verdict`.
 
     Raises:
         VerdictError: for the first record that is not a verdict, with its position, key and the expectation.
     """
     if not isinstance(records, list):
         raise VerdictError(f"{subject}: expected a list of verdicts")
-    verdicts = []
-    for number, record in enumerate(records):
-        try:
-            verdicts.append(Verdict.model_validate(record))
-        except ValidationError as error:
-            raise VerdictError(f"{subject}[{number}]{_sentence(error)}") from None
-        except RecursionError:
-            raise VerdictError(f"{subject}[{number}] is nested too deeply") from None
-    return verdicts
+    return [parsed_record(record, f"{subject}[{number}]", kinds) for number, record in enumerate(records)]
 
 
-def parsed_request(content: bytes) -> list[Verdict]:
+def parsed_record(
+    record: object, subject: str, kinds: Sequence[type[Judgement]] = (Verdict, PointVerdict)
+) -> Judgement:
+    """A record as a verdict; arguments and errors as of `parsed_records`."""
+    kind = PointVerdict if isinstance(record, dict) and "sample_id" in record else Verdict
+    if kind not in kinds:
+        raise VerdictError(f"{subject}: expected a {kinds[0].__name__}, not a {kind.__name__}")
+    try:
+        return kind.model_validate(record)
+    except ValidationError as error:
+        raise VerdictError(f"{subject}{_sentence(error)}") from None
+    except RecursionError:
+        raise VerdictError(f"{subject} is nested too deeply") from None
+
+
+def parsed_request(content: bytes) -> list[Judgement]:
     """The verdicts in the body of a request, `{"verdicts": [...]}`.
 
     Raises:
@@ -185,7 +249,7 @@ def parsed_request(content: bytes) -> list[Verdict]:
     return _received(body["verdicts"], "verdicts")
 
 
-def parsed_export(content: bytes, subject: str) -> list[Verdict]:
+def parsed_export(content: bytes, subject: str) -> list[Judgement]:
     """The verdicts in a file that the page has exported.
 
     Raises:
@@ -199,7 +263,7 @@ def parsed_export(content: bytes, subject: str) -> list[Verdict]:
     return _received(body["verdicts"], f"{subject}: verdicts")
 
 
-def _received(records: object, subject: str) -> list[Verdict]:
+def _received(records: object, subject: str) -> list[Judgement]:
     verdicts = parsed_records(records, subject)
     limit = dt.datetime.now(dt.UTC) + _AHEAD
     for number, verdict in enumerate(verdicts):
@@ -210,23 +274,28 @@ def _received(records: object, subject: str) -> list[Verdict]:
     return verdicts
 
 
-def unique(verdicts: Iterable[Verdict]) -> list[Verdict]:
+def of_kind(verdicts: Iterable[Judgement], kind: type[R]) -> list[R]:
+    """Those verdicts that are of one kind."""
+    return [verdict for verdict in verdicts if isinstance(verdict, kind)]
+
+
+def unique(verdicts: Iterable[R]) -> list[R]:
     """Verdicts without repeated ids, by time and id; of different ones with the same id, always the same remains."""
     ordered = sorted(verdicts, key=lambda each: (each.time, each.id, each.line()))
-    first: dict[str, Verdict] = {}
+    first: dict[str, R] = {}
     for verdict in ordered:
         first.setdefault(verdict.id, verdict)
     return list(first.values())
 
 
-def latest(verdicts: Iterable[Verdict], reviewer: str) -> list[Verdict]:
-    """The latest verdict of a reviewer for each `slump_id`, by time."""
-    by_slump: dict[str, Verdict] = {}
+def latest(verdicts: Iterable[R], reviewer: str) -> list[R]:
+    """The latest verdict of a reviewer for each `subject`, by time."""
+    by_subject: dict[str, R] = {}
     for verdict in unique(verdicts):
         if verdict.reviewer == reviewer:
-            by_slump.pop(verdict.slump_id, None)
-            by_slump[verdict.slump_id] = verdict
-    return list(by_slump.values())
+            by_subject.pop(verdict.subject, None)
+            by_subject[verdict.subject] = verdict
+    return list(by_subject.values())
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""The table of verdicts in a store, `review/verdicts/`: objects of JSON lines that are created and never changed.
+"""Tables of verdicts in a store: objects of JSON lines that are created and never changed.
+
+Verdicts about slumps are in `review/verdicts/`, those about points of samples in `review/point_verdicts/`.
 
 Each request becomes one object, named by its time and content, so that killed and concurrent writers lose nothing and
 overwrite nothing. Readers take the union of all objects, each verdict once by its id. `compact` merges small objects:
@@ -9,7 +11,7 @@ lists again.
 import hashlib
 import threading
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Generic, TypeVar, cast
 
 import obstore
 from obstore.exceptions import (
@@ -22,11 +24,20 @@ from obstore.exceptions import (
 
 from darts_assets.errors import NotReadableError, StoreError, UnsafeStoreError, VerdictError
 from darts_assets.remote.retry import RetryPolicy, TransientError, with_retries
-from darts_assets.review.verdict_record import Verdict, parsed_json, parsed_records, unique
+from darts_assets.review.verdict_record import (
+    Judgement,
+    PointVerdict,
+    Verdict,
+    of_kind,
+    parsed_json,
+    parsed_records,
+    unique,
+)
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.service_errors import in_words, is_not_implemented, known_problem
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Judgement)
 
 SUFFIX = ".jsonl"
 _POLICY = RetryPolicy(attempts=5, seconds=120)
@@ -42,19 +53,21 @@ def verdicts_folder(root: StoreLocation) -> StoreLocation:
     return root.child("review", "verdicts")
 
 
-class VerdictStore:
-    """The verdicts of a store; objects that have been read are kept in memory. Threads may share it.
+class VerdictTable(Generic[R]):
+    """The verdicts of one kind; objects that have been read are kept in memory. Threads may share it.
 
     Args:
-        root: the store.
+        location: folder of the table.
+        kind: of the verdicts.
     """
 
-    def __init__(self, root: StoreLocation) -> None:
-        self.location = verdicts_folder(root)
-        self._read: dict[str, list[Verdict]] = {}
+    def __init__(self, location: StoreLocation, kind: type[R]) -> None:
+        self.location = location
+        self._kind = kind
+        self._read: dict[str, list[R]] = {}
         self._lock = threading.Lock()
 
-    def verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[R]:
         """All verdicts, each once, by time.
 
         Raises:
@@ -64,7 +77,7 @@ class VerdictStore:
         with self._lock:
             return self._verdicts()
 
-    def append(self, verdicts: Iterable[Verdict]) -> int:
+    def append(self, verdicts: Iterable[R]) -> int:
         """Store verdicts whose ids are new, in one object; returns their number.
 
         Raises:
@@ -100,7 +113,7 @@ class VerdictStore:
     def _merge(self, keys: list[str]) -> int:
         merged = unique(verdict for key in keys for verdict in self._read[key])
         created = self._create(merged)
-        if parsed_lines(self._get(created), created) != merged:
+        if parsed_lines(self._get(created), created, self._kind) != merged:
             raise NotReadableError(f"{self.location}: {created} differs from what was written; nothing is removed")
         surplus = [key for key in keys if key != created]
         objects = self.location.objects()
@@ -112,7 +125,7 @@ class VerdictStore:
             self._read.pop(key, None)
         return len(surplus)
 
-    def _create(self, verdicts: list[Verdict]) -> str:
+    def _create(self, verdicts: list[R]) -> str:
         """Create the object of some verdicts; one of the same name has the same content."""
         content = "".join(f"{verdict.line()}\n" for verdict in verdicts).encode()
         digest = hashlib.sha256(content).hexdigest()[:24]
@@ -124,12 +137,12 @@ class VerdictStore:
         self._read[key] = verdicts
         return key
 
-    def _verdicts(self) -> list[Verdict]:
+    def _verdicts(self) -> list[R]:
         for _ in range(_ROUNDS):
             keys = self._sizes().keys()
             try:
                 for key in keys - self._read.keys():
-                    self._read[key] = parsed_lines(self._get(key), f"{self.location}: {key}")
+                    self._read[key] = parsed_lines(self._get(key), f"{self.location}: {key}", self._kind)
             except FileNotFoundError:  # merged meanwhile
                 continue
             self._read = {key: self._read[key] for key in keys}
@@ -172,18 +185,70 @@ class VerdictStore:
         return with_retries(attempt, subject, policy=_POLICY, error=StoreError)
 
 
-def parsed_lines(content: bytes, subject: str) -> list[Verdict]:
+class VerdictStore(VerdictTable[Verdict]):
+    """The verdicts of a store about slumps.
+
+    Args:
+        root: the store.
+    """
+
+    def __init__(self, root: StoreLocation) -> None:
+        super().__init__(verdicts_folder(root), Verdict)
+
+
+class PointVerdictStore(VerdictTable[PointVerdict]):
+    """The verdicts of a store about points of samples.
+
+    Args:
+        root: the store.
+    """
+
+    def __init__(self, root: StoreLocation) -> None:
+        super().__init__(root.child("review", "point_verdicts"), PointVerdict)
+
+
+class AllVerdicts:
+    """The verdicts of all kinds, each in its table.
+
+    Args:
+        root: the store.
+    """
+
+    def __init__(self, root: StoreLocation) -> None:
+        self._slumps, self._points = VerdictStore(root), PointVerdictStore(root)
+
+    def verdicts(self) -> list[Judgement]:
+        """All verdicts; errors as of `VerdictTable.verdicts`."""
+        return [*self._slumps.verdicts(), *self._points.verdicts()]
+
+    def append(self, verdicts: Iterable[Judgement]) -> int:
+        """Store verdicts whose ids are new; returns their number. Verdicts of one kind are stored together."""
+        every = list(verdicts)
+        return self._slumps.append(of_kind(every, Verdict)) + self._points.append(of_kind(every, PointVerdict))
+
+    def compact(self) -> int:
+        """Merge small objects, as `VerdictTable.compact`."""
+        return self._slumps.compact() + self._points.compact()
+
+
+def parsed_lines(content: bytes, subject: str, kind: type[R] = Verdict) -> list[R]:  # type: ignore[assignment]
     """The verdicts of an object.
 
     Raises:
         NotReadableError: if it is not one.
     """
     try:
-        return parsed_records([parsed_json(line, subject) for line in content.splitlines()], f"{subject}: line")
+        lines = [parsed_json(line, subject) for line in content.splitlines()]
+        return cast(list[R], parsed_records(lines, f"{subject}: line", [kind]))
     except VerdictError as error:
         raise NotReadableError(f"{error}; move this object out of the folder") from None
 
 
 def read_verdicts(root: StoreLocation) -> list[Verdict]:
-    """All verdicts of a store, by time; none if there are none."""
+    """All verdicts of a store about slumps, by time; none if there are none."""
     return VerdictStore(root).verdicts()
+
+
+def read_point_verdicts(root: StoreLocation) -> list[PointVerdict]:
+    """All verdicts of a store about points of samples, by time; none if there are none."""
+    return PointVerdictStore(root).verdicts()

@@ -71,6 +71,16 @@ def chips_place(root: StoreLocation) -> Place:
     return Place(root.child("inventory", "chips"))
 
 
+def area_samples(root: StoreLocation) -> dict[tuple[int, str], Place]:
+    """`area_estimation/sample/<year>/<sample>`: the samples of points, by year and name."""
+    folder = root.child("area_estimation", "sample")
+    return {
+        (int(year), sample): Place(folder.child(year, sample))
+        for year in folder.folders()
+        for sample in folder.child(year).folders()
+    }
+
+
 def raw_place(root: StoreLocation, source: str, scene: str) -> Place:
     """`raw/<source>/<scene>`: a raw scene."""
     return Place(raw_folder(root, source).child(scene))

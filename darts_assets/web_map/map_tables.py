@@ -5,7 +5,7 @@ All are in `MAP_CRS`, so that the page projects nothing but the coastlines.
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -107,6 +107,36 @@ def _chips_of(chips: "pd.DataFrame") -> dict[str, str]:
         str(slump): json.dumps(json.loads(rows[_CHIP_COLUMNS].to_json(orient="records")), separators=(",", ":"))
         for slump, rows in chips.groupby("slump_id")
     }
+
+
+def sample_points(points: "gpd.GeoDataFrame", pictures: "pd.DataFrame", key: str) -> list[dict[str, Any]]:
+    """The points of a sample as the page shows them: without their strata, which would bias reviewers.
+
+    Args:
+        points: `sample_id`, `lon` and `lat` in degrees, and points in any CRS.
+        pictures: `sample_id`, `scene`, `datetime`, `offset`, `length` (0 without a picture) and `width_m`.
+        key: of the file of pictures in the store.
+
+    Returns:
+        By `sample_id`: it, `lon`, `lat`, `x` and `y` in `MAP_CRS`, metres. If a scene observes the point also `scene`,
+        `datetime` (ISO 8601) and `length`, and with a picture `key`, `offset` and `width_m`.
+    """
+    views = {row["sample_id"]: row for row in pictures.to_dict("records")}
+    ordered = points.sort_values("sample_id").to_crs(MAP_CRS)
+    records = []
+    for row in ordered.itertuples():
+        record = {"sample_id": row.sample_id, "lon": row.lon, "lat": row.lat}
+        record |= {"x": round(row.geometry.x, 2), "y": round(row.geometry.y, 2)}
+        if view := views.get(row.sample_id):
+            record |= {
+                "scene": view["scene"],
+                "datetime": f"{view['datetime']:%Y-%m-%d}",
+                "length": int(view["length"]),
+            }
+            if view["length"]:
+                record |= {"key": key, "offset": int(view["offset"]), "width_m": float(view["width_m"])}
+        records.append(record)
+    return records
 
 
 def observed_areas(

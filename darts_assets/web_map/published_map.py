@@ -16,9 +16,9 @@ from darts_assets.geo.land import LAND_FILE
 from darts_assets.redaction import link_base
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Manifest, Place, Retention, Version
-from darts_assets.stores.store_layout import slumps_place, year_place, years_folder
+from darts_assets.stores.store_layout import area_samples, slumps_place, year_place, years_folder
 from darts_assets.stores.vectors import read_plain_table, read_table
-from darts_assets.web_map.map_tables import MAP_CRS, observed_areas, ordered, outlines, points
+from darts_assets.web_map.map_tables import MAP_CRS, observed_areas, ordered, outlines, points, sample_points
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -68,8 +68,8 @@ def update_map(
 ) -> PublishedMap:
     """Publish the map of the inventory in `catalog/map/`.
 
-    The data files are written into a new version if the inventory, the chips or the STAC catalog have changed since the
-    last one; `map.json`, which refers to them, is replaced last.
+    The data files are written into a new version if the inventory, the chips, the samples of points or the STAC catalog
+    have changed since the last one; `map.json`, which refers to them, is replaced last.
 
     Args:
         root: root of the store.
@@ -90,6 +90,7 @@ def update_map(
     items = _items(root, families)
     years = {int(name): year_place(root, int(name)) for name in years_folder(root).folders()}
     scenes = {year: manifest for year, place in years.items() if (manifest := place.manifest())}
+    samples = {name: manifest for name, place in area_samples(root).items() if (manifest := place.manifest())}
     inputs = {
         "format": str(DATA_FORMAT),
         "inventory": _version_of(inventory),
@@ -97,6 +98,7 @@ def update_map(
         "scenes": hashlib.sha256(
             json.dumps([sorted(items.values()), {y: _version_of(m) for y, m in sorted(scenes.items())}]).encode()
         ).hexdigest()[:16],
+        "samples": ",".join(_version_of(manifest) for _, manifest in sorted(samples.items())),
     }
     current = place.manifest()
     is_new = rebuild or current is None or current.metadata.get("inputs") != inputs
@@ -106,7 +108,9 @@ def update_map(
         with place.new_version() as version:
             shown = read_plain_table(chips, pictures, "chips") if pictures else None
             facts = _write_data(version, sites, shown, observed_areas(tables, items))
-            place.publish(version, dict.fromkeys(facts["files"].values(), version.id), {"inputs": inputs, "map": facts})
+            facts["samples"] = [_write_sample(root, version, name) for name in sorted(samples)]
+            written = [*facts["files"].values(), *(each["file"] for each in facts["samples"])]
+            place.publish(version, dict.fromkeys(written, version.id), {"inputs": inputs, "map": facts})
         current = place.require()
     assert current is not None
     for name, media in PAGE_FILES.items():
@@ -122,6 +126,20 @@ def update_map(
     }
     _put(folder, _MAP, json.dumps(description, indent=1).encode())
     return PublishedMap(description, inputs, is_new)
+
+
+def _write_sample(root: StoreLocation, version: Version, name: tuple[int, str]) -> dict[str, Any]:
+    """Write the points of a sample, to be reviewed; returns its entry in `map.json`."""
+    year, sample = name
+    place = area_samples(root)[name]
+    manifest = place.require()
+    pictures = read_plain_table(place, manifest, "pictures")
+    key = root.key_of(place.location.child(manifest.contents["pictures.zip"], "pictures.zip").url)
+    records = sample_points(read_table(place, manifest, "points"), pictures, key)
+    facts = {"year": year, "sample": sample, "inventory_version": manifest.metadata["inventory_version"]}
+    file = f"sample-{year}-{sample}.json"
+    _put(version.location, file, json.dumps({**facts, "points": records}, separators=(",", ":")).encode())
+    return {**facts, "points": len(records), "file": file}
 
 
 def _put(folder: StoreLocation, name: str, content: bytes, media: str = "application/json") -> None:

@@ -37,6 +37,7 @@ from tests.benchmarks.measuring import cost_of
 from tests.benchmarks.stage_site import TPI_RADIUS, Site
 
 DEFAULTS = PostprocessParameters()
+SMALLEST = 32
 
 
 def preprocess(optical: xr.Dataset, dem: xr.Dataset, tcvis: xr.Dataset, sun: Sun) -> xr.Dataset:
@@ -79,7 +80,7 @@ def postprocess(probabilities: xr.DataArray, quality: xr.DataArray) -> xr.Datase
     labels = found.copy(data=label(found, connectivity=2))
     cut = np.unique(xr.where(extent == 0, labels, 0))
     found = ~labels.isin(cut) & (found == 1)
-    found.values = remove_small_objects(found.values, min_size=DEFAULTS.min_object_size)
+    found.values = remove_small_objects(found.values, min_size=SMALLEST)
     percent = xr.where(extent == 1, (probabilities * 100).fillna(255).astype("uint8"), 255)
     return xr.Dataset({"extent": extent, "binarized": found.astype("uint8"), "probabilities": percent.astype("uint8")})
 
@@ -102,7 +103,7 @@ def products(folder: Path, tile: xr.Dataset, detections: xr.Dataset) -> None:
 
 def outlines(layer: np.ndarray, percent: np.ndarray, grid: GeoBox) -> gpd.GeoDataFrame:
     """A polygon for each connected area with statistics of the probabilities in it."""
-    labels = label(sieve(layer, DEFAULTS.min_object_size))
+    labels = label(sieve(layer, SMALLEST))
 
     def median(region: np.ndarray, intensities: np.ndarray) -> float:
         return float(np.median(intensities[region]))

@@ -12,11 +12,11 @@ import shapely
 from darts_assets.inventory.site_parameters import FollowParameters, InventoryParameters
 from darts_assets.inventory.slumps import Followed, follow
 from darts_assets.inventory.yearly_inventory import empty_inventory
-from darts_assets.review.judgement import judge, judge_slumps, review_version, verdict_table
+from darts_assets.review.judgement import judge, judge_points, judge_slumps, review_version, verdict_table
 from darts_assets.review.review_columns import REVIEW_COLUMNS
 from darts_assets.review.verdict_record import Verdict
 from tests.inventory.planted import Planted, Tables, brought_to, square
-from tests.review.verdict_samples import about
+from tests.review.verdict_samples import about, point_verdict
 
 PARAMETERS = InventoryParameters()
 UTM = 32608
@@ -228,3 +228,21 @@ def test_many_verdicts_are_matched_quickly() -> None:
     )
     judged = judge(table, outlines, PARAMETERS)
     assert judged["verdict"].tolist() == outlines["verdict"].tolist()
+
+
+def test_verdicts_about_points() -> None:
+    """The latest verdict of a reviewer, the most frequent one of reviewers; a tie is unsure."""
+    given = [
+        point_verdict(sample_id="a", verdict="no", time="2026-07-02T12:00:00Z"),
+        point_verdict(sample_id="a", verdict="yes", time="2026-07-01T12:00:00Z"),
+        point_verdict(sample_id="b", verdict="yes"),
+        point_verdict(sample_id="b", verdict="yes", reviewer="Bo"),
+        point_verdict(sample_id="b", verdict="unsure", reviewer="Cem"),
+        point_verdict(sample_id="c", verdict="yes"),
+        point_verdict(sample_id="c", verdict="no", reviewer="Bo"),
+    ]
+    judged = judge_points(given)
+    assert list(judged.itertuples(index=False, name=None)) == [
+        ("a", "no", 1, 1.0), ("b", "yes", 3, 2 / 3), ("c", "unsure", 2, 0.0),
+    ]  # fmt: skip
+    assert judge_points([]).dtypes.astype(str).to_dict() == judged.dtypes.astype(str).to_dict()

@@ -27,9 +27,9 @@ from darts_assets.review.map_server import (
     new_token,
     url_of,
 )
-from darts_assets.review.verdict_store import read_verdicts
+from darts_assets.review.verdict_store import read_point_verdicts, read_verdicts
 from darts_assets.stores.location import StoreLocation
-from tests.review.verdict_samples import record
+from tests.review.verdict_samples import point_record, record
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 TOKEN = "a-token-of-the-tests"
@@ -274,6 +274,20 @@ def test_verdicts_are_stored_and_returned_as_text(fresh: Site) -> None:
     stored = b"".join(path.read_bytes() for path in fresh.root.path.rglob("*.jsonl"))
     assert TOKEN.encode() not in stored
     assert len(read_verdicts(fresh.root)) == 4
+
+
+def test_verdicts_about_points_go_through_the_same_endpoint_to_a_table_of_their_own(fresh: Site) -> None:
+    point, slump = point_record(), record()
+    assert fresh.api("POST", {"verdicts": [point, slump]}) == (201, {"stored": 2})
+    assert fresh.api("POST", {"verdicts": [point]}) == (201, {"stored": 0})
+    _, answer = fresh.api(query="?reviewer=Ada")
+    assert sorted(answer["verdicts"], key=lambda each: "sample_id" in each) == [slump, point]
+    assert [each.record() for each in read_verdicts(fresh.root)] == [slump]
+    assert [each.record() for each in read_point_verdicts(fresh.root)] == [point]
+    later = point_record(verdict="no", time="2026-07-03T12:00:00Z")
+    fresh.api("POST", {"verdicts": [later]})
+    _, answer = fresh.api(query="?reviewer=Ada")
+    assert [each for each in answer["verdicts"] if "sample_id" in each] == [later]
 
 
 def test_the_endpoint_needs_the_token(fresh: Site) -> None:

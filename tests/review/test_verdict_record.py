@@ -6,8 +6,17 @@ from typing import Any
 import pytest
 
 from darts_assets.errors import VerdictError
-from darts_assets.review.verdict_record import latest, parsed_export, parsed_request, unique
-from tests.review.verdict_samples import SQUARE, record, verdict
+from darts_assets.review.verdict_record import (
+    PointVerdict,
+    Verdict,
+    latest,
+    of_kind,
+    parsed_export,
+    parsed_records,
+    parsed_request,
+    unique,
+)
+from tests.review.verdict_samples import SQUARE, point_record, point_verdict, record, verdict
 
 
 def body(**values: Any) -> bytes:
@@ -106,3 +115,43 @@ def test_a_repeated_id_counts_once_and_its_verdict_does_not_depend_on_the_order(
     other = verdict(id=one.id, verdict="no")
     assert unique([one, other, one]) == unique([other, one])
     assert len(unique([one, other])) == 1
+
+
+def test_verdicts_about_points_have_a_form_of_their_own() -> None:
+    sent = [point_record(verdict="unsure", note="shadow"), record()]
+    point, slump = parsed_request(json.dumps({"verdicts": sent}).encode())
+    assert isinstance(point, PointVerdict)
+    assert isinstance(slump, Verdict)
+    assert [point.record(), slump.record()] == sent
+    assert (point.subject, slump.subject) == (sent[0]["sample_id"], sent[1]["slump_id"])
+    assert of_kind([point, slump], Verdict) == [slump]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"verdict": "redraw"}, "verdict: input should be 'yes', 'no' or 'unsure', not 'redraw'"),
+        ({"sample_id": ""}, "sample_id: string should have at least 1 character"),
+        ({"point": [0, 91]}, "point: expected a position [longitude, latitude] in degrees"),
+        ({"point": [0]}, "point: expected a position"),
+        ({"point": "0,0"}, "point: input should be a valid list"),
+        ({"slump_id": "rts-1"}, "slump_id: extra inputs are not permitted"),
+        ({"outline": {"type": "Polygon", "coordinates": SQUARE}}, "outline: extra inputs are not permitted"),
+    ],
+)
+def test_other_records_about_points_are_refused(values: dict[str, Any], reason: str) -> None:
+    with pytest.raises(VerdictError) as refused:
+        parsed_request(json.dumps({"verdicts": [point_record(**values)]}).encode())
+    assert f"verdicts[0].{reason}" in str(refused.value)
+
+
+def test_a_record_of_another_kind_is_refused() -> None:
+    with pytest.raises(VerdictError, match=r"line\[0\]: expected a Verdict, not a PointVerdict"):
+        parsed_records([point_record()], "line", [Verdict])
+
+
+def test_of_a_reviewer_the_latest_verdict_of_each_point_counts() -> None:
+    first = point_verdict(time="2026-07-01T12:00:00Z")
+    second = point_verdict(time="2026-07-02T12:00:00Z", verdict="no")
+    slump = verdict(time="2026-07-01T13:00:00Z")
+    assert latest([second, slump, first], "Ada") == [slump, second]

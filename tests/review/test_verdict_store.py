@@ -12,9 +12,15 @@ import pytest
 from darts_assets.errors import NotReadableError
 from darts_assets.review import verdict_store
 from darts_assets.review.verdict_record import Verdict
-from darts_assets.review.verdict_store import VerdictStore, read_verdicts
+from darts_assets.review.verdict_store import (
+    AllVerdicts,
+    PointVerdictStore,
+    VerdictStore,
+    read_point_verdicts,
+    read_verdicts,
+)
 from darts_assets.stores.location import StoreLocation
-from tests.review.verdict_samples import verdict
+from tests.review.verdict_samples import point_verdict, verdict
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 
@@ -160,3 +166,20 @@ def test_an_object_that_is_not_a_table_of_verdicts_is_an_error_with_its_name(tmp
     (folder / "foreign.jsonl").write_text('{"id": 1}\n')
     with pytest.raises(NotReadableError, match=r"foreign\.jsonl: line\[0\].id: .* move this object out of the folder"):
         read_verdicts(root)
+
+
+def test_verdicts_about_points_are_kept_apart(root: StoreLocation) -> None:
+    slump, points = verdict(), [point_verdict(), point_verdict(sample_id="area-2024-1-0123ab-0002")]
+    every = AllVerdicts(root)
+    assert every.append([points[0], slump, points[1]]) == 3
+    assert every.append([slump, *points]) == 0
+    assert read_verdicts(root) == [slump]
+    assert {each.id: each for each in read_point_verdicts(root)} == {each.id: each for each in points}
+    assert len(every.verdicts()) == 3
+    assert every.compact() == 0
+    assert {key.partition("/")[0] for key in root.child("review").keys()} == {"verdicts", "point_verdicts"}  # noqa: SIM118
+    content = f"{points[0].line()}\n".encode()
+    obstore.put(VerdictStore(root).location.objects(), "points.jsonl", content)
+    with pytest.raises(NotReadableError, match=r"points\.jsonl: line\[0\]: expected a Verdict, not a PointVerdict"):
+        read_verdicts(root)
+    assert len(PointVerdictStore(root).verdicts()) == 2

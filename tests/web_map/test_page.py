@@ -21,10 +21,17 @@ from shapely.geometry import mapping, shape
 import darts_assets.web_map
 from darts_assets.review.map_server import map_application
 from darts_assets.review.verdict_record import parsed_export, parsed_request
-from darts_assets.review.verdict_store import VerdictStore
+from darts_assets.review.verdict_store import PointVerdictStore, VerdictStore
 from darts_assets.stores.location import StoreLocation
 from darts_assets.web_map.published_map import update_map
-from tests.web_map.arctic_inventory import generated_sites, publish_chips, publish_inventory, publish_items
+from tests.web_map.arctic_inventory import (
+    generated_scenes,
+    generated_sites,
+    publish_chips,
+    publish_inventory,
+    publish_items,
+)
+from tests.web_map.published_sample import WITHOUT_TILE, publish_sample
 
 ROOM = Path(darts_assets.web_map.__file__).parent
 PAGE, BUNDLE = ROOM / "page", ROOM / "bundle"
@@ -140,9 +147,8 @@ def slump(sites: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     return sites[sites["slump_id"] == years[years == 3].index[0]]
 
 
-@pytest.fixture(scope="module")
-def used(root: StoreLocation, slump: gpd.GeoDataFrame, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a browser shows; `browse.mjs` describes what is done with it."""
+def browse(script: str, *arguments: object) -> dict[str, Any]:
+    """What a script prints that uses the page in Chromium: `node SCRIPT NODE_MODULES CHROMIUM ARGUMENTS...`."""
     folder = node_modules()
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     needs = {
@@ -152,14 +158,40 @@ def used(root: StoreLocation, slump: gpd.GeoDataFrame, tmp_path_factory: pytest.
     }
     if missing := [name for name, there in needs.items() if not there]:
         pytest.skip(f"{', '.join(missing)} missing (README.md of the tests)")
+    path = Path(__file__).with_name(script)
+    done = subprocess.run(["node", path, folder, chromium, *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+@pytest.fixture(scope="module")
+def used(root: StoreLocation, slump: gpd.GeoDataFrame, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a browser shows; `browse.mjs` describes what is done with it."""
     shots = tmp_path_factory.mktemp("screenshots")
     with served(map_application(root)) as host, served(map_application(root, token=TOKEN)) as reviewed:
         page, review = f"{host}/catalog/map/index.html", f"{reviewed}/catalog/map/index.html?review#token={TOKEN}"
-        arguments = [folder, chromium, page, shots, slump["slump_id"].iloc[0], review]
-        script = Path(__file__).with_name("browse.mjs")
-        done = subprocess.run(["node", script, *arguments], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return {**json.loads(done.stdout), "served": {host.partition("//")[2], reviewed.partition("//")[2]}, "page": page}
+        result = browse("browse.mjs", page, shots, slump["slump_id"].iloc[0], review)
+    return {**result, "served": {host.partition("//")[2], reviewed.partition("//")[2]}, "page": page}
+
+
+POINTS = 12
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a browser shows of a sample of points, by `browse_sample.mjs`, with the store and the points."""
+    folder = tmp_path_factory.mktemp("sampled")
+    root = StoreLocation(str(folder / "store"))
+    sites = generated_sites(16, [2022, 2023], spread=5e4)
+    publish_inventory(root, sites)
+    publish_items(root, [2022, 2023])
+    points = publish_sample(root, sites, 2023, POINTS)
+    update_map(root, ["sentinel2", "planet"])
+    with served(map_application(root)) as host, served(map_application(root, token=TOKEN)) as reviewed:
+        page, review = f"{host}/catalog/map/index.html", f"{reviewed}/catalog/map/index.html?review#token={TOKEN}"
+        result = browse("browse_sample.mjs", page, folder, review)
+    return {**result, "root": root, "sample": points}
 
 
 def shown(summary: str) -> int:
@@ -323,3 +355,61 @@ def test_the_page_fits_a_phone(used: dict[str, Any]) -> None:
 def test_axe_finds_nothing_serious_and_enough_contrast(used: dict[str, Any]) -> None:
     assert used["axe"].keys() == {"home", "card", "dialog", "review", "phone panel", "phone card"}
     assert [problem for problems in used["axe"].values() for problem in problems] == []
+
+
+@pytest.mark.slow
+def test_the_points_of_a_sample_are_reviewed_by_keyboard_without_the_outlines(sampled: dict[str, Any]) -> None:
+    review, ids = sampled["endpoint"], sampled["sample"]["sample_id"].tolist()
+    assert sampled["problems"] == []
+    assert review["dialog"] == {
+        "tasks": ["Slumps of the map", f"Area sample 1 of 2023: {POINTS} points"],
+        "text": "Did the point lie in a thaw slump in 2023? One random point after the other; outlines are hidden "
+        "until you have decided.",
+        "order": False,
+    }
+    assert review["question"] == "Point 1: in a thaw slump in 2023?"
+    assert review["buttons"] == ["yes", "no", "unsure"]
+    assert review["panel"] is False, "it lists the slumps"
+    hidden, visible = [False, False, True], [True, True, True]
+    assert [review[name] for name in ("layers", "early", "late", "hiddenAgain")] == [hidden, hidden, visible, hidden]
+    first = sampled["sample"].to_crs(3413).iloc[0]
+    assert review["centre"]["x"] == pytest.approx(first.geometry.x, abs=2)
+    assert review["centre"]["y"] == pytest.approx(first.geometry.y, abs=2)
+    assert review["card"].split("\n")[:3:2] == [ids[0], f"{first.lat:.5f}° N, {-first.lon:.5f}° W"]
+    assert "detected" not in review["card"]
+    assert review["picture"] == 96
+    observing = generated_scenes(2023).contains(sampled["sample"].geometry.iloc[0]).sum()
+    assert review["scenes"] == observing > 0, "those of 2023"
+    assert review["redraw"] == f"0 of {POINTS} reviewed"
+    assert review["back"] == "yes"
+    assert review["points"] == ids[:3]
+    assert review["axe"] == []
+
+
+@pytest.mark.slow
+def test_the_review_of_a_sample_is_resumed_and_ends_with_the_map_as_it_was(sampled: dict[str, Any]) -> None:
+    review, ids = sampled["endpoint"], sampled["sample"]["sample_id"].tolist()
+    assert review["progress"] == f"3 of {POINTS} reviewed"
+    assert review["resumed"] == [review["progress"], ids[3]]
+    assert review["noPicture"] == [
+        ids[WITHOUT_TILE], "There is no picture: no tile of the scenes that observe the point is stored. The clearest "
+        "scene is of 2023-07-04.",
+    ]  # fmt: skip
+    assert review["after"] == [[True, True, False], True, True]
+    assert review["slumpOptions"] is True
+    assert review["slumps"] == ["0 of 16 reviewed", 4]
+
+
+@pytest.mark.slow
+def test_verdicts_about_points_are_stored_apart_from_those_about_slumps(sampled: dict[str, Any]) -> None:
+    points = sampled["sample"].set_index("sample_id")
+    stored = PointVerdictStore(sampled["root"]).verdicts()
+    assert [each.verdict for each in stored] == ["yes", "no", "unsure", "no", "no", "no"]
+    assert [each.sample_id for each in stored] == points.index[:WITHOUT_TILE].tolist()
+    assert [each.note for each in stored[:3]] == ["", "a note, yes", ""]
+    for each in stored:
+        assert each.point == points.loc[each.sample_id, ["lon", "lat"]].tolist()
+        assert (each.reviewer, each.year, each.inventory_version) == ("Ada", 2023, "of-the-sample")
+    assert VerdictStore(sampled["root"]).verdicts() == []
+    (exported,) = parsed_export(json.dumps(sampled["exported"]).encode(), "a file")
+    assert (exported.reviewer, exported.subject) == ("Grace", points.index[0])

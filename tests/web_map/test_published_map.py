@@ -18,6 +18,7 @@ from darts_assets.web_map import published_map
 from darts_assets.web_map.published_map import PAGE_FILES, update_map
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 from tests.web_map.arctic_inventory import generated_sites, publish_chips, publish_inventory, publish_items
+from tests.web_map.published_sample import WITHOUT_TILE, publish_sample
 
 YEARS = [2022, 2023]
 FAMILIES = ["sentinel2", "planet"]
@@ -143,3 +144,34 @@ def test_a_bucket_serves_the_page_with_its_media_types(bucket: StoreLocation, si
         assert obstore.get(objects, name).attributes["Content-Type"] == media
     assert obstore.head(objects, f"{update.description['folder']}/sites.fgb")["size"] > 1000
     assert not update_map(bucket, FAMILIES).is_new
+
+
+def test_the_points_of_samples_are_published_without_what_the_map_has(root: StoreLocation) -> None:
+    sites = generated_sites(16, YEARS, spread=5e4)
+    publish_inventory(root, sites)
+    assert update_map(root, FAMILIES).description["samples"] == []
+    points = publish_sample(root, sites, 2023, 10)
+    update = update_map(root, FAMILIES)
+    assert update.is_new is True
+    entry = {
+        "year": 2023,
+        "sample": "1",
+        "inventory_version": "of-the-sample",
+        "points": 10,
+        "file": "sample-2023-1.json",
+    }
+    assert update.description["samples"] == [entry]
+    folder = root.path / "catalog" / "map" / update.description["folder"]
+    sample = json.loads((folder / "sample-2023-1.json").read_text())
+    assert [each["sample_id"] for each in sample["points"]] == points["sample_id"].tolist()
+    assert not {"stratum", "map_class", "region"} & set(sample["points"][0])
+    place = points.to_crs(3413).geometry.iloc[0]
+    first = sample["points"][0]
+    assert (first["x"], first["y"]) == pytest.approx((place.x, place.y), abs=0.01)
+    *parts, name = first["key"].split("/")
+    content = bytes(obstore.get(root.child(*parts).objects(), name).bytes())
+    assert content[first["offset"] :][: first["length"]][8:12] == b"WEBP"
+    assert (first["datetime"], first["width_m"]) == ("2023-07-04", 600)
+    assert sample["points"][WITHOUT_TILE]["length"] == 0
+    assert "key" not in sample["points"][WITHOUT_TILE]
+    assert update_map(root, FAMILIES).is_new is False

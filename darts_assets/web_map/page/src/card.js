@@ -49,6 +49,50 @@ export function showCard(target, map, features) {
   );
 }
 
+// Fills an element with what is known about a point of a sample, without what the inventory contains there.
+export function showPointCard(target, map, point, sample) {
+  const scenes = el('ul', {}, el('li', { class: 'quiet' }, 'Reading …'));
+  target.replaceChildren(
+    el('p', { class: 'id' }, point.sample_id),
+    el('h2', { id: 'card-title', tabindex: '-1' }, degrees([point.lon, point.lat], 5)),
+    pointPicture(point),
+    el('p', {}, `Year: ${sample.year}. For other images: `, el('code', { id: 'point-place' }, `${point.lat.toFixed(6)}, ${point.lon.toFixed(6)}`)),
+    el('h3', {}, `Scenes of ${sample.year}`),
+    el('div', { class: 'scenes' }, scenes),
+  );
+  scenesAt(map, [point.x, point.y]).then(
+    (found) => {
+      const known = [...found].filter(([, scene]) => scene.year === sample.year);
+      known.sort(([, a], [, b]) => a.datetime.localeCompare(b.datetime));
+      scenes.replaceChildren(...known.map(([id, scene]) => sceneRow(map, id, scene, true)));
+    },
+    () => scenes.replaceChildren(el('li', { class: 'quiet' }, 'cannot be read')),
+  );
+}
+
+function pointPicture(point) {
+  if (!point.scene) return el('p', { class: 'quiet', id: 'no-picture' }, 'There is no picture of this point.');
+  if (!point.length) {
+    return el('p', { class: 'quiet', id: 'no-picture' }, `There is no picture: no tile of the scenes that observe the point is stored. The clearest scene is of ${point.datetime}.`);
+  }
+  const frame = el('div', { class: 'frame' });
+  const cross = [[50, 30, 50, 45], [50, 55, 50, 70], [30, 50, 45, 50], [55, 50, 70, 50]];
+  const lines = (name) => cross.map(([x1, y1, x2, y2]) => svg('line', { class: name, x1, y1, x2, y2 }));
+  load(point).then(
+    (url) =>
+      frame.replaceChildren(
+        el('img', { src: url, alt: `Satellite picture of ${point.datetime}, ${number(point.width_m)} m wide; the point is in its centre`, title: point.scene }),
+        svg('svg', { viewBox: '0 0 100 100', 'aria-hidden': 'true' }, lines('under'), lines('over')),
+      ),
+    () => frame.replaceChildren(el('span', {}, 'no picture')),
+  );
+  return el('figure', { class: 'point-picture' }, frame, el('figcaption', {}, `${point.datetime}, ${number(point.width_m)} m wide`));
+}
+
+export function preloadPoint(point) {
+  if (point.length) load(point).catch(() => {});
+}
+
 function change(sites) {
   if (sites.length < 2 || !sites[0].area_ha) return '';
   const percent = (100 * (sites[sites.length - 1].area_ha - sites[0].area_ha)) / sites[0].area_ha;

@@ -116,6 +116,9 @@ export async function openMap() {
     points,
     outlines: layer('sites'),
     sceneAreas: layer('scenes'),
+    samples: map.samples ?? [],
+    // The points of a sample, to be reviewed one after the other.
+    sample: ({ file }) => json(`${map.folder}/${file}`),
     // The ids of all slumps by number; read when the first is needed.
     ids: () => (ids ??= map.files.ids ? columns(url('ids')).then((table) => table.slump_id) : Promise.resolve([])),
   };

@@ -3,7 +3,7 @@ import 'ol/ol.css';
 import './app.css';
 import { boundingExtent } from 'ol/extent.js';
 import { given, hasEndpoint, remember } from './address.js';
-import { showCard } from './card.js';
+import { showCard, showPointCard } from './card.js';
 import { NEUTRAL, SCALES } from './colours.js';
 import { openMap, sitesOf } from './data.js';
 import { byId, degrees, el, link, number, say } from './dom.js';
@@ -40,11 +40,11 @@ class Page {
       if (event.key === 'Escape' && !this.review.active && this.slump !== null && !byId('review-dialog').open) this.close();
     });
     const start = byId('start-review');
-    start.disabled = !map.points.length;
+    start.disabled = !this.review.hasTasks;
     start.addEventListener('click', () => this.review.open());
     byId('toggle-panel').addEventListener('click', () => this.togglePanel());
     if (given.get('slump')) this.openLinked(given.get('slump'));
-    if (hasEndpoint && map.points.length) this.review.open();
+    if (hasEndpoint && this.review.hasTasks) this.review.open();
   }
 
   restore() {
@@ -205,6 +205,22 @@ class Page {
     return features;
   }
 
+  // Shows a point of a sample.
+  showPoint(point, sample) {
+    this.asked++;
+    this.slump = null;
+    this.slumpId = null;
+    byId('side').hidden = false;
+    byId('side').scrollTop = 0;
+    document.body.classList.add('with-card');
+    this.togglePanel(false);
+    delete byId('card').dataset.slump;
+    showPointCard(byId('card'), this.map, point, sample);
+    this.view.ol.updateSize();
+    this.view.showPoint([point.x, point.y]);
+    this.address();
+  }
+
   async openLinked(id) {
     const slump = (await this.map.ids()).indexOf(id);
     if (slump < 0) {
@@ -233,7 +249,7 @@ class Page {
   }
 
   key(event) {
-    if (event.key === 'Enter') {
+    if (event.key === 'Enter' && this.view.pointYear === null) {
       const [row] = this.view.points.inside(this.view.extent(), 1).nearest;
       if (row !== undefined) this.select(this.map.points.slump[row], { focus: true });
     } else if (event.key === 'Home') {

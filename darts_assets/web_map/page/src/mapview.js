@@ -8,7 +8,7 @@ import VectorLayer from 'ol/layer/Vector.js';
 import { bbox } from 'ol/loadingstrategy.js';
 import OlMap from 'ol/Map.js';
 import VectorSource from 'ol/source/Vector.js';
-import { Circle, Fill, Stroke, Style } from 'ol/style.js';
+import { Circle, Fill, RegularShape, Stroke, Style } from 'ol/style.js';
 import View from 'ol/View.js';
 import { COAST_RESOLUTION, graticuleLayer, landLayer } from './background.js';
 import { colourOf, SCALES } from './colours.js';
@@ -35,6 +35,8 @@ const loader = (layer, onError) =>
       onError(error);
     }
   };
+
+const footprint = new Style({ stroke: new Stroke({ color: 'rgba(20, 84, 128, 0.7)', width: 1 }) });
 
 export class MapView {
   constructor(map, state, center, onError) {
@@ -75,6 +77,7 @@ export class MapView {
       layers: [this.graticule, this.scenes, this.outlines, this.points, this.selected],
       maxTilesLoading: 4,
     });
+    this.pointYear = null; // while the points of a sample of that year are reviewed
     this.home = extent;
     this.goHome();
     if (center) {
@@ -112,7 +115,7 @@ export class MapView {
     const rows = shown(points, state, scale);
     this.points.show(rows, scale);
     this.outlines.changed();
-    this.scenes.setVisible(state.footprints || state.coverage);
+    this.scenes.setVisible(state.footprints || state.coverage || this.pointYear !== null);
     this.scenes.changed();
     return rows.length;
   }
@@ -137,6 +140,7 @@ export class MapView {
   }
 
   sceneStyle(feature) {
+    if (this.pointYear !== null) return feature.get('year') === this.pointYear ? footprint : null;
     if (!within(this.state, feature.get('year'))) return null;
     const { footprints, coverage } = this.state;
     return new Style({
@@ -168,8 +172,33 @@ export class MapView {
     source.addFeature(ring);
   }
 
+  // While points are reviewed, the slumps are hidden: knowing them would bias the verdicts. null ends it.
+  reviewPoints(year) {
+    this.pointYear = year;
+    this.showSlumps(year === null);
+    this.selected.getSource().clear();
+    this.update();
+  }
+
+  showSlumps(isShown) {
+    this.slumpsShown = isShown;
+    this.points.setVisible(isShown);
+    this.outlines.setVisible(isShown);
+  }
+
+  showPoint(at) {
+    const cross = new Feature(new Point(at));
+    const shape = (color, width) =>
+      new Style({ image: new RegularShape({ points: 4, radius: 15, radius2: 0, stroke: new Stroke({ color, width }) }) });
+    cross.setStyle([shape('#ffffff', 5), shape('#111827', 2)]);
+    const source = this.selected.getSource();
+    source.clear();
+    source.addFeature(cross);
+  }
+
   // The slump at a pixel, null if there is none.
   slumpAt(pixel) {
+    if (this.pointYear !== null) return null;
     const feature = this.ol.forEachFeatureAtPixel(pixel, (each) => each, {
       layerFilter: (layer) => layer === this.outlines,
       hitTolerance: 4,

@@ -1,25 +1,14 @@
-// Review by keyboard: one slump after the other; the queue is what the map shows.
-import { boundingExtent } from 'ol/extent.js';
+// Review by keyboard: one slump after the other, or one point of a sample after the other.
 import { hasEndpoint, token } from './address.js';
-import { preload } from './card.js';
-import { sitesOf } from './data.js';
 import { byId, el, number, say } from './dom.js';
-import { containing, exported, LocalVerdicts, record, ServerVerdicts, VERDICTS } from './verdicts.js';
+import { PointTask, SlumpTask } from './reviewtasks.js';
+import { exported, LocalVerdicts, ServerVerdicts, subjectOf, VERDICTS } from './verdicts.js';
 
 const KEYS = { y: 'yes', n: 'no', u: 'unsure', r: 'redraw' };
 const NAME = 'darts-reviewer';
 const ORDERS = { place: 'by place', uncertain: 'the least certain first', random: 'at random' };
 const LONGEST_NAME = 80;
 const LONGEST_NOTE = 1000;
-
-// A number for each slump and reviewer, the same each time: a random order in which one can continue.
-function shuffled(text, number) {
-  let hash = 2166136261 ^ number;
-  for (const character of text) hash = Math.imul(hash ^ character.codePointAt(0), 16777619);
-  hash ^= hash >>> 15;
-  hash = Math.imul(hash, 2246822507);
-  return (hash ^ (hash >>> 13)) >>> 0;
-}
 
 export class Review {
   constructor(map, view, page) {
@@ -28,12 +17,24 @@ export class Review {
     this.page = page;
     this.records = hasEndpoint ? new ServerVerdicts(token, () => this.refresh()) : new LocalVerdicts();
     this.own = new Map();
+    this.task = null;
     this.queue = [];
     this.index = 0;
     this.active = false;
     this.busy = false;
     this.reviewer = '';
+    this.tasks = [
+      ...(map.points.length ? [['Slumps of the map', () => new SlumpTask(map, view, page)]] : []),
+      ...map.samples.map((sample) => [
+        `Area sample ${sample.sample} of ${sample.year}: ${number(sample.points)} points`,
+        () => new PointTask(map, view, page, sample),
+      ]),
+    ];
     this.build();
+  }
+
+  get hasTasks() {
+    return this.tasks.length > 0;
   }
 
   build() {
@@ -41,13 +42,23 @@ export class Review {
     const order = Object.entries(ORDERS).map(([value, text]) => el('option', { value }, text));
     byId('review-start').append(
       el('h2', { id: 'review-heading' }, 'Review'),
-      el('p', {}, 'Is it a thaw slump? One slump after the other, of those that the map shows.'),
+      el('p', { id: 'review-task-text' }),
       el('label', { for: 'reviewer' }, 'Your name'),
       el('input', { id: 'reviewer', maxlength: LONGEST_NAME, autocomplete: 'name', required: true, value: known }),
-      el('label', { for: 'order' }, 'Order'),
-      el('select', { id: 'order' }, order),
-      el('label', { class: 'check' }, el('input', { type: 'checkbox', id: 'only-view' }), ' only those in view'),
-      el('label', { class: 'check' }, el('input', { type: 'checkbox', id: 'only-new' }), ' only those that nobody has reviewed'),
+      el(
+        'div',
+        { hidden: this.tasks.length < 2 },
+        el('label', { for: 'task' }, 'What'),
+        el('select', { id: 'task', onchange: () => this.describe() }, this.tasks.map(([name], index) => el('option', { value: index }, name))),
+      ),
+      el(
+        'div',
+        { id: 'slump-options' },
+        el('label', { for: 'order' }, 'Order'),
+        el('select', { id: 'order' }, order),
+        el('label', { class: 'check' }, el('input', { type: 'checkbox', id: 'only-view' }), ' only those in view'),
+        el('label', { class: 'check' }, el('input', { type: 'checkbox', id: 'only-new' }), ' only those that nobody has reviewed'),
+      ),
       el('p', { class: 'error', id: 'review-error', role: 'alert' }),
       el('div', { class: 'row' }, el('button', { type: 'submit', class: 'primary' }, 'Start'), el('button', { type: 'button', onclick: () => this.closeStart() }, 'Cancel')),
     );
@@ -69,6 +80,7 @@ export class Review {
         { class: 'row wide' },
         el('button', { type: 'button', onclick: () => this.move(-1), 'aria-keyshortcuts': 'k' }, 'Back ', el('kbd', {}, 'k')),
         el('button', { type: 'button', onclick: () => this.move(1), 'aria-keyshortcuts': 'j' }, 'Next ', el('kbd', {}, 'j')),
+        el('button', { type: 'button', id: 'outlines', hidden: true, onclick: () => this.toggleOutlines(), 'aria-keyshortcuts': 'o' }, 'Outlines ', el('kbd', {}, 'o')),
         el('button', { type: 'button', id: 'export', onclick: () => this.save(), 'aria-keyshortcuts': 'e' }, 'Export ', el('kbd', {}, 'e')),
         el('button', { type: 'button', onclick: () => this.stop(), 'aria-keyshortcuts': 'Escape' }, 'End ', el('kbd', {}, 'Esc')),
       ),
@@ -77,8 +89,20 @@ export class Review {
     document.addEventListener('keydown', (event) => this.key(event));
   }
 
+  // The task that is chosen in the dialog.
+  chosen() {
+    return this.tasks[Number(byId('task').value) || 0][1]();
+  }
+
+  describe() {
+    const { text, hasOptions } = this.chosen();
+    byId('review-task-text').textContent = text;
+    byId('slump-options').hidden = !hasOptions;
+  }
+
   open() {
     byId('review-error').textContent = '';
+    this.describe();
     byId('review-dialog').showModal();
     byId('reviewer').focus();
   }
@@ -94,115 +118,91 @@ export class Review {
       byId('review-error').textContent = 'Enter a name: verdicts of several reviewers are compared.';
       return;
     }
+    const task = this.chosen();
     try {
-      const [own, ids] = await Promise.all([this.records.load(reviewer), this.map.ids()]);
-      this.ids = ids;
-      this.own = this.placed(own);
+      const [own] = await Promise.all([this.records.load(reviewer), task.open()]);
+      this.own = task.placed(own);
     } catch (error) {
       byId('review-error').textContent = error.message;
       return;
     }
+    if (this.active) this.stop();
+    this.task = task;
     this.reviewer = reviewer;
     localStorage.setItem(NAME, reviewer);
-    this.queue = this.sorted(byId('order').value, byId('only-view').checked, byId('only-new').checked);
+    this.queue = task.queue(reviewer, byId('order').value, byId('only-view').checked, byId('only-new').checked);
     byId('review-dialog').close();
     if (!this.queue.length) {
-      say('The map shows no slump to review');
+      say('There is nothing to review');
       this.page.focusMap();
       return;
     }
-    const open = this.queue.findIndex((row) => !this.verdictOf(row));
+    const open = this.queue.findIndex((item) => !this.verdictOf(item));
     this.index = open < 0 ? 0 : open;
     this.active = true;
     document.body.classList.add('reviewing');
+    document.body.classList.toggle('reviewing-points', !task.hasOptions);
+    for (const button of document.querySelectorAll('[data-verdict]')) button.hidden = !task.verdicts.includes(button.dataset.verdict);
+    byId('outlines').hidden = task.hasOptions;
+    task.begin();
     byId('review-bar').hidden = false;
     await this.show();
   }
 
-  // Verdicts belong to places: a slump that has another id since is recognized by its outline.
-  placed(own) {
-    const { points } = this.map;
-    const known = new Set(this.ids);
-    const all = Array.from({ length: points.length }, (_, row) => row);
-    for (const record of [...own.values()].filter((each) => !known.has(each.slump_id))) {
-      const row = containing(record.outline, points, all);
-      if (row >= 0 && !own.has(this.ids[points.slump[row]])) own.set(this.ids[points.slump[row]], record);
-    }
-    return own;
-  }
-
-  sorted(order, onlyView, onlyNew) {
-    const { points } = this.map;
-    const inView = Array.from(onlyView ? this.view.points.inside(this.view.extent(), 0).all : this.view.points.rows);
-    const rows = onlyNew ? inView.filter((row) => points.verdict[row] === 0) : inView;
-    const rank = {
-      place: (row) => points.slump[row],
-      uncertain: (row) => Math.abs(points.probability[row] - 50),
-      random: (row) => shuffled(this.reviewer, points.slump[row]),
-    }[order];
-    return rows.sort((a, b) => rank(a) - rank(b) || points.slump[a] - points.slump[b]);
-  }
-
-  slumpId(row) {
-    return this.ids[this.map.points.slump[row]];
-  }
-
-  verdictOf(row) {
-    return this.own.get(this.slumpId(row));
+  verdictOf(item) {
+    return this.own.get(this.task.id(item));
   }
 
   async show() {
-    const row = this.queue[this.index];
-    const { points } = this.map;
+    const item = this.queue[this.index];
     this.busy = true;
-    this.feature = null;
+    this.isShown = false;
     this.refresh();
-    const features = await this.page.select(points.slump[row], { moves: false });
-    if (this.queue[this.index] !== row) return;
-    this.feature = features.find((feature) => feature.get('year') === points.year[row]) ?? features[features.length - 1] ?? null;
-    if (this.feature) {
-      const extents = features.map((feature) => feature.getGeometry().getExtent());
-      const all = boundingExtent(extents.flatMap(([a, b, c, d]) => [[a, b], [c, d]]));
-      const margin = Math.max(0.5 * (all[2] - all[0]), 0.5 * (all[3] - all[1]), 80);
-      this.view.goTo([all[0] - margin, all[1] - margin, all[2] + margin, all[3] + margin], { still: true });
-    }
-    byId('note').value = this.verdictOf(row)?.note ?? '';
+    const isShown = await this.task.show(item);
+    if (this.queue[this.index] !== item || !this.active) return;
+    this.isShown = isShown;
+    byId('note').value = this.verdictOf(item)?.note ?? '';
     this.busy = false;
     this.refresh();
     byId('review-bar').focus({ preventScroll: true });
-    this.prefetch();
+    const next = this.queue[this.index + 1];
+    if (next !== undefined) this.task.prefetch(next); // while this one is looked at
   }
 
-  // Reads the next slump while this one is looked at.
-  prefetch() {
-    const next = this.queue[this.index + 1];
-    if (next !== undefined) sitesOf(this.map, this.map.points.slump[next]).then(preload, () => {});
+  // Of a point, only after its verdict.
+  toggleOutlines() {
+    if (this.task.hasOptions) return;
+    if (this.verdictOf(this.queue[this.index])) this.task.toggleOutlines();
+    else say('Outlines can be shown after the verdict');
+    this.refresh();
   }
 
   refresh() {
     if (!this.active) return;
-    const done = this.queue.reduce((count, row) => count + (this.verdictOf(row) ? 1 : 0), 0);
+    const done = this.queue.reduce((count, item) => count + (this.verdictOf(item) ? 1 : 0), 0);
     byId('review-who').textContent = this.reviewer;
     byId('review-progress').textContent = `${number(done)} of ${number(this.queue.length)} reviewed`;
-    byId('review-question').textContent = `Slump ${number(this.index + 1)}: is it a thaw slump?`;
+    byId('review-question').textContent = this.task.question(this.index + 1);
     byId('review-status').textContent = this.records.status && `Verdicts: ${this.records.status}`;
     const given = this.verdictOf(this.queue[this.index])?.verdict;
     for (const button of document.querySelectorAll('[data-verdict]')) {
       button.setAttribute('aria-pressed', String(button.dataset.verdict === given));
     }
-    byId('review-bar').dataset.slump = this.busy ? '' : this.slumpId(this.queue[this.index]);
+    byId('outlines').disabled = !given;
+    byId('outlines').setAttribute('aria-pressed', String(this.task.showsOutlines));
+    byId('review-bar').dataset[this.task.kind] = this.busy ? '' : this.task.id(this.queue[this.index]);
   }
 
   async give(verdict) {
-    if (this.busy || !this.feature) return;
-    const one = record(this.reviewer, verdict, byId('note').value.trim().slice(0, LONGEST_NOTE), this.feature, this.map);
+    if (this.busy || !this.isShown || !this.task.verdicts.includes(verdict)) return;
+    const one = this.task.record(this.reviewer, verdict, byId('note').value.trim().slice(0, LONGEST_NOTE));
     try {
       await this.records.add(one);
     } catch (error) {
       byId('review-status').textContent = `This verdict could not be kept: ${error.message}`;
       return;
     }
-    this.own.set(one.slump_id, one);
+    this.own.set(subjectOf(one), one);
     say(`${VERDICTS[verdict]}, ${this.index + 1} of ${this.queue.length}`);
     await this.move(1);
   }
@@ -229,9 +229,10 @@ export class Review {
 
   stop() {
     this.active = false;
-    document.body.classList.remove('reviewing');
+    document.body.classList.remove('reviewing', 'reviewing-points');
     byId('review-bar').hidden = true;
-    delete byId('review-bar').dataset.slump;
+    delete byId('review-bar').dataset[this.task.kind];
+    this.task.end();
     this.page.focusMap();
   }
 
@@ -252,6 +253,7 @@ export class Review {
       k: () => this.move(-1),
       e: () => this.save(),
       m: () => byId('note').focus(),
+      o: () => this.toggleOutlines(),
       escape: () => this.stop(),
     };
     const action = KEYS[key] ? () => this.give(KEYS[key]) : actions[key];

@@ -72,10 +72,28 @@ export function record(reviewer, verdict, note, feature, map) {
   };
 }
 
+// A verdict about a point of a sample: it is about no slump.
+export function pointRecord(reviewer, verdict, note, point, sample) {
+  return {
+    id: uuid(),
+    time: new Date().toISOString(),
+    reviewer,
+    verdict,
+    note,
+    sample_id: point.sample_id,
+    point: [point.lon, point.lat],
+    year: sample.year,
+    inventory_version: sample.inventory_version,
+  };
+}
+
+// What a verdict is about: a slump, or a point of a sample.
+export const subjectOf = (each) => each.sample_id ?? each.slump_id;
+
 const latest = (records, reviewer) => {
   const own = new Map();
   for (const each of [...records].sort((a, b) => a.time.localeCompare(b.time))) {
-    if (each.reviewer === reviewer) own.set(each.slump_id, each);
+    if (each.reviewer === reviewer) own.set(subjectOf(each), each);
   }
   return own;
 };
@@ -152,7 +170,7 @@ export class ServerVerdicts {
         await this.request('', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ verdicts: batch }) });
         const done = new Set(batch.map((each) => each.id));
         keep(UNSENT, stored(UNSENT).filter((each) => !done.has(each.id)));
-        for (const each of batch) this.sent.set(each.slump_id, each);
+        for (const each of batch) this.sent.set(subjectOf(each), each);
       }
       this.report('all stored');
     } catch (error) {

@@ -1,0 +1,1 @@
+"""Tests of `darts_assets.area_estimation`."""
