@@ -13,10 +13,10 @@ from darts_assets.errors import DartsError
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import POINTER, VERSION, Place, Retention
 
-ROOMS = ("raw", "tiles", "vectors", "products", "inventory", "training", "validation")
+ROOMS = ("raw", "tiles", "vectors", "products", "inventory", "training", "validation", "area_estimation")
 """Folders of a store that have places."""
 
-WITH_LATEST = ("products", "inventory", "validation")
+WITH_LATEST = ("products", "inventory", "validation", "area_estimation")
 """Folders whose places have a stable path, `latest/`."""
 
 _REQUESTS = 16

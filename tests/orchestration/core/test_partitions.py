@@ -33,9 +33,8 @@ def test_the_graph_shows_what_is_made_from_scenes(graph: Any) -> None:
             assert isinstance(
                 graph.get_partition_mapping(key(child), parent_asset_key=family.key(step)), dg.AllPartitionMapping
             )
-    assert {key(name) for name in ("inventory/slumps", "inventory/chips", "catalog/stac")} == graph.get(
-        key("catalog/map")
-    ).parent_keys
+    upstream = ("inventory/slumps", "inventory/chips", "catalog/stac", "area_estimation/sample")
+    assert {key(name) for name in upstream} == graph.get(key("catalog/map")).parent_keys
     downstream = {
         node.to_user_string()
         for node in dg.AssetSelection.from_string('key:"sentinel2/preprocessed_tile"+').resolve(graph)
