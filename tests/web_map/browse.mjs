@@ -244,7 +244,7 @@ async function review(url, prefix) {
   found.who = await text(page, '#review-who');
   await page.keyboard.press('k');
   await page.waitForFunction((slump) => document.querySelector('#review-bar').dataset.slump === slump, found.slumps[19]);
-  found.back = await page.locator('[aria-pressed="true"]').getAttribute('data-verdict');
+  found.back = await page.locator('[data-verdict][aria-pressed="true"]').getAttribute('data-verdict');
   await page.keyboard.press('j');
   if (prefix === 'static') {
     await queued(page);

@@ -62,7 +62,8 @@ export function showPointCard(target, map, point, sample) {
   );
   scenesAt(map, [point.x, point.y]).then(
     (found) => {
-      const known = [...found].filter(([, scene]) => scene.year === sample.year);
+      const contains = ({ geometry, year }) => year === sample.year && geometry.intersectsCoordinate([point.x, point.y]);
+      const known = [...found].filter(([, scene]) => contains(scene));
       known.sort(([, a], [, b]) => a.datetime.localeCompare(b.datetime));
       scenes.replaceChildren(...known.map(([id, scene]) => sceneRow(map, id, scene, true)));
     },
