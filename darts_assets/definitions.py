@@ -30,6 +30,7 @@ from darts_assets.orchestration.scene_discovery.sentinel2_sensor import build_se
 from darts_assets.orchestration.scene_discovery.watched_areas import Watch
 from darts_assets.orchestration.schedules import build_schedules
 from darts_assets.orchestration.training.dataset import build_training_data
+from darts_assets.orchestration.training.dataset_check import build_dataset_check
 from darts_assets.orchestration.training.images import build_training_images
 from darts_assets.orchestration.training.matches import build_training_matched
 from darts_assets.orchestration.training.model import build_training
@@ -127,7 +128,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
     ]
     return dg.Definitions(
         assets=assets,
-        asset_checks=[*build_checks(SENTINEL2), *build_checks(PLANET), *build_sensor_check()],
+        asset_checks=[*build_checks(SENTINEL2), *build_checks(PLANET), *build_sensor_check(), *build_dataset_check()],
         jobs=jobs.build_jobs([SENTINEL2, PLANET], current.file),
         sensors=[
             *build_sensors(SENTINEL2),

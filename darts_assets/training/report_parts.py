@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from darts_assets.model.header import read_pickle
-from darts_assets.training.fit.fit_parameters import SplitParameters
 from darts_assets.training.fit.splits import split
 from darts_assets.training.fit.training_set import TrainingSet
+from darts_assets.training.split_parameters import SplitParameters
 
 Part = Literal["validation", "test", "training", "all"]
 
@@ -32,7 +32,8 @@ def part_of(data: TrainingSet, checkpoint: Path, part: Part) -> tuple[list[int],
     if part == "all":
         return list(range(len(data))), True
     recorded = dict(training["parameters"]["split"])
-    parts = split(data.samples, SplitParameters(split_by=recorded.pop("by"), **recorded))
+    parameters = SplitParameters(split_by=recorded.pop("by"), **recorded)
+    parts = split(data.samples, parameters, as_recorded_before="distance" not in recorded)
     return list(getattr(parts, part)), True
 
 

@@ -12,10 +12,12 @@ from typing import Any, Literal
 
 import geopandas as gpd
 import numpy as np
+import numpy.typing as npt
 import obstore
 import pandas as pd
 import xarray as xr
 import zarr
+from odc.geo.geobox import GeoBox
 from zarr.codecs import BloscCodec
 from zarr.storage import ObjectStore
 
@@ -24,6 +26,7 @@ from darts_assets.model.patch_grid import PatchAxis
 from darts_assets.stores.layout import FreshStore
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
+from darts_assets.tiles import geobox_of
 from darts_assets.training.labels import CRS
 from darts_assets.training.patches import Patch, PatchCounts, cut
 from darts_assets.training.sample_parameters import PatchParameters
@@ -194,14 +197,14 @@ def _write_arrays(
     axes = [PatchAxis(tile.sizes[axis], 0, parameters.patch_size, parameters.overlap) for axis in ("y", "x")]
     most = len(axes[0].starts) * len(axes[1].starts)
     x, y = create_arrays(location, most, parameters.model_dump())
-    content = hashlib.sha256()
+    content, grid = hashlib.sha256(), geobox_of(tile)
     rows: list[dict[str, Any]] = []
     for patch in cut(tile, labels, footprint, parameters, counts):
         number = len(rows)
         x[number], y[number] = patch.x, patch.y
         content.update(patch.x.data)
         content.update(patch.y.data)
-        rows.append(_row(patch, number))
+        rows.append({**_row(patch, number), **_position(grid, patch), "content": content_of(patch.x)})
     for array in (x, y):
         array.resize((len(rows), *array.shape[1:]))
     return content.hexdigest(), rows
@@ -218,6 +221,23 @@ def _row(patch: Patch, number: int) -> dict[str, Any]:
         "ignored_share": round(ignored, 6),
         "geometry": patch.geometry,
     }
+
+
+def content_of(inputs: npt.NDArray[np.float32]) -> str:
+    """Hash of the inputs of a patch, by which copies are found: 16 hexadecimal digits; "" if all bands are constant.
+
+    Args:
+        inputs: (bands, rows, columns).
+    """
+    if bool((inputs == inputs[:, :1, :1]).all()):
+        return ""
+    return hashlib.sha256(np.ascontiguousarray(inputs).data).hexdigest()[:16]
+
+
+def _position(grid: GeoBox, patch: Patch) -> dict[str, int]:
+    """First row and column of a patch on the pixel lattice of the CRS, which images of one scene share."""
+    x, y = grid.affine @ (patch.col, patch.row)
+    return {"grid_row": -round(y / grid.resolution.x), "grid_col": round(x / grid.resolution.x)}
 
 
 def _config(tile: xr.Dataset, parameters: PatchParameters, flavour: Flavour) -> dict[str, Any]:

@@ -17,19 +17,31 @@ from itertools import chain
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 import obstore
 import pandas as pd
+from zarr.storage import ObjectStore
 
 from darts_assets.errors import TrainingError
 from darts_assets.sources.stac.scene_ids import listed
+from darts_assets.stores.layout import open_band
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
-from darts_assets.training.sample_store import SampleRecord, create_arrays, get_table, put_table, read_record
+from darts_assets.training.leakage import duplicates
+from darts_assets.training.sample_store import (
+    SampleRecord,
+    content_of,
+    create_arrays,
+    get_table,
+    put_table,
+    read_record,
+)
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished samples and the total."""
 
 _THREADS = 16
+_SHOWN = 5  # sentences of a message
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,8 @@ class TrainingSetStore:
             progress: called after each sample.
 
         Raises:
-            TrainingError: if a sample is missing, if parameters differ, or if there are no patches.
+            TrainingError: if a sample is missing, if parameters differ, if there are no patches, or if two images have
+                patches with the same pixels.
             StoreError: if another writer replaced the dataset or a sample.
         """
         records = self._records(sorted(set(sample_ids)) if sample_ids is not None else self.sample_ids())
@@ -110,6 +123,11 @@ class TrainingSetStore:
         with self.place.new_version() as version:
             create_arrays(version.location, patches, config)
             metadata, labels = self._tables(records)
+            if copies := duplicates(metadata):
+                raise TrainingError(
+                    f"training set {self.location}: {'; '.join(copies[:_SHOWN])}. A copy would be in training and "
+                    "validation: leave out one image of each pair"
+                )
             parts = {"metadata": metadata, "labels": labels, **(tables or {})}
             for name, table in parts.items():
                 put_table(version.location, f"{name}.parquet", table)
@@ -150,6 +168,8 @@ class TrainingSetStore:
                 raise TrainingError(
                     f"training set {self.location}: tables of {record.sample_id} are missing; rebuild it"
                 ) from error
+            if "content" not in kept[-1]:  # a sample of an earlier release
+                kept[-1]["content"] = _contents(place, len(kept[-1]))
         rows = pd.concat([table for table in kept if len(table)], ignore_index=True)
         if len(rows) != sum(record.patches for record in records):
             raise TrainingError(
@@ -197,6 +217,13 @@ def _value(value: Any) -> str:
 def _chunks(number: int) -> tuple[str, str]:
     """Keys of the chunks of a patch in `x` and `y`."""
     return f"data.zarr/x/c/{number}/0/0/0", f"data.zarr/y/c/{number}/0/0"
+
+
+def _contents(sample: StoreLocation, patches: int) -> list[str]:
+    """Hashes of the inputs of the patches of a sample."""
+    store = ObjectStore(sample.child("data.zarr").objects(), read_only=True)
+    inputs = open_band(store, "x")
+    return [content_of(np.asarray(inputs[number])) for number in range(patches)]
 
 
 def _common_config(records: Sequence[SampleRecord]) -> dict[str, Any]:

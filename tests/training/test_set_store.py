@@ -159,7 +159,7 @@ def test_a_killed_writer_leaves_arrays_and_tables_of_one_length_and_can_go_on(tm
     assert unfinished > 0, "kills fell into writes"
     assert seen == sorted(seen)
     assert seen[-1] > seen[0], "each run went on where the one before was killed"
-    add(store, "image-99")
+    add(store, "image-99", seed=99)
     (length,) = lengths(store) if store.assemble() else ()
     assert length == 6 * len(store.sample_ids())
     left, manifest = {p.name for p in (location.path / "set").iterdir() if p.is_dir()}, store.place.require()

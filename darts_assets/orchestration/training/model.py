@@ -84,7 +84,8 @@ def _model(context: dg.AssetExecutionContext, config: ModelConfig, store: Store)
         "epochs": len(result.history),
         "best_epoch": result.best + 1,
         "resumed_after": result.resumed,
-        "patches": {name: len(getattr(result.parts, name)) for name in ("training", "validation", "test")},
+        "patches": {name: len(getattr(result.parts, name)) for name in ("training", "validation", "test", "left_out")},
+        "split": list(result.choices),
         "history": [_rounded(epoch) for epoch in result.history],
         "sha256": result.header.sha256,
     }

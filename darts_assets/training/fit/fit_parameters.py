@@ -1,39 +1,16 @@
-"""Parameters of training: how a set is split, and how a model is fitted."""
+"""Parameters of training: how a model is fitted."""
 
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from darts_assets.model.architectures import keyword_problem
-from darts_assets.parameters import Parameters
+from darts_assets.training.split_parameters import SplitParameters
 
-SplitBy = Literal["region", "sample", "random"]
 Monitor = Literal["loss", "iou", "f1", "auroc"]
 FitPrecision = Literal["fp32", "bf16", "fp16"]
 
 _FROM_THE_SET = {"in_channels", "classes", "activation", "aux_params"}
-
-
-class SplitParameters(Parameters):
-    """How a set is divided into training, validation and test parts."""
-
-    split_by: SplitBy = Field(
-        "region",
-        description="Unit that stays in one part: `region`, `sample` (an image), or `random` for single patches. "
-        "Neighbouring patches share pixels, so `random` overestimates a model.",
-    )
-    folds: int = Field(5, ge=2, description="Number of folds; one of them validates.")
-    fold: int = Field(0, ge=0, description="Index of the fold that validates, from 0.")
-    test: list[str] = Field([], description="Regions or samples (see `split_by`) that only the report uses.")
-    seed: int = Field(0, description="Seed of the split, the initial weights, the order and the augmentations.")
-
-    @model_validator(mode="after")
-    def _check_split(self) -> Self:
-        if self.fold >= self.folds:
-            raise ValueError(f"fold {self.fold} of {self.folds}: expected less than the number of folds, from 0")
-        if self.test and self.split_by == "random":
-            raise ValueError("test lists regions or samples, but split_by is random: set it to region or sample")
-        return self
 
 
 class FitParameters(SplitParameters):

@@ -25,7 +25,7 @@ from darts_assets.stores.location import StoreLocation
 from darts_assets.training.fit.fit_parameters import FitParameters
 from darts_assets.training.fit.lightning_module import SegmentationModule
 from darts_assets.training.fit.resume_state import Progress, StoreState, fetch_state
-from darts_assets.training.fit.splits import Split, split
+from darts_assets.training.fit.splits import Split, folds_of
 from darts_assets.training.fit.training_set import TrainingSet, check_patch_size, model_stride
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class FitResult:
     Attributes:
         header: header of the checkpoint, which has the weights of the best epoch.
         parts: rows of the dataset for training, validation and test.
+        choices: one sentence for each choice of the split that was made from the data.
         history: metrics of each epoch.
         best: best epoch, from 0.
         resumed: number of epochs of earlier, interrupted runs.
@@ -49,6 +50,7 @@ class FitResult:
 
     header: CheckpointHeader
     parts: Split
+    choices: tuple[str, ...]
     history: list[dict[str, float]]
     best: int
     resumed: int
@@ -73,9 +75,10 @@ def fit(data: TrainingSet, parameters: FitParameters, path: Path, state: StoreLo
         raise SettingsError(f"precision {parameters.precision} needs a GPU")
     architecture = {**parameters.network, "in_channels": len(data.bands), "classes": 1}
     check_patch_size(data, model_stride(architecture))
-    parts = split(data.samples, parameters)
-    if not parts.training or not parts.validation:
-        raise SettingsError(f"training set {data.location}: no patches for training or for validation")
+    folds = folds_of(data.samples, parameters)
+    parts = folds.split(parameters.fold)
+    for choice in folds.choices:
+        logger.info("%s", choice)
     logger.info(
         "%d patches for training, %d for validation, %d for test",
         *map(len, (parts.training, parts.validation, parts.test)),
@@ -93,7 +96,7 @@ def fit(data: TrainingSet, parameters: FitParameters, path: Path, state: StoreLo
         path, module.model.cpu().eval(), {**architecture, "encoder_weights": None}, data.bands, data.terrain,
         data.normalization, training=_record(data, parameters, progress),
     )  # fmt: skip
-    return FitResult(header, parts, progress.history, progress.best, resumed, name)
+    return FitResult(header, parts, folds.choices, progress.history, progress.best, resumed, name)
 
 
 def fingerprint(data: TrainingSet, parts: Split, parameters: FitParameters) -> str:
@@ -162,6 +165,7 @@ def _record(data: TrainingSet, parameters: FitParameters, progress: Progress) ->
 def _plain(parameters: FitParameters) -> dict[str, Any]:
     """The parameters that affect the result, JSON types, as checkpoints record them."""
     named = parameters.model_dump(exclude={"device", "readers", "arch", "encoder_name", "encoder_weights"})
-    split = {"by": named.pop("split_by"), **{name: named.pop(name) for name in ("folds", "fold", "test")}}
+    kept = ("folds", "fold", "test", "distance", "block_size")
+    split = {"by": named.pop("split_by"), **{name: named.pop(name) for name in kept}}
     plain = {**named, "architecture": parameters.network, "split": {**split, "seed": parameters.seed}}
     return dict(json.loads(json.dumps(plain)))

@@ -98,7 +98,8 @@ class TrainingSet:
     def repeated(self, numbers: Sequence[int]) -> dict[int, list[tuple[slice, slice]]]:
         """The windows of patches that an earlier one of them contains, too; none in a set without positions.
 
-        Patches of an image overlap, as do the last ones of a row or column, which end with the image.
+        Patches of an image overlap, as do the last ones of a row or column, which end with the image, and so do images
+        that were cut from one scene.
 
         Args:
             numbers: row numbers of patches.
@@ -106,13 +107,17 @@ class TrainingSet:
         Returns:
             Row number -> rows and columns within the patch.
         """
-        if not {"row", "col"} <= set(self.samples.columns):
+        columns = set(self.samples.columns)
+        if not {"row", "col"} <= columns:
             return {}
-        side = self.patch_size
+        side, image, position = self.patch_size, self.samples["sample_id"], ["row", "col"]
+        if {"scene_id", "grid_row", "grid_col"} <= columns and self.samples["grid_row"].notna().all():
+            position = ["grid_row", "grid_col"]
+            image = self.samples["scene_id"].where(self.samples["scene_id"] != "", image)
         windows: dict[int, list[tuple[slice, slice]]] = {}
-        rows = self.samples.iloc[list(numbers)].assign(number=list(numbers))
-        for _, patches in rows.groupby("sample_id", sort=False):
-            starts = patches[["row", "col"]].to_numpy()
+        rows = self.samples.assign(image=image).iloc[list(numbers)].assign(number=list(numbers))
+        for _, patches in rows.groupby("image", sort=False):
+            starts = patches[position].to_numpy()
             for index, number in enumerate(patches["number"]):
                 offsets = starts[:index] - starts[index]
                 near = offsets[(np.abs(offsets) < side).all(axis=1)].tolist()

@@ -1,6 +1,7 @@
 """From tiles in the store and a label archive to a checkpoint that the segmentation loads, as Dagster runs it."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from darts_assets.demo import build_world
 from darts_assets.demo.in_memory_chain import scene_features
 from darts_assets.model import read_header
 from darts_assets.orchestration.core.partitions import PLANET, STEPS
+from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.training.common import DATASET, MODEL, PLANET_SAMPLES, REPORT
+from darts_assets.orchestration.training.dataset_check import LeakageConfig, leakage_check
 from darts_assets.settings import Settings
 from darts_assets.stores.publish import Place
 from darts_assets.stores.tiles import read_tile, write_tile
@@ -30,7 +33,7 @@ pytestmark = pytest.mark.slow
 FIT = {
     "encoder_name": "timm-mobilenetv3_small_minimal_100",
     "architecture": {"encoder_depth": 3, "decoder_channels": [16, 8, 8]},
-    "split_by": "sample", "folds": 2, "epochs": 2, "batch_size": 4, "device": "cpu",
+    "split_by": "block", "folds": 2, "epochs": 2, "batch_size": 4, "device": "cpu",
 }  # fmt: skip
 
 
@@ -166,6 +169,27 @@ def test_a_trained_model_segments_where_the_store_is_s3(
     assert report["iou"] == pytest.approx(trained["validation"]["iou"])
 
 
+def test_the_set_is_proven_to_leak_nothing_and_a_copy_is_refused(workshop: Workshop) -> None:
+    config, store = LeakageConfig(), Store(url=str(workshop.store))
+    result = leakage_check(dg.build_asset_check_context(), config, store)
+    assert result.passed
+    rows = {str(record.data["split_by"]): dict(record.data) for record in result.metadata["splits"].records}
+    assert rows["auto"]["unit"] == "block"
+    assert rows["block"]["leaks"] == "none"
+    assert "2 folds by sample need at least as many groups" in rows["sample"]["note"], "both images show one place"
+    samples = workshop.store / "training" / "default" / "samples"
+    shutil.copytree(samples / workshop.images[0], samples / "copy", symlinks=True)
+    try:
+        pointer = samples / "copy" / "current.json"
+        pointer.write_text(pointer.read_text().replace(f'"sample_id": "{workshop.images[0]}"', '"sample_id": "copy"'))
+        tables = list((samples / "copy").rglob("patches.parquet"))
+        for table in tables:
+            gpd.read_parquet(table).assign(sample_id="copy").to_parquet(table)
+        assert "patches with the same pixels" in failure(workshop.run(DATASET))
+    finally:
+        shutil.rmtree(samples / "copy")
+
+
 def test_the_same_config_makes_the_same_version(workshop: Workshop, trained: dict[str, Any]) -> None:
     again, other = (workshop.said(MODEL, **{**FIT, **more}) for more in ({"readers": 1}, {"seed": 3, "name": "other"}))
     assert trained["sha256"] == again["sha256"]
@@ -178,7 +202,7 @@ def test_the_same_config_makes_the_same_version(workshop: Workshop, trained: dic
     [
         (MODEL, {**FIT, "dataset": "nowhere"}, "nothing has been published"),
         (MODEL, {**FIT, "losses": {"dise": 1}}, "SettingsError: unknown loss dise"),
-        (MODEL, {**FIT, "folds": 3}, "3 folds by sample need at least as many groups"),
+        (MODEL, {**FIT, "folds": 30}, "30 folds by block need at least as many groups"),
         (REPORT, {"checkpoint": "nobody", "device": "cpu"}, "CheckpointError: checkpoint .*nobody.ckpt cannot be read"),
     ],
 )

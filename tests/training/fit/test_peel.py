@@ -88,7 +88,7 @@ def held_out(data: TrainingSet, parameters: dict[str, Any], folder: Path) -> Ite
     for strip in range(STRIPS):
         result = fit(
             data,
-            FitParameters(**parameters, split_by="sample", folds=3, test=[f"strip{strip}"]),
+            FitParameters(**parameters, split_by="sample", folds=3, distance=0, test=[f"strip{strip}"]),
             folder / f"{strip}.ckpt",
         )
         assert set(names.iloc[list(result.parts.test)]) == {f"strip{strip}"}

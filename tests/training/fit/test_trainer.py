@@ -100,7 +100,7 @@ def test_a_fit_killed_at_half_goes_on_and_ends_as_if_nothing_had_happened(
 
 
 def test_it_learns_and_the_checkpoint_says_how(data: TrainingSet, quick: FitParameters, tmp_path: Path) -> None:
-    result = fit(data, quick.replace(epochs=12), tmp_path / "model.ckpt")
+    result = fit(data, quick.replace(epochs=12, fold=1), tmp_path / "model.ckpt")
     best = result.history[result.best]
     assert best["validation_iou"] > 0.5
     assert best["validation_auroc"] > 0.95
@@ -126,8 +126,8 @@ def test_it_stops_where_nothing_gets_better(data: TrainingSet, quick: FitParamet
     [
         ({"losses": {"dise": 1}}, "unknown loss dise; expected bce, dice"),
         ({"augmentations": ("shear",)}, "unknown augmentation shear"),
-        ({"folds": 4}, "4 folds by region need at least as many groups"),
-        ({"test": ["Atlantis"], "folds": 2}, "no region Atlantis; it has region 0"),
+        ({"split_by": "region", "folds": 4}, "4 folds by region need at least as many groups"),
+        ({"split_by": "region", "test": ["Atlantis"], "folds": 2}, "no region Atlantis; it has region 0"),
         ({"precision": "fp16"}, "precision fp16 needs a GPU"),
         ({"architecture": {"arch": "unet", "encoder_depth": 5, "encoder_name": "nonsense"}}, "nonsense"),
     ],
@@ -145,7 +145,8 @@ def test_a_checkpoint_records_parameters_as_before() -> None:
         '{"architecture": {"arch": "unet", "encoder_name": "resnet34", "encoder_weights": null}, "augmentations": '
         '["turn", "mirror", "brightness", "noise", "holes"], "batch_size": 8, "epochs": 100, "learning_rate": 0.001, '
         '"losses": {"bce": 1.0, "dice": 1.0}, "monitor": "loss", "patience": 10, "precision": "fp32", "seed": 0, '
-        '"split": {"by": "region", "fold": 0, "folds": 5, "seed": 0, "test": []}, "weight_decay": 0.001}'
+        '"split": {"block_size": null, "by": "auto", "distance": null, "fold": 0, "folds": null, "seed": 0, '
+        '"test": []}, "weight_decay": 0.001}'
     )
 
 
