@@ -17,6 +17,7 @@ from darts_assets.errors import DartsError
 if TYPE_CHECKING:
     from darts_assets.orchestration.scene_discovery.planet_selection import PlanetChoice
     from darts_assets.orchestration.scene_discovery.selection import SceneChoice
+    from darts_assets.sources import S3Options
 
 
 class _Numbers(click.ParamType):  # type: ignore[type-arg]
@@ -42,7 +43,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
 @click.option("--tiles", help="Comma-separated MGRS tiles, such as 08WNB,08WMB.")
 @click.option(
     "--scene", "scenes", multiple=True,
-    help="Scene id, STAC item (path or URL) or folder of a Planet image. Can be repeated.",
+    help="Scene id, STAC item (path or URL), SAFE product or folder of a Planet image. Can be repeated.",
 )  # fmt: skip
 @click.option("--ids-file", help="File of scene ids: a JSON list, or one per line.")
 @click.option(
@@ -96,8 +97,10 @@ def map_scenes(
         from darts_assets.scene_shards import Shard
         from darts_assets.settings import settings
 
+        current = settings()
+        defs = build_defs(current)
         items = tuple(scene for scene in scenes if _is_item(scene))
-        chosen = _family(family, items)
+        chosen = _family(family, items, (defs.resources or {})["scenes"].access.options)
         ids = [*(scene for scene in scenes if not _is_item(scene)), *_ids_of(ids_file)]
         request = AreaRequest(
             FAMILIES[chosen],
@@ -111,8 +114,7 @@ def map_scenes(
             export=export,
             verbosity=verbose,
         )
-        current = settings()
-        code = map_area(request, current, build_defs(current), instance_home(current, console), console)
+        code = map_area(request, current, defs, instance_home(current, console), console)
     sys.exit(code)
 
 
@@ -148,11 +150,11 @@ def _choice(family: str, ids: list[str], *, is_complete: bool, **filters: Any) -
         raise click.UsageError(problems) from None
 
 
-def _family(given: str | None, items: tuple[str, ...]) -> str:
+def _family(given: str | None, items: tuple[str, ...], s3: "S3Options") -> str:
     """The family of the scenes; UsageError if items are of another one."""
-    from darts_assets.orchestration.scene_discovery.registration import is_image_folder
+    from darts_assets.orchestration.scene_discovery.registration import family_at
 
-    of_items = {"planet" if is_image_folder(item) else "sentinel2" for item in items}
+    of_items = {family_at(item, s3).name for item in items}
     families = of_items | ({given} if given else set())
     if len(families) > 1:
         raise click.UsageError(f"--scene has scenes of several families: {', '.join(sorted(families))}")

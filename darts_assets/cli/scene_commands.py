@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("items", nargs=-1, required=True)
 def register(items: tuple[str, ...]) -> None:
-    """Register scenes by STAC ITEMS (paths, https:// or s3:// URLs), and Planet images by their folders.
+    """Register scenes by STAC ITEMS (paths, https:// or s3:// URLs), SAFE products and Planet images by their folders.
+
+    SAFE products may be folders, zip archives, or folders of both; on S3, folders of products end with a slash.
 
     The items are stored, and each scene becomes a partition in the Dagster instance of DAGSTER_HOME. Ids are printed to
     the standard output; date, tile and satellite of each, to the standard error.

@@ -103,7 +103,7 @@ def check_deliveries(deliveries: DeliveryFolders) -> Iterator[Finding]:
     """Check the folders of Planet deliveries."""
     if not deliveries.folders:
         return
-    from darts_assets.sources.planet.folders import list_files
+    from darts_assets.sources.folders import list_files
 
     for folder in deliveries.folders:
         problems: list[str] = []

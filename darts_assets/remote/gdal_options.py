@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from darts_assets.remote.byte_reader import CONNECT_SECONDS, READ_SECONDS, is_remote, local_path, shown
 from darts_assets.remote.s3_auth import S3Options
+from darts_assets.remote.zip_members import local_archive
 
 _REMOTE = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -55,6 +56,8 @@ def s3_options(s3: S3Options) -> dict[str, str]:
 
 def gdal_path(href: str) -> str:
     """The path that GDAL opens for `href`."""
+    if member := local_archive(href):
+        return f"/vsizip/{{{member[0]}}}/{member[1]}"
     if not is_remote(href):
         return str(local_path(href))
     return f"/vsis3/{href.removeprefix('s3://')}" if href.startswith("s3://") else f"/vsicurl/{href}"

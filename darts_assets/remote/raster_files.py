@@ -15,6 +15,7 @@ from rasterio.errors import RasterioIOError
 
 from darts_assets.remote.byte_reader import is_remote, local_path, shown
 from darts_assets.remote.gdal_options import gdal_path
+from darts_assets.remote.zip_members import split_member
 
 MAX_BANDS = 256
 MAX_BLOCK_BYTES = 2**29
@@ -28,14 +29,15 @@ def open_raster(href: str, **options: Any) -> rasterio.DatasetReader:
     """Open a raster for reading, within a rasterio environment with the options and keys for its service.
 
     Args:
-        href: a path, `http(s)://...` or `s3://bucket/key`. A remote file is JPEG 2000 if its name has such a suffix.
+        href: a path, `http(s)://...`, `s3://bucket/key`, or a member of a zip archive on a disk. A remote file, and a
+            member, is JPEG 2000 if its name has such a suffix.
         options: further arguments of `rasterio.open`.
 
     Raises:
         RasterioIOError: if the file does not exist, is neither GeoTIFF nor JPEG 2000, refers to another file, or
             declares more bands or larger blocks than can be read.
     """
-    if is_remote(href):
+    if is_remote(href) or split_member(href):
         is_jpeg2000 = urlsplit(href).path.lower().endswith(_SUFFIXES)
     elif (path := local_path(href)).is_file():
         with path.open("rb") as file:

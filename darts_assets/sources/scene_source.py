@@ -16,6 +16,7 @@ from darts_assets.scene import Scene
 from darts_assets.sources.rasters.reader import fetch, open_raw, scene_grid
 from darts_assets.sources.sentinel2.calibrate import S2_QUALITY, calibrate, calibrated, data_mask, quality_table
 from darts_assets.sources.sentinel2.parse_item import MOSAIC, parse_item
+from darts_assets.sources.sentinel2.safe_products import is_safe_location, read_safe_items
 from darts_assets.sources.stac.read_item import read_item
 from darts_assets.tiles import TileStream
 
@@ -149,7 +150,9 @@ class AnyScenes:
     """Sentinel-2 scenes of every provider; the item determines the provider, and that the source."""
 
     def read(self, href: str, s3: S3Options) -> list[dict[str, Any]]:
-        """The one STAC item at a path or URL."""
+        """The one STAC item at a path or URL, or the items of the SAFE products in an archive or a folder."""
+        if is_safe_location(href, s3):
+            return read_safe_items(href, s3)
         return [read_item(href, s3)]
 
     def parse(self, item: Mapping[str, Any]) -> Scene:

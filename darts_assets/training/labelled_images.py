@@ -16,9 +16,9 @@ import obstore
 
 from darts_assets.errors import RasterError, SceneError, TrainingError
 from darts_assets.remote.byte_reader import S3Options
+from darts_assets.sources.folders import absolute
 from darts_assets.sources.planet.deliveries import Delivery, find_deliveries, without_twins
 from darts_assets.sources.planet.delivery_catalog import item_of
-from darts_assets.sources.planet.folders import absolute
 from darts_assets.stores.location import StoreLocation
 from darts_assets.training.labels import iteration_of
 from darts_assets.training.sample_store import Flavour

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -22,6 +21,7 @@ from darts_assets.orchestration.core.scene_store import SceneRegistry
 
 if TYPE_CHECKING:
     from darts_assets.scene import Scene
+    from darts_assets.sources import S3Options
 
 _THREADS = 16  # that write items to the store
 _BATCH = 256  # items in memory, besides a page of the catalog
@@ -60,20 +60,27 @@ def register_items(
     return [scene.id for scene in parsed]
 
 
-def is_image_folder(href: str) -> bool:
-    """Whether a location is a folder of Planet images and not an item."""
-    return href.endswith("/") or ("://" not in href and Path(href).expanduser().is_dir())
+def family_at(href: str, s3: "S3Options") -> SceneFamily:
+    """The family of a location: a folder without SAFE products has Planet images.
+
+    Raises:
+        SettingsError, SourceUnavailableError: if the folder cannot be listed.
+    """
+    from darts_assets.sources.sentinel2.safe_products import is_folder, is_safe_location
+
+    return PLANET if is_folder(href) and not is_safe_location(href, s3) else SENTINEL2
 
 
 def register_any(instance: dg.DagsterInstance, scenes: SceneRegistry, hrefs: list[str]) -> list[str]:
-    """Register STAC items and folders of Planet images (`s3://` with a trailing slash); returns the scene ids.
+    """Register STAC items, SAFE products and folders of them or of Planet images; returns the scene ids.
 
     Raises:
         SceneError: with the reason for each unusable item; nothing of its family is registered.
+        SettingsError, SourceUnavailableError: if a folder cannot be listed.
     """
     by_family: dict[str, list[str]] = {}
     for href in hrefs:
-        by_family.setdefault((PLANET if is_image_folder(href) else SENTINEL2).name, []).append(href)
+        by_family.setdefault(family_at(href, scenes.access.options).name, []).append(href)
     ids = (register_items(instance, scenes, FAMILIES[name], of_family) for name, of_family in by_family.items())
     return list(itertools.chain.from_iterable(ids))
 
@@ -152,8 +159,8 @@ class RegisterConfig(dg.Config):
     """Scenes to register.
 
     Attributes:
-        items: paths or URLs (`https://`, `s3://`) of STAC items, or folders of Planet images (`s3://` with a trailing
-            slash).
+        items: paths or URLs (`https://`, `s3://`) of STAC items, SAFE products (folders or zip archives), or folders of
+            SAFE products or of Planet images (`s3://` with a trailing slash).
     """
 
     items: list[str]
@@ -167,7 +174,9 @@ def register(context: dg.OpExecutionContext, config: RegisterConfig, scenes: Sce
     context.add_output_metadata(as_metadata({"scenes": ids}))
 
 
-@dg.job(description="Registers scenes by their STAC items, and Planet images by their folders, as partitions.")
+@dg.job(
+    description="Registers scenes by their STAC items, SAFE products and Planet images by their folders, as partitions."
+)
 def register_scenes() -> None:
     """Register scenes by their items."""
     register()

@@ -20,7 +20,7 @@ from typing import Any
 
 from darts_assets.errors import SceneError
 from darts_assets.remote.byte_reader import S3Options, read_bytes, shown
-from darts_assets.sources.planet.folders import File, absolute, list_files
+from darts_assets.sources.folders import File, absolute, list_files
 from darts_assets.sources.planet.names import EXPECTED, ImageId, Kind, image_id, is_id, kind_of
 
 _MANIFEST = "manifest.json"

@@ -12,8 +12,8 @@ from darts_assets.geo.antimeridian import footprint
 from darts_assets.remote.byte_reader import S3Options, shown
 from darts_assets.remote.raster_files import open_raster
 from darts_assets.scene import Scene, SceneBand
+from darts_assets.sources.folders import File
 from darts_assets.sources.planet.deliveries import Delivery
-from darts_assets.sources.planet.folders import File
 from darts_assets.sources.planet.image_metadata import Metadata
 from darts_assets.sources.planet.names import image_id
 from darts_assets.sources.rasters.odc_driver import GdalFiles

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from darts_assets.errors import RasterError, SettingsError, SourceUnavailableError
 from darts_assets.remote.byte_reader import ByteReader, S3Options, is_remote
+from darts_assets.remote.zip_members import ZipMember
 from darts_assets.scene import Scene, SceneBand
 from darts_assets.sources.rasters.integrity import by_file, described, open_file
 from darts_assets.sources.rasters.jpeg2000 import is_jpeg2000
@@ -61,7 +62,9 @@ class Copies:
         with ThreadPoolExecutor(s3.connections) as pool:
             readers = pool.map(lambda bands: open_file(scene, bands, s3), files.values())
             opened = {reader.href: reader for reader in readers}
-        remote = {href: reader for href, reader in opened.items() if is_jpeg2000(reader)}
+        remote = {
+            href: reader for href, reader in opened.items() if isinstance(reader, ZipMember) or is_jpeg2000(reader)
+        }
         if not remote:
             return cls(opened)
         folder = _Folder()

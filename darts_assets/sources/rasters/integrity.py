@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from types import MappingProxyType
 
 from odc.geo.geobox import GeoBox
@@ -15,8 +14,9 @@ from rasterio.io import DatasetReader
 
 from darts_assets.bands import OPTICAL
 from darts_assets.errors import RasterError, SourceUnavailableError
-from darts_assets.remote.byte_reader import MAX_CONNECTIONS, ByteReader, S3Options, is_remote, local_path, shown
+from darts_assets.remote.byte_reader import MAX_CONNECTIONS, ByteReader, S3Options, is_remote, shown
 from darts_assets.remote.raster_files import open_raster
+from darts_assets.remote.zip_members import open_reader
 from darts_assets.scene import Scene, SceneBand
 from darts_assets.sources.rasters.jpeg2000 import is_jpeg2000, missing_part
 from darts_assets.sources.rasters.odc_driver import GdalFiles
@@ -30,6 +30,8 @@ MAX_BLOCKS = 2**18
 
 _ALIGNED = 0.01
 """Largest difference between the corners of aligned bands, in pixels of the finest one."""
+
+_READ = 1 << 22  # bytes
 
 _NONE: Mapping[str, ByteReader] = MappingProxyType({})
 _HASH_FUNCTIONS = {
@@ -89,10 +91,12 @@ class Checksum:
             return None
         return cls(function, digest.hex())
 
-    def of(self, path: Path) -> str:
-        """The digest of a file; raises OSError."""
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, self.function).hexdigest()
+    def of(self, reader: ByteReader) -> str:
+        """The digest of a local file; raises OSError."""
+        digest = hashlib.new(self.function)
+        for start in range(0, reader.size, _READ):
+            digest.update(reader.read(start, _READ))
+        return digest.hexdigest()
 
 
 def check_files(
@@ -171,7 +175,7 @@ def open_file(scene: Scene, bands: list[SceneBand], s3: S3Options) -> ByteReader
     """Open the file of some bands, which must have the size in the item; raises as `check_files`."""
     where = described(scene, bands[0])
     try:
-        reader = ByteReader(bands[0].href, s3)
+        reader = open_reader(bands[0].href, s3)
     except FileNotFoundError:
         raise RasterError(f"{where}: there is no such file") from None
     except SourceUnavailableError as error:
@@ -271,7 +275,7 @@ def _check_checksum(scene: Scene, bands: list[SceneBand], href: str) -> dict[str
     if checksum is None:
         logger.warning("%s: the checksum %s is of an unknown kind and was not verified", where, multihash)
         return {}
-    if (digest := checksum.of(local_path(href))) != checksum.digest:
+    if (digest := checksum.of(open_reader(href))) != checksum.digest:
         raise RasterError(f"{where} is damaged: its {checksum.function} is {digest}, its item states {checksum.digest}")
     return {band.name: multihash for band in bands}
 

@@ -2,8 +2,9 @@
 
 A provider is recognized by the asset keys of the four bands that every scene has. Quarterly mosaics share theirs with
 other providers, but only they have an asset with the number of observations. Items of Earth Search have ESA's JPEG 2000
-files as `blue-jp2`, ... beside its own GeoTIFFs, or alone. Items of other providers work if their bands carry STAC's
-common names; several bands may then share one file. Parsing reads nothing but the item.
+files as `blue-jp2`, ... beside its own GeoTIFFs, or alone. `safe_item` makes the items of SAFE products. Items of other
+providers work if their bands carry STAC's common names; several bands may then share one file. Parsing reads nothing
+but the item.
 """
 
 import datetime as dt
@@ -24,18 +25,21 @@ from darts_assets.bands import OBSERVATIONS, OPTICAL, SCL, VISIBLE_NIR
 from darts_assets.errors import SceneError
 from darts_assets.geo.declared_crs import declared_crs
 from darts_assets.scene import Scene, SceneBand
+from darts_assets.sources.sentinel2 import safe_item
 from darts_assets.sources.sentinel2.offset_evidence import (
     SENTINEL2_SCALE,
     Offset,
+    baseline_offset,
     decide_offset,
     declared,
     processing_baseline,
 )
+from darts_assets.sources.sentinel2.safe_item import LAYOUT as SAFE
 
 COMMON_NAMES = "common_names"
 MOSAIC = "cdse_mosaic"
 ORIGINALS = "earth_search_jp2"
-PROVIDERS = ("cdse", "earth_search", "sentinel2_bands", MOSAIC, ORIGINALS)
+PROVIDERS = ("cdse", "earth_search", "sentinel2_bands", MOSAIC, ORIGINALS, SAFE)
 
 _ASSET_KEYS: dict[str, tuple[str, str, str, str]] = {
     # band          cdse       earth_search  sentinel2_bands  cdse_mosaic
@@ -138,6 +142,8 @@ def asset_keys(provider: str) -> dict[str, str]:
     """Canonical band name -> asset key of one of `PROVIDERS`, for the bands that it has."""
     if provider == ORIGINALS:
         return {band: f"{key}-jp2" for band, key in asset_keys("earth_search").items()}
+    if provider == SAFE:
+        return {band: safe_item.asset_key(band) for band in safe_item.BANDS}
     column = PROVIDERS.index(provider)
     return {band: keys[column] for band, keys in _ASSET_KEYS.items() if keys[column]}
 
@@ -248,6 +254,11 @@ def _offset(source: str, location: Location, item: Mapping[str, Any]) -> Offset:
         # Reflectance is DN / 10000; the offsets of the scenes were applied, so that numbers may be negative:
         # https://documentation.dataspace.copernicus.eu/Data/SentinelMissions/Sentinel2.html
         return Offset(given or 0.0, "the layout of quarterly mosaics")
+    if source == SAFE and given is not None:
+        baseline = processing_baseline(item)
+        differs = baseline is not None and baseline_offset(baseline) != given
+        contradicted = f"processing baseline {baseline} ({baseline_offset(str(baseline)):g})" if differs else ""
+        return Offset(given, "BOA_ADD_OFFSET of the product", contradicted)
     path, media_type = str(asset.get("href")).partition("?")[0].lower(), str(asset.get("type")).lower()
     is_original = source == ORIGINALS or path.endswith(".jp2") or "jp2" in media_type
     return decide_offset(item, given, is_original=is_original, is_sentinel2=source != COMMON_NAMES)

@@ -10,13 +10,15 @@ from urllib.parse import unquote, urlsplit
 
 
 @contextmanager
-def serve_folder(folder: Path) -> Iterator[str]:
-    """Serve the files of a folder; yields its URL, without a slash at the end."""
+def serve_folder(folder: Path, requests: list[str] | None = None) -> Iterator[str]:
+    """Serve the files of a folder; yields its URL, without a slash at the end. Paths are appended to `requests`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            if requests is not None:
+                requests.append(self.path)
             file = folder / unquote(urlsplit(self.path).path).lstrip("/")
             content, status, part = b"", 404, ""
             if file.is_file():

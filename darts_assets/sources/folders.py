@@ -73,7 +73,7 @@ def list_files(root: str, s3: S3Options, problems: list[str]) -> Iterator[File]:
     if root.startswith("s3://"):
         yield from _on_s3(root, s3)
     elif is_remote(root):
-        raise SettingsError(f"{shown(root)}: Planet images can be read from folders and from s3://bucket/prefix")
+        raise SettingsError(f"{shown(root)}: files can be listed in folders and below s3://bucket/prefix")
     elif not Path(root).is_dir():
         raise SettingsError(f"{root}: the folder does not exist")
     else:

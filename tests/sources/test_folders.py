@@ -7,7 +7,7 @@ import pytest
 
 from darts_assets.errors import SettingsError
 from darts_assets.remote.s3_auth import S3Options
-from darts_assets.sources.planet.folders import list_files
+from darts_assets.sources.folders import list_files
 from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 
