@@ -4,8 +4,10 @@ import hashlib
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import rasterio
 
 from tests.servers.s3.eodata import EPSG, LEFT, TOP, raster
 
@@ -66,11 +68,13 @@ def product_xml(product: str = PRODUCT, *, offsets: Mapping[int, int] | None = N
 </n1:Level-2A_User_Product>"""
 
 
-def tile_xml() -> str:
-    """`MTD_TL.xml` with what real ones have."""
+def tile_xml(
+    epsg: int = EPSG, left: float = LEFT, top: float = TOP, side: int = SIDE, sun: tuple[float, float] = (170.5, 44.25)
+) -> str:
+    """`MTD_TL.xml` with what real ones have; `sun`: azimuth and elevation, degrees."""
     sizes = "".join(
-        f'<Size resolution="{res}"><NROWS>{SIDE * 10 // res}</NROWS><NCOLS>{SIDE * 10 // res}</NCOLS></Size>'
-        f'<Geoposition resolution="{res}"><ULX>{LEFT}</ULX><ULY>{TOP}</ULY><XDIM>{res}</XDIM><YDIM>-{res}</YDIM>'
+        f'<Size resolution="{res}"><NROWS>{side * 10 // res}</NROWS><NCOLS>{side * 10 // res}</NCOLS></Size>'
+        f'<Geoposition resolution="{res}"><ULX>{left}</ULX><ULY>{top}</ULY><XDIM>{res}</XDIM><YDIM>-{res}</YDIM>'
         "</Geoposition>"
         for res in (10, 20, 60)
     )
@@ -79,10 +83,28 @@ def tile_xml() -> str:
 <TILE_ID metadataLevel="Brief">S2A_OPER_MSI_L2A_TL_2APS_20230616T001122_A041700_T08WNB_N05.09</TILE_ID>
 <DATASTRIP_ID metadataLevel="Standard">S2A_OPER_MSI_L2A_DS_2APS_20230616T001122_S20230615T210024_N05.09</DATASTRIP_ID>
 </n1:General_Info><n1:Geometric_Info><Tile_Geocoding metadataLevel="Brief">
-<HORIZONTAL_CS_CODE>EPSG:{EPSG}</HORIZONTAL_CS_CODE>{sizes}</Tile_Geocoding>
-<Tile_Angles><Mean_Sun_Angle><ZENITH_ANGLE unit="deg">45.75</ZENITH_ANGLE>
-<AZIMUTH_ANGLE unit="deg">170.5</AZIMUTH_ANGLE></Mean_Sun_Angle></Tile_Angles></n1:Geometric_Info>
+<HORIZONTAL_CS_CODE>EPSG:{epsg}</HORIZONTAL_CS_CODE>{sizes}</Tile_Geocoding>
+<Tile_Angles><Mean_Sun_Angle><ZENITH_ANGLE unit="deg">{90 - sun[1]}</ZENITH_ANGLE>
+<AZIMUTH_ANGLE unit="deg">{sun[0]}</AZIMUTH_ANGLE></Mean_Sun_Angle></Tile_Angles></n1:Geometric_Info>
 </n1:Level-2A_Tile_ID>"""
+
+
+def converted(item: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files of a product with the pixels of an item in CDSE's layout, whose files are on a disk."""
+    files, sun = {}, (item["properties"]["view:sun_azimuth"], item["properties"]["view:sun_elevation"])
+    for key, asset in item["assets"].items():
+        band, _, resolution = key.partition("_")
+        if (band, resolution) not in {(name, f"{res}m") for name, res in RESOLUTIONS.items()}:
+            continue
+        with rasterio.open(asset["href"]) as file:
+            files[band_path(band)] = raster(
+                file.read(1), file.res[0], "JP2OpenJPEG", crs=file.crs, transform=file.transform
+            )
+            if band == "B02":
+                tile = tile_xml(file.crs.to_epsg(), file.transform.c, file.transform.f, file.width, sun)
+    files["MTD_MSIL2A.xml"] = product_xml(item["id"]).encode()
+    files[f"GRANULE/{GRANULE}/MTD_TL.xml"] = tile.encode()
+    return files
 
 
 def manifest(files: Mapping[str, bytes]) -> str:

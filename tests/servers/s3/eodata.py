@@ -17,8 +17,8 @@ MOSAIC = "Sentinel-2_mosaic_2024_Q3_08WNB_0_0"
 MOSAIC_FOLDER = f"Global-Mosaics/Sentinel-2/S2MSI_L3__MCQ/2024/07/01/{MOSAIC}"
 
 
-def raster(values: np.ndarray, resolution: int, driver: str, nodata: int | None = None) -> bytes:
-    """A lossless file with many internal tiles; the upper left corner is that of all scenes."""
+def raster(values: np.ndarray, resolution: float, driver: str, nodata: int | None = None, **grid: Any) -> bytes:
+    """A lossless file with many internal tiles; the upper left corner is that of all scenes, or as in `grid`."""
     options: dict[str, Any] = {"blockxsize": 64, "blockysize": 64}
     if driver == "JP2OpenJPEG":
         options |= {"quality": 100, "reversible": True}
@@ -29,7 +29,7 @@ def raster(values: np.ndarray, resolution: int, driver: str, nodata: int | None 
         path = Path(folder, "file.jp2" if driver == "JP2OpenJPEG" else "file.tif")
         with rasterio.open(
             path, "w", driver=driver, width=width, height=height, count=1, dtype=values.dtype, nodata=nodata,
-            crs=f"EPSG:{EPSG}", transform=Affine(resolution, 0, LEFT, 0, -resolution, TOP), **options,
+            **{"crs": f"EPSG:{EPSG}", "transform": Affine(resolution, 0, LEFT, 0, -resolution, TOP), **grid}, **options,
         ) as file:  # fmt: skip
             file.write(values, 1)
         return path.read_bytes()

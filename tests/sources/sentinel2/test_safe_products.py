@@ -25,6 +25,7 @@ from tests.sample_data.safe_products import (
     write_zip,
 )
 from tests.servers.s3.eodata import EPSG, raster
+from tests.servers.s3.moto_server import CREDENTIALS, S3Server
 
 HERE, OPTIONS = S3Options(), SourceOptions()
 
@@ -44,10 +45,10 @@ def scene_at(href: object) -> Scene:
     return ANY_SCENES.parse(json.loads(json.dumps(item)))
 
 
-def problem(href: object) -> str:
+def problem(href: object, s3: S3Options = HERE) -> str:
     """The message for a product that cannot be registered: one line, which ends the sentence."""
     with pytest.raises(DartsError) as caught:
-        ANY_SCENES.read(str(href), HERE)
+        ANY_SCENES.read(str(href), s3)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -331,6 +332,46 @@ def assert_same_footprint(ours: Any, theirs: Any) -> None:
 
     first, second = shape(ours), shape(theirs)
     assert shapely.symmetric_difference(first, second).area < 1e-4 * second.area
+
+
+@pytest.mark.slow
+def test_on_s3_only_the_requested_bands_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, np.ndarray], files: dict[str, bytes]
+) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    server = S3Server(tmp_path)
+    try:
+        location = server.location("archive")
+        s3, root, client = S3Options(server.endpoint, "us-east-1"), location.url, server.client
+        for path, content in files.items():
+            client.put_object(Bucket=location.bucket, Key=f"archive/{PRODUCT}.SAFE/{path}", Body=content)
+        for name, compression in (("stored", zipfile.ZIP_STORED), ("deflated", zipfile.ZIP_DEFLATED)):
+            body = write_zip(tmp_path / f"{name}.zip", files, compression=compression).read_bytes()
+            client.put_object(Bucket=location.bucket, Key=f"zips/{name}.zip", Body=body)
+        zips = f"s3://{location.bucket}/zips"
+        # A listing and three documents; a listing more to find that the folder has products. Of an archive its head and
+        # index, and two ranges for each document. Then two requests for each band; of an archive two more.
+        for href, of_item, of_bands in (
+            (f"{root}/{PRODUCT}.SAFE", 4, 4),
+            (f"{root}/", 6, 4),
+            (f"{zips}/stored.zip", 8, 8),
+            (f"{zips}/deflated.zip", 8, 8),
+        ):
+            server.requests()
+            assert is_safe_location(href, s3)
+            (item,) = ANY_SCENES.read(href, s3)
+            assert len(server.requests()) <= of_item
+            scene = ANY_SCENES.parse(item)
+            raw = ANY_SCENES.fetch(scene, ["blue", "s2_scl"], SourceOptions(s3=s3)).collect()
+            requests = server.requests()
+            assert len(requests) <= of_bands
+            assert not any(band in request for request in requests for band in ("_B03_", "_B04_", "_B08_"))
+            assert np.array_equal(raw["blue"].values, values["B02"])
+            assert np.array_equal(raw["s2_scl"].values, values["SCL"].repeat(2, 0).repeat(2, 1))
+        assert problem(f"{zips}/none.zip", s3).endswith("none.zip: there is no such file")
+    finally:
+        server.stop()
 
 
 def test_a_product_whose_bands_are_no_images(shared: Path, tmp_path: Path) -> None:
