@@ -8,6 +8,7 @@ import pytest
 from darts_assets.cli.map_commands import _choice, _family, _ids_of, _is_item, _Numbers, map_scenes
 from darts_assets.orchestration.scene_discovery.planet_selection import PlanetChoice
 from darts_assets.orchestration.scene_discovery.selection import SceneChoice
+from darts_assets.sources import S3Options
 
 
 def test_numbers_and_ranges() -> None:
@@ -85,12 +86,16 @@ def test_scenes_are_ids_or_items(tmp_path: Path) -> None:
     assert not _is_item("S2A_MSIL2A_20230715T200901_N0509_R128_T08WMB_20230716T012345")
 
 
-def test_folders_are_planet_images(tmp_path: Path) -> None:
-    folder, item = str(tmp_path), "https://host/item.json"
-    assert [_family(None, items) for items in ((), (item,), (folder,), ("s3://bucket/image/",))] == [
-        "sentinel2", "sentinel2", "planet", "planet",
+def test_folders_are_planet_images_unless_they_have_safe_products(tmp_path: Path) -> None:
+    folder, item, s3 = str(tmp_path / "images"), "https://host/item.json", S3Options()
+    product, archive = str(tmp_path / "archive" / "a.SAFE"), "s3://bucket/a.SAFE.zip"
+    for path in (folder, product):
+        Path(path).mkdir(parents=True)
+    Path(product, "MTD_MSIL2A.xml").touch()
+    assert [_family(None, items, s3) for items in ((), (item,), (folder,), (product, archive, str(tmp_path / "archive")))] == [
+        "sentinel2", "sentinel2", "planet", "sentinel2",
     ]  # fmt: skip
-    assert _family("planet", ()) == "planet"
+    assert _family("planet", (), s3) == "planet"
     for given, items in (("planet", (item,)), ("sentinel2", (folder,)), (None, (item, folder))):
         with pytest.raises(click.UsageError, match="several families: planet, sentinel2"):
-            _family(given, items)
+            _family(given, items, s3)

@@ -160,9 +160,9 @@ def _chosen(name: str, files: Mapping[tuple[str, int], SafeFile]) -> dict[str, t
     """The file of each band, and its resolution."""
     chosen = {}
     for band, (code, resolutions, _) in BANDS.items():
-        found = next(((files[code, res], res) for res in resolutions if (code, res) in files), None)
-        if found is not None:
-            chosen[band] = found
+        present = next(((files[code, res], res) for res in resolutions if (code, res) in files), None)
+        if present is not None:
+            chosen[band] = present
         elif band in _REQUIRED:
             what = "the scene classification" if band == SCL else f"band {band}"
             raise SceneError(
