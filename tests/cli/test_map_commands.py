@@ -92,9 +92,8 @@ def test_folders_are_planet_images_unless_they_have_safe_products(tmp_path: Path
     for path in (folder, product):
         Path(path).mkdir(parents=True)
     Path(product, "MTD_MSIL2A.xml").touch()
-    assert [_family(None, items, s3) for items in ((), (item,), (folder,), (product, archive, str(tmp_path / "archive")))] == [
-        "sentinel2", "sentinel2", "planet", "sentinel2",
-    ]  # fmt: skip
+    requests = ((), (item,), (folder,), (product, archive, str(tmp_path / "archive")))
+    assert [_family(None, items, s3) for items in requests] == ["sentinel2", "sentinel2", "planet", "sentinel2"]
     assert _family("planet", (), s3) == "planet"
     for given, items in (("planet", (item,)), ("sentinel2", (folder,)), (None, (item, folder))):
         with pytest.raises(click.UsageError, match="several families: planet, sentinel2"):
