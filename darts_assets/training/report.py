@@ -17,9 +17,12 @@ from darts_assets.model import CheckpointHeader
 from darts_assets.model.device import pick_device
 from darts_assets.model.header import terrain_convention
 from darts_assets.model.networks import load_model
+from darts_assets.training.evaluation import Evaluation, difference, evaluate
 from darts_assets.training.fit import metrics
+from darts_assets.training.fit.baselines import Baseline, BaselinePredictor
 from darts_assets.training.fit.batches import Batches
-from darts_assets.training.fit.training_set import TrainingSet, check_patch_size, model_stride
+from darts_assets.training.fit.training_set import TrainingSet, check_patch_size, majority, model_stride
+from darts_assets.training.stitching import Stitched, stitched
 
 BINS = 10
 """Bins of the reliability diagram."""
@@ -64,6 +67,8 @@ class Report:
         ious: IoU at each threshold; NaN without slump pixels.
         best_threshold: threshold with the highest IoU; the middle one of several; NaN without slump pixels.
         best_iou: IoU at the best threshold; NaN without slump pixels.
+        evaluation: counts of pixels, boundaries and objects.
+        baselines: evaluation of each baseline on the same pixels.
     """
 
     figures: dict[str, float]
@@ -73,6 +78,25 @@ class Report:
     ious: npt.NDArray[np.float64]
     best_threshold: float
     best_iou: float
+    evaluation: Evaluation
+    baselines: list[tuple[Baseline, Evaluation]]
+
+    @property
+    def verdict(self) -> str:
+        """Sentence that compares the IoU with that of the best baseline on these pixels; "" without baselines."""
+        ious = [(evaluation.figures()["iou"], baseline, evaluation) for baseline, evaluation in self.baselines]
+        ious = [each for each in ious if np.isfinite(each[0])]
+        if not ious:
+            return ""
+        iou, baseline, evaluation = max(ious, key=lambda each: each[0])
+        change, (low, high) = difference(self.evaluation, evaluation)
+        # A model that predicts nothing where there is no slump has no IoU.
+        better = change > 0 if np.isnan(low) else low > 0
+        interval = "" if np.isnan(low) else f", 95 % interval {low:+.3f} to {high:+.3f}"
+        return (
+            f"{'Better' if better else 'No better'} than the {baseline.kind} ({baseline}; IoU {iou:.3f}): "
+            f"difference {change:+.3f}{interval}"
+        )
 
 
 class Predictor:
@@ -97,42 +121,57 @@ class Predictor:
         self._channels = [data.bands.index(name) for name in header.bands]
         self._data, self._device = data, pick_device(device)
         self._model = load_model(header).to(self._device)
+        self._temperature = header.temperature or 1.0
 
     @torch.inference_mode()
     def predict(
         self, numbers: Sequence[int], batch_size: int = 1, once: bool = False
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield probabilities (float32) and labels (uint8) of each patch: (rows, columns), on the CPU.
+        """Yield calibrated probabilities (float32) and labels of each patch: (rows, columns), on the CPU.
 
-        `once`: see `Batches`.
+        Labels: see `TrainingSet.patch`; `once`: see `Batches`.
         """
         for inputs, labels in Batches(self._data, numbers, batch_size, once=once):
             logits = self._model(inputs[:, self._channels].to(self._device))
-            yield from zip(logits[:, 0].float().sigmoid().cpu(), labels, strict=True)
+            probabilities = (logits[:, 0].float() / self._temperature).sigmoid()
+            yield from zip(probabilities.cpu(), labels, strict=True)
 
 
-def report(predictor: Predictor, data: TrainingSet, numbers: Sequence[int], batch_size: int = 1) -> Report:
-    """Evaluate a model on patches of a dataset.
+def report(
+    predictor: Predictor,
+    data: TrainingSet,
+    numbers: Sequence[int],
+    batch_size: int = 1,
+    baselines: Sequence[Baseline] = (),
+) -> Report:
+    """Evaluate a model on patches of a dataset; where patches of an image overlap, their mean probability counts.
 
     Args:
         predictor: the model.
         data: the dataset.
         numbers: row numbers of the patches.
         batch_size: patches per batch.
+        baselines: rules that were fitted to the training part.
     """
-    names = data.columns(numbers, "region")
-    regions = {name: _Tally() for name in dict.fromkeys(names)}
+    regions = {name: _Tally() for name in sorted(set(data.columns(numbers, "region")))}
     everything = _Tally()
-    for name, (probabilities, labels) in zip(names, predictor.predict(numbers, batch_size, once=True), strict=True):
-        for tally in (everything, regions[name]):
-            tally.add(probabilities, labels)
+
+    def counted() -> Iterator[Stitched]:
+        for image in stitched(predictor, data, numbers, batch_size):
+            for tally in (everything, regions[image.region]):
+                tally.add(image)
+            yield image
+
+    side = data.patch_size
+    evaluation = evaluate(counted(), side)
+    compared = [(each, evaluate(stitched(BaselinePredictor(each, data), data, numbers), side)) for each in baselines]
     thresholds = np.linspace(0, 1, THRESHOLDS)
     ious = _ious(everything.counts)
     best = np.flatnonzero(ious == ious.max())
     best_threshold, best_iou = (each[best[len(best) // 2]] if len(best) else np.nan for each in (thresholds, ious))
     return Report(
-        everything.figures(), {name: tally.figures() for name, tally in sorted(regions.items())},
-        _reliability(everything.counts), thresholds, ious, float(best_threshold), float(best_iou),
+        everything.figures(), {name: tally.figures() for name, tally in regions.items()},
+        _reliability(everything.counts), thresholds, ious, float(best_threshold), float(best_iou), evaluation, compared,
     )  # fmt: skip
 
 
@@ -143,9 +182,9 @@ class _Tally:
         self._metrics = metrics.metrics()
         self._patches = 0
 
-    def add(self, probabilities: torch.Tensor, labels: torch.Tensor) -> None:
-        self._metrics.update(probabilities, labels.long())
-        self._patches += 1
+    def add(self, image: Stitched) -> None:
+        self._metrics.update(torch.from_numpy(image.probabilities), majority(torch.from_numpy(image.labels)))
+        self._patches += image.patches
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:

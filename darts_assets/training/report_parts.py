@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from darts_assets.model.header import read_pickle
+from darts_assets.training.fit.baselines import Baseline, from_records
 from darts_assets.training.fit.splits import split
 from darts_assets.training.fit.training_set import TrainingSet
 from darts_assets.training.split_parameters import SplitParameters
@@ -35,6 +36,16 @@ def part_of(data: TrainingSet, checkpoint: Path, part: Part) -> tuple[list[int],
     parameters = SplitParameters(split_by=recorded.pop("by"), **recorded)
     parts = split(data.samples, parameters, as_recorded_before="distance" not in recorded)
     return list(getattr(parts, part)), True
+
+
+def baselines_of(checkpoint: Path) -> list[Baseline]:
+    """The baselines that were fitted to the training part of a model; none in checkpoints without a record of them.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be read.
+    """
+    training = _record(checkpoint)
+    return from_records(training.get("baselines", [])) if training else []
 
 
 def _record(checkpoint: Path) -> Mapping[str, Any] | None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from darts_assets.plots import new_figure, render
-from darts_assets.training.fit.training_set import IGNORE, TrainingSet
+from darts_assets.training.fit.training_set import IGNORE, Labels, TrainingSet
 from darts_assets.training.report import BINS, Predictor, Report
 
 SIZE = (400, 300)
@@ -66,7 +66,7 @@ def examples(predictor: Predictor, data: TrainingSet, numbers: Sequence[int], ro
 
     Ignored pixels of the labels are grey.
     """
-    areas = {int(number): int((data.patch(int(number))[1] == 1).sum()) for number in numbers[:200]}
+    areas = {int(number): _slump(data.patch(int(number))[1]) for number in numbers[:200]}
     shown = sorted(areas, key=lambda number: -areas[number])[:rows]
     width, height = 3 * CELL + 4 * GAP, HEADING + len(shown) * (CELL + GAP) + GAP
     figure = new_figure(width, height)
@@ -81,6 +81,11 @@ def examples(predictor: Predictor, data: TrainingSet, numbers: Sequence[int], ro
             if row == 0:
                 axes.set_title(titles[column], fontsize=_TEXT, loc="left", pad=2)
     return render(figure)
+
+
+def _slump(labels: Labels) -> float:
+    """Area of slump in pixels; shares of experts are summed."""
+    return float(labels[labels != IGNORE].sum())
 
 
 def _colours(data: TrainingSet) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,11 +20,14 @@ from darts_assets.orchestration.training.common import DATASET, MODEL, REPORT, t
 from darts_assets.training.fit.fit_parameters import FitParameters
 
 if TYPE_CHECKING:
+    from darts_assets.model import CheckpointHeader
     from darts_assets.training.fit.trainer import FitResult
     from darts_assets.training.fit.training_set import TrainingSet
     from darts_assets.training.report import Predictor, Report
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
+
+_SECONDS = 30
 
 
 class ModelConfig(StepConfig, FitParameters):
@@ -66,27 +70,44 @@ def _model(context: dg.AssetExecutionContext, config: ModelConfig, store: Store)
         from darts_assets.training.fit.trainer import fit
         from darts_assets.training.report import Predictor, report
 
-        data = _training_set(store, config.dataset)
+        data = training_set(store, config.dataset)
         target = store.root.child("models", f"{config.name}.ckpt")
-        result = fit(data, config, Path(folder) / f"{config.name}.ckpt", states)
+        logs = store.root.child("models", "logs", config.name)
+        start = start_of(store, config)
+        result = fit(
+            data, config, Path(folder) / f"{config.name}.ckpt", states,
+            start=start, logs=logs, on_epoch=LiveCurves(context, MODEL),
+        )  # fmt: skip
         predictor = Predictor(result.header, data, config.device)
         numbers = {"validation": result.parts.validation, "test": result.parts.test}
-        reports = {name: report(predictor, data, rows, config.batch_size) for name, rows in numbers.items() if rows}
+        reports = {
+            name: report(predictor, data, rows, config.batch_size, result.baselines)
+            for name, rows in numbers.items()
+            if rows
+        }
         pictures = _fit_pictures(result, predictor, data)
         obstore.put(store.root.child("models").objects(), f"{config.name}.ckpt", result.header.path)
         forget_state(states.child(result.fingerprint))
-    hyperparameters = config.model_dump(exclude={"device", "readers", "name"})
-    facts = provenance(CODE_VERSION, hyperparameters, dataset=data.digest)
+    hyperparameters = config.model_dump(
+        exclude={"device", "readers", "name", "loggers", "wandb_project", "wandb_entity"}
+    )
+    origin = {} if start is None else {"start": start.sha256}
+    facts = provenance(CODE_VERSION, hyperparameters, dataset=data.digest, **origin)
     metadata = {
         "path": dg.MetadataValue.path(target.url),
         **pictures,
         **{name: _figures(evaluation) for name, evaluation in reports.items()},
+        **{f"{name}_verdict": evaluation.verdict for name, evaluation in reports.items() if evaluation.verdict},
+        **{f"{name}_accuracy": accuracy_table(evaluation) for name, evaluation in reports.items()},
+        **{f"{name}_sizes": size_table(evaluation) for name, evaluation in reports.items()},
         "epochs": len(result.history),
         "best_epoch": result.best + 1,
         "resumed_after": result.resumed,
         "patches": {name: len(getattr(result.parts, name)) for name in ("training", "validation", "test", "left_out")},
         "split": list(result.choices),
         "history": [_rounded(epoch) for epoch in result.history],
+        "logs": dg.MetadataValue.path(logs.child(result.fingerprint).url),
+        "temperature": result.header.temperature,
         "sha256": result.header.sha256,
     }
     return materialize_result(metadata, facts)
@@ -105,14 +126,14 @@ def _report(context: dg.AssetExecutionContext, config: ReportConfig, store: Stor
     with domain_call(context.log):
         from darts_assets.model import local_checkpoint, read_header
         from darts_assets.training.report import Predictor, report
-        from darts_assets.training.report_parts import part_of
+        from darts_assets.training.report_parts import baselines_of, part_of
         from darts_assets.training.report_pictures import examples, reliability_diagram, threshold_curve
 
-        data = _training_set(store, config.dataset)
+        data = training_set(store, config.dataset)
         header = read_header(local_checkpoint(config.checkpoint, store.root))
         numbers, trained_here = part_of(data, header.path, config.part)
         predictor = Predictor(header, data, config.device)
-        evaluation = report(predictor, data, numbers, config.batch_size)
+        evaluation = report(predictor, data, numbers, config.batch_size, baselines_of(header.path))
         pictures = {
             "Reliability": picture(reliability_diagram(evaluation)),
             "Thresholds": picture(threshold_curve(evaluation)),
@@ -124,13 +145,49 @@ def _report(context: dg.AssetExecutionContext, config: ReportConfig, store: Stor
     metadata = {
         "part": config.part if trained_here else "all: the model was not trained on this dataset",
         **_figures(evaluation),
+        **({"verdict": evaluation.verdict} if evaluation.verdict else {}),
+        "accuracy": accuracy_table(evaluation),
+        "sizes": size_table(evaluation),
         **({"regions": dg.MetadataValue.table(_rows(evaluation.regions))} if evaluation.regions else {}),
         **pictures,
     }
     return materialize_result(metadata, facts)
 
 
-def _training_set(store: Store, name: str) -> "TrainingSet":
+class LiveCurves:
+    """Records the curves of a running training as observations of its asset, at most once in `_SECONDS`."""
+
+    def __init__(self, context: dg.AssetExecutionContext, key: dg.AssetKey, partition: str | None = None) -> None:
+        self._context, self._key, self._partition = context, key, partition
+        self._last = time.monotonic()
+
+    def __call__(self, history: list[dict[str, float]], best: int) -> None:
+        """Record the curves if the last record is old enough."""
+        if time.monotonic() - self._last < _SECONDS:
+            return
+        from darts_assets.training.report_pictures import loss_curves, metric_curves
+
+        metadata: dict[str, Any] = {
+            "Losses": picture(loss_curves(history, best)),
+            "Curves": picture(metric_curves(history, best)),
+            "epochs": len(history),
+            "last_epoch": dg.MetadataValue.json(_rounded(history[-1])),
+        }
+        self._context.log_event(dg.AssetObservation(self._key, partition=self._partition, metadata=metadata))
+        self._last = time.monotonic()
+
+
+def start_of(store: Store, config: FitParameters) -> "CheckpointHeader | None":
+    """The checkpoint that training starts from, None for a new network."""
+    if config.continue_from_checkpoint is None:
+        return None
+    from darts_assets.model import local_checkpoint, read_header
+
+    return read_header(local_checkpoint(config.continue_from_checkpoint, store.root))
+
+
+def training_set(store: Store, name: str) -> "TrainingSet":
+    """The assembled set of a name."""
     from darts_assets.training.fit.training_set import TrainingSet
     from darts_assets.training.set_store import TrainingSetStore
 
@@ -156,6 +213,38 @@ def _figures(report: "Report") -> dict[str, Any]:
         "calibration_error": report.reliability.error,
     }
     return _rounded(numbers)
+
+
+def accuracy_table(report: "Report") -> dg.TableMetadataValue:
+    """Figures of the model with 95 % intervals, and of the baselines."""
+    low_high = report.evaluation.intervals()
+    rows = [
+        dg.TableRecord(
+            {
+                "figure": name,
+                "model": as_text(value),
+                "low": as_text(low_high[name][0]),
+                "high": as_text(low_high[name][1]),
+                **{rule.kind: as_text(evaluation.figures()[name]) for rule, evaluation in report.baselines},
+            }
+        )
+        for name, value in report.evaluation.figures().items()
+    ]
+    return dg.MetadataValue.table(rows)
+
+
+def size_table(report: "Report") -> dg.TableMetadataValue:
+    """Objects by class of size."""
+    rows = [
+        {name: value if isinstance(value, str) else as_text(value) for name, value in row.items()}
+        for row in report.evaluation.by_size()
+    ]
+    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
+
+
+def as_text(value: float) -> str:
+    """A figure for tables; NaN is "undefined"."""
+    return "undefined" if math.isnan(value) else f"{value:.4g}"
 
 
 def _rows(regions: Mapping[str, Mapping[str, float]]) -> Sequence[dg.TableRecord]:

@@ -15,7 +15,7 @@ from darts_assets.training.fit.augment import Augmenter, generator
 from darts_assets.training.fit.training_set import IGNORE, TrainingSet
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-"""Inputs float32 (n, bands, rows, columns), model representation, and labels uint8 (n, rows, columns)."""
+"""Inputs float32 (n, bands, rows, columns) and labels (n, rows, columns), see `TrainingSet.patch`."""
 
 _PREFETCH = 2
 
@@ -33,6 +33,7 @@ class Batches:
         seed: seed of the augmentation, combined with `epoch` and the number of the patch.
         epoch: number of the epoch.
         once: whether to ignore the labels of pixels that an earlier patch of the same image contains.
+        share: index of this process and number of processes; each takes every n-th patch.
     """
 
     data: TrainingSet
@@ -43,17 +44,18 @@ class Batches:
     seed: int = 0
     epoch: int = 0
     once: bool = False
+    share: tuple[int, int] = (0, 1)
 
     def __len__(self) -> int:
-        return -(-len(self.numbers) // self.size)
+        return -(-len(self._own) // self.size)
 
     def __iter__(self) -> Iterator[Batch]:
-        starts = range(0, len(self.numbers), self.size)
+        starts = range(0, len(self._own), self.size)
         with ThreadPoolExecutor(self.readers, thread_name_prefix="patches") as pool:
             waiting: deque[list[Future[Batch]]] = deque()
             try:
                 for start in starts:
-                    waiting.append([pool.submit(self._read, int(n)) for n in self.numbers[start : start + self.size]])
+                    waiting.append([pool.submit(self._read, int(n)) for n in self._own[start : start + self.size]])
                     if len(waiting) > _PREFETCH:
                         yield _stacked(waiting.popleft())
                 while waiting:
@@ -71,6 +73,11 @@ class Batches:
         if self.augmenter is None:
             return inputs, labels
         return self.augmenter(inputs, labels, generator(self.seed, self.epoch, number))
+
+    @property
+    def _own(self) -> Sequence[int]:
+        index, processes = self.share
+        return self.numbers[index::processes]
 
     @cached_property
     def _repeated(self) -> "dict[int, list[tuple[slice, slice]]]":

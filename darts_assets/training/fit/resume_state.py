@@ -78,8 +78,9 @@ class StoreState(pl.Callback):
         """Store the state."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / _KEY
-            trainer.save_checkpoint(path, weights_only=False)  # optimizer and schedule too
-            obstore.put(self._location.objects(), _KEY, path)
+            trainer.save_checkpoint(path, weights_only=False)  # optimizer and schedule too; all processes take part
+            if trainer.is_global_zero:
+                obstore.put(self._location.objects(), _KEY, path)
 
 
 def fetch_state(location: StoreLocation, folder: Path) -> Path | None:

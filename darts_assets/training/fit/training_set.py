@@ -3,7 +3,7 @@
 import hashlib
 import io
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import obstore
 import pandas as pd
+import shapely
+import torch
 import zarr
+from pyproj import Geod
 from zarr.storage import ObjectStore
 
 from darts_assets.errors import NotReadableError, SettingsError
@@ -22,6 +25,15 @@ from darts_assets.stores.location import StoreLocation
 
 IGNORE = 2
 """Label of pixels that neither loss nor metrics count."""
+
+Labels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+
+
+def majority(labels: torch.Tensor) -> torch.Tensor:
+    """Classes 0, 1 and 2 (int64) of labels; a share of experts is 1 if it is more than half."""
+    if not labels.is_floating_point():
+        return labels.long()
+    return torch.where(labels == IGNORE, IGNORE, (labels > 0.5).long())
 
 
 @dataclass(frozen=True)
@@ -77,15 +89,23 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def patch(self, number: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    def patch(self, number: int) -> tuple[npt.NDArray[np.float32], Labels]:
         """Inputs (bands, rows, columns) in model representation, and labels (rows, columns) of a patch.
 
+        Labels are uint8 0, 1 and 2, or float32 shares of experts in 0..1, and 2. A share that is NaN in the set is 2.
+
         Raises:
-            NotReadableError: for labels other than 0, 1 and 2, or inputs that are not finite.
+            NotReadableError: for other labels, or inputs that are not finite.
         """
         inputs = np.asarray(self._array("x")[number], dtype=np.float32)
-        labels = np.asarray(self._array("y")[number], dtype=np.uint8)
-        if labels.max(initial=0) > IGNORE or not np.isfinite(inputs).all():
+        labels = np.asarray(self._array("y")[number])
+        if labels.dtype.kind == "f":
+            labels = np.where(np.isnan(labels), IGNORE, labels).astype(np.float32)
+            known = ((labels >= 0) & (labels <= 1)) | (labels == IGNORE)
+        else:
+            known = (labels >= 0) & (labels <= IGNORE)
+            labels = labels.astype(np.uint8)
+        if not known.all() or not np.isfinite(inputs).all():
             raise NotReadableError(
                 f"training set {self.location}: patch {number} has an unknown label or non-finite inputs"
             )
@@ -107,22 +127,38 @@ class TrainingSet:
         Returns:
             Row number -> rows and columns within the patch.
         """
-        columns = set(self.samples.columns)
-        if not {"row", "col"} <= columns:
-            return {}
-        side, image, position = self.patch_size, self.samples["sample_id"], ["row", "col"]
-        if {"scene_id", "grid_row", "grid_col"} <= columns and self.samples["grid_row"].notna().all():
-            position = ["grid_row", "grid_col"]
-            image = self.samples["scene_id"].where(self.samples["scene_id"] != "", image)
+        side = self.patch_size
         windows: dict[int, list[tuple[slice, slice]]] = {}
-        rows = self.samples.assign(image=image).iloc[list(numbers)].assign(number=list(numbers))
-        for _, patches in rows.groupby("image", sort=False):
-            starts = patches[position].to_numpy()
+        for _, patches in self.placed(numbers):
+            starts = patches[["row", "col"]].to_numpy()
             for index, number in enumerate(patches["number"]):
                 offsets = starts[:index] - starts[index]
                 near = offsets[(np.abs(offsets) < side).all(axis=1)].tolist()
                 windows[int(number)] = [(_within(row, side), _within(col, side)) for row, col in near]
         return windows
+
+    def placed(self, numbers: Sequence[int]) -> Iterable[tuple[Any, pd.DataFrame]]:
+        """Patches by the image or scene that they were cut from, in order: `number`, and `row` and `col` in its pixels.
+
+        In a set without positions each patch is an image of its own.
+        """
+        columns, samples = set(self.samples.columns), self.samples
+        image, position = samples["sample_id"], ["row", "col"]
+        if not set(position) <= columns:
+            samples = samples.assign(row=0, col=0)
+            image = pd.Series(range(len(samples)), index=samples.index)
+        elif {"scene_id", "grid_row", "grid_col"} <= columns and samples["grid_row"].notna().all():
+            position = ["grid_row", "grid_col"]
+            image = samples["scene_id"].where(samples["scene_id"] != "", image)
+        table = pd.DataFrame({"image": image, "row": samples[position[0]], "col": samples[position[1]]})
+        return table.iloc[list(numbers)].assign(number=list(numbers)).groupby("image", sort=False)
+
+    def pixel_area(self, number: int) -> float | None:
+        """Area of a pixel of a patch in m2, from the outline of the patch; None in a set without outlines."""
+        if "geometry" not in self.samples:
+            return None
+        outline = shapely.from_wkb(self.samples["geometry"].iloc[number])
+        return abs(float(Geod(ellps="WGS84").geometry_area_perimeter(outline)[0])) / self.patch_size**2
 
     @cached_property
     def digest(self) -> str:

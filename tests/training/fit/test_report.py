@@ -50,7 +50,8 @@ def pixels(fitted: FitResult, data: TrainingSet) -> tuple[np.ndarray, np.ndarray
     def each() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         for number, region in enumerate(data.samples["region"]):
             inputs, labels = data.patch(number)
-            probabilities = model(torch.from_numpy(inputs)[None])[0, 0].sigmoid().numpy()
+            logits = model(torch.from_numpy(inputs)[None])[0, 0] / (fitted.header.temperature or 1)
+            probabilities = logits.sigmoid().numpy()
             counted = labels < 2
             yield probabilities[counted], labels[counted], np.full(counted.sum(), region)
 

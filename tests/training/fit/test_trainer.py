@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from darts_assets.model.networks import load_model
 from darts_assets.stores.location import StoreLocation
 from darts_assets.training.fit import trainer
 from darts_assets.training.fit.fit_parameters import FitParameters
+from darts_assets.training.fit.lightning_module import SegmentationModule
+from darts_assets.training.fit.splits import split
 from darts_assets.training.fit.trainer import fit
 from darts_assets.training.fit.training_set import TrainingSet
 
@@ -66,6 +69,48 @@ def test_one_seed_gives_the_same_weights_and_another_does_not(
     )
     assert same(one, again)
     assert not same(one, other)
+
+
+def test_the_threads_of_the_process_change_nothing(data: TrainingSet, quick: FitParameters, tmp_path: Path) -> None:
+    one = fit(data, quick.replace(epochs=1), tmp_path / "one.ckpt")
+    torch.set_num_threads(2)
+    two = fit(data, quick.replace(epochs=1), tmp_path / "two.ckpt")
+    assert torch.get_num_threads() == 2, "the process keeps its setting"
+    torch.set_num_threads(1)
+    assert same(one.header.path, two.header.path)
+    assert one.header.temperature == two.header.temperature
+
+
+def test_two_processes_train_one_model(data: TrainingSet, quick: FitParameters, tmp_path: Path) -> None:
+    result = fit(data, quick.replace(devices=2, batch_size=2), tmp_path / "model.ckpt")
+    assert len(result.history) == 2
+    assert result.history[1]["training_loss"] < result.history[0]["training_loss"]
+    assert load_model(result.header)(torch.from_numpy(data.patch(0)[0])[None]).shape == (1, 1, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps"),
+    [("cosine", [1, 0.5, 0]), ("exponential", [1, 0.5, 0.25]), ("constant", [1, 1, 1])],
+)
+def test_learning_rates(data: TrainingSet, quick: FitParameters, schedule: str, steps: list[float]) -> None:
+    chosen = quick.replace(schedule=schedule, gamma=0.5, accumulate_grad_batches=3, epochs=2, learning_rate=1)
+    module = SegmentationModule(torch.nn.Conv2d(1, 1, 1), data, split(data.samples, chosen), chosen)
+    module.trainer = Mock(current_epoch=0, global_rank=0)
+    schedules = module.configure_optimizers()["lr_scheduler"]["scheduler"]
+    rates = []
+    for _ in range(7):  # 32 patches in batches of 4, 3 batches a step: 3 steps an epoch
+        rates.append(schedules.get_last_lr()[0])
+        schedules.step()
+    assert rates[::3] == pytest.approx(steps, abs=1e-9)
+
+
+def test_gradients_are_added_up(data: TrainingSet, quick: FitParameters, tmp_path: Path) -> None:
+    chosen = quick.replace(epochs=1, calibrate=False, precision="bf16")
+    one, two = (
+        fit(data, chosen.replace(accumulate_grad_batches=count), tmp_path / f"{count}.ckpt").header.path
+        for count in (1, 4)
+    )
+    assert not same(one, two)
 
 
 def test_a_fit_killed_at_half_goes_on_and_ends_as_if_nothing_had_happened(
@@ -129,6 +174,8 @@ def test_it_stops_where_nothing_gets_better(data: TrainingSet, quick: FitParamet
         ({"split_by": "region", "folds": 4}, "4 folds by region need at least as many groups"),
         ({"split_by": "region", "test": ["Atlantis"], "folds": 2}, "no region Atlantis; it has region 0"),
         ({"precision": "fp16"}, "precision fp16 needs a GPU"),
+        ({"devices": 17}, "no patches for training or for validation"),
+        ({"continue_from_checkpoint": "a", "architecture": {}}, "are given together"),
         ({"architecture": {"arch": "unet", "encoder_depth": 5, "encoder_name": "nonsense"}}, "nonsense"),
     ],
 )
@@ -158,6 +205,9 @@ def test_a_checkpoint_records_parameters_as_before() -> None:
         {"architecture": {"in_channels": 3}},
         {"architecture": {"checkpoint_path": "a"}},
         {"encoder_name": "tu-hf-hub:a/b"},
+        {"freeze_encoder": True},
+        {"continue_from_checkpoint": "slumps", "arch": "unetplusplus"},
+        {"loggers": ["mlflow"]},
     ],
 )
 def test_parameters_outside_their_range(changes: dict[str, object]) -> None:
