@@ -116,8 +116,10 @@ def difference(one: Evaluation, other: Evaluation) -> tuple[float, tuple[float, 
     sums |= {f"other_{name}": second[name][:count] for name in ("hits", "false", "missed")}
 
     def statistic(totals: Sums) -> dict[str, npt.NDArray[np.float64]]:
-        ious = [_ratio(totals[f"{side}_hits"], np.add.reduce([totals[f"{side}_{name}"] for name in ("hits", "false", "missed")]))
-                for side in ("one", "other")]  # fmt: skip
+        ious = []
+        for side in ("one", "other"):
+            hits, false, missed = (totals[f"{side}_{name}"] for name in ("hits", "false", "missed"))
+            ious.append(_ratio(hits, hits + false + missed))
         return {"difference": ious[0] - ious[1]}
 
     value = statistic({name: np.array([values.sum()]) for name, values in sums.items()})["difference"][0]

@@ -45,7 +45,8 @@ def stitched(predictor: Predicts, data: TrainingSet, numbers: Sequence[int], bat
     """Predict patches, and yield the images or scenes that they were cut from; one is in memory at a time."""
     side = data.patch_size
     for _, patches in data.placed(numbers):
-        first = data.samples.iloc[int(patches["number"].iloc[0])]
+        number = int(patches["number"].iloc[0])
+        first = data.samples.iloc[number]
         starts = patches[["row", "col"]].to_numpy(np.int64)
         starts = starts - starts.min(axis=0)
         shape = tuple(int(end) for end in starts.max(axis=0) + side)
@@ -57,7 +58,6 @@ def stitched(predictor: Predicts, data: TrainingSet, numbers: Sequence[int], bat
             total[window] += probabilities.numpy()
             count[window] += 1
             labels[window] = np.where(truth == IGNORE, labels[window], truth)
-        yield Stitched(
-            str(first["sample_id"]), str(first["region"]), len(patches), data.pixel_area(int(patches["number"].iloc[0])),
-            total / np.maximum(count, 1, dtype=np.float32), labels,
-        )  # fmt: skip
+        total /= np.maximum(count, 1)
+        names = str(first["sample_id"]), str(first["region"])
+        yield Stitched(*names, len(patches), data.pixel_area(number), total, labels)

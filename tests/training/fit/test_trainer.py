@@ -174,7 +174,7 @@ def test_it_stops_where_nothing_gets_better(data: TrainingSet, quick: FitParamet
         ({"split_by": "region", "folds": 4}, "4 folds by region need at least as many groups"),
         ({"split_by": "region", "test": ["Atlantis"], "folds": 2}, "no region Atlantis; it has region 0"),
         ({"precision": "fp16"}, "precision fp16 needs a GPU"),
-        ({"devices": 17}, "no patches for training or for validation"),
+        ({"devices": 17}, "fewer patches for training or validation than devices"),
         ({"continue_from_checkpoint": "a", "architecture": {}}, "are given together"),
         ({"architecture": {"arch": "unet", "encoder_depth": 5, "encoder_name": "nonsense"}}, "nonsense"),
     ],
