@@ -32,8 +32,10 @@ from darts_assets.orchestration.schedules import build_schedules
 from darts_assets.orchestration.training.dataset import build_training_data
 from darts_assets.orchestration.training.dataset_check import build_dataset_check
 from darts_assets.orchestration.training.images import build_training_images
+from darts_assets.orchestration.training.labelled_scenes import build_training_scenes
 from darts_assets.orchestration.training.matches import build_training_matched
 from darts_assets.orchestration.training.model import build_training
+from darts_assets.orchestration.training.polygon_samples import build_polygon_samples
 from darts_assets.orchestration.training.reviewed import build_training_reviewed
 from darts_assets.redaction import hidden, link_base
 from darts_assets.settings import Settings, settings
@@ -116,6 +118,8 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         *build_training_images(),
         *build_training_data(),
         *build_training_matched(),
+        *build_training_scenes(),
+        *build_polygon_samples(),
         *build_training_reviewed(),
         *build_training(),
         *build_catalog(current.ui_url),

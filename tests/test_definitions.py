@@ -71,9 +71,9 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
         dg.AssetKey(["aux", f"{c}_chunk"]) for c in ("arcticdem", "tcvis")
     }
     per_image = {dg.AssetKey(["training", f"{family.name}_samples"]) for family in (SENTINEL2, PLANET)}
-    per_image.add(dg.AssetKey(["training", "reviewed_samples"]))
+    per_image |= {dg.AssetKey(["training", f"{kind}_samples"]) for kind in ("polygon", "reviewed")}
     training = per_image | {
-        dg.AssetKey(["training", name]) for name in ("images", "matches", "dataset", "model", "report")
+        dg.AssetKey(["training", name]) for name in ("images", "scenes", "matches", "dataset", "model", "report")
     }
     yearly_estimates = (["area_estimation", "sample"], ["area_estimation", "estimate"])
     inventory = {dg.AssetKey(["inventory", name]) for name in ("rts", "slumps", "chips", "review_report")}

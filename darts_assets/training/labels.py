@@ -151,7 +151,7 @@ def _read_iteration(folder: Path, match_prefix: bool) -> tuple[gpd.GeoDataFrame,
     footprints, more = _read(folder.glob(f"{_FOOTPRINTS}*.gpkg"), ("image_id", "datasource"))
     labels = labels.assign(
         iteration=name,
-        label=_classes(labels["label"], folder),
+        label=classes_of(labels["label"], folder),
         region=labels["region"].fillna("").astype(str) if "region" in labels else "",
         label_id=[f"{name}-{number}" for number in range(len(labels))],
     )
@@ -192,12 +192,12 @@ def _read(paths: Iterable[Path], columns: Sequence[str]) -> tuple[gpd.GeoDataFra
             raise TrainingError(f"{path}: no CRS")
         table = table[~(table.geometry.isna() | table.geometry.is_empty)]
         repaired += int((~table.geometry.is_valid).sum())
-        table = table.set_geometry(_polygons(table.geometry)).to_crs(CRS)
+        table = table.set_geometry(polygons_of(table.geometry)).to_crs(CRS)
         tables.append(table.assign(image_id=table["image_id"].astype(str).str.strip()))
     return _together(tables), repaired
 
 
-def _polygons(shapes: gpd.GeoSeries) -> gpd.GeoSeries:
+def polygons_of(shapes: gpd.GeoSeries) -> gpd.GeoSeries:
     """Valid polygons; lines and points left by the repair are dropped."""
     valid = shapes.make_valid()
     mixed = valid.geom_type == "GeometryCollection"
@@ -207,7 +207,7 @@ def _polygons(shapes: gpd.GeoSeries) -> gpd.GeoSeries:
     return valid
 
 
-def _classes(given: pd.Series, folder: Path) -> "pd.Series[int]":
+def classes_of(given: pd.Series, folder: Path) -> "pd.Series[int]":
     """Classes as int64, from numbers or text."""
     classes = pd.to_numeric(given, errors="coerce")
     wrong = ~classes.isin([BACKGROUND, SLUMP, IGNORED])

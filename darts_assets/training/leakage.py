@@ -88,7 +88,7 @@ def duplicates(samples: pd.DataFrame) -> list[str]:
     same = textured.loc[textured.duplicated("content", keep=False), ["sample_id", "content"]].astype(str)
     pairs = same.merge(same, on="content")
     pairs = pairs[pairs["sample_id_x"] < pairs["sample_id_y"]]
-    counts = pairs.groupby(["sample_id_x", "sample_id_y"], as_index=False)["content"].nunique()
+    counts = pairs.groupby(["sample_id_x", "sample_id_y"])["content"].nunique().reset_index()
     return [
         f"{row['sample_id_x']} and {row['sample_id_y']} have {row['content']} patches with the same pixels"
         for row in counts.to_dict("records")

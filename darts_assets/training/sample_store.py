@@ -5,7 +5,7 @@ A sample has `data.zarr` (`x` and `y`, one patch per chunk), `patches.parquet` a
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from typing import Any, Literal
@@ -27,8 +27,9 @@ from darts_assets.stores.layout import FreshStore
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
 from darts_assets.tiles import geobox_of
+from darts_assets.training.expert_outlines import EXPERT, Agreement, agreement_on
 from darts_assets.training.labels import CRS
-from darts_assets.training.patches import Patch, PatchCounts, cut
+from darts_assets.training.patches import Patch, PatchCounts, cut, slumps_of
 from darts_assets.training.sample_parameters import PatchParameters
 
 Flavour = Literal["planet-archive", "planet-pingo", "sentinel2"]
@@ -36,6 +37,9 @@ Flavour = Literal["planet-archive", "planet-pingo", "sentinel2"]
 
 NORMALIZATION = "valid-range-1"
 """`Band.to_model` with the ranges in `config.toml`; the number is a version of the formula."""
+
+AGREEMENT = "agreement"
+"""`labels` in the config of sets whose `y` is the share of experts."""
 
 _FORMAT = 1
 _DEFAULT_TERRAIN = "darts-2025"  # of tiles without a convention
@@ -76,6 +80,8 @@ class SampleRecord:
         dropped: number of dropped patches by reason.
         config: parameters that all samples of a dataset share.
         version: version in the store.
+        experts: names of the experts, if several labelled the image.
+        joint: number of pixels that each pair of them outlined, see `Agreement`.
     """
 
     sample_id: str
@@ -85,6 +91,15 @@ class SampleRecord:
     dropped: dict[str, int]
     config: dict[str, Any]
     version: str
+    experts: tuple[str, ...] = ()
+    joint: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """Agreement of the experts on the image; None without several experts."""
+        if not self.experts:
+            return None
+        return Agreement(tuple(self.experts), np.array(self.joint, dtype=np.int64))
 
 
 def write_sample(
@@ -96,6 +111,7 @@ def write_sample(
     parameters: PatchParameters,
     flavour: Flavour,
     placement: Placement | None = None,
+    experts: Sequence[str] = (),
 ) -> SampleRecord:
     """Cut a tile and publish its patches, unless the published sample has the same inputs.
 
@@ -110,20 +126,22 @@ def write_sample(
         parameters: sizes and filters.
         flavour: flavour of the dataset.
         placement: shifts the labels; its parameters must be part of `origin.inputs`.
+        experts: names of several experts; see `cut`.
 
     Raises:
         RasterError: if the tile lacks a band.
         StoreError: if another writer replaced the sample.
     """
-    config = _config(tile, parameters, flavour)
-    fingerprint = _fingerprint(config, labels, footprint, origin)
+    config = _config(tile, parameters, flavour, experts)
+    fingerprint = _fingerprint(config, labels, footprint, origin, experts)
     published = read_record(place)
     if published is not None and published.fingerprint == fingerprint:
         return published
     placed, offsets = placement(labels) if placement else (labels, {})
     counts = PatchCounts()
     with place.new_version() as version:
-        content, rows = _write_arrays(version.location, tile, placed, footprint, parameters, counts)
+        content, rows = _write_arrays(version.location, tile, placed, footprint, parameters, config, counts, experts)
+        joint = agreement_on(tile, placed, footprint, experts).joint.tolist() if experts else []
         common = {"sample_id": origin.image_id, "image_id": origin.image_id, "scene_id": origin.scene_id}
         table = gpd.GeoDataFrame(
             [{**common, "region": origin.region, **row, **offsets, **origin.facts} for row in rows] or None,
@@ -131,9 +149,11 @@ def write_sample(
         )  # fmt: skip
         put_table(version.location, "patches.parquet", table)
         put_table(version.location, "labels.parquet", placed.to_crs(CRS).assign(**common))
+        dropped = dict(sorted(counts.dropped.items()))
         record = SampleRecord(
-            origin.image_id, fingerprint, content, counts.kept, dict(sorted(counts.dropped.items())), config, version.id
-        )
+            origin.image_id, fingerprint, content, counts.kept, dropped, config, version.id,
+            tuple(experts), tuple(map(tuple, joint)),
+        )  # fmt: skip
         facts = {name: value for name, value in asdict(record).items() if name != "version"}
         place.publish(
             version, dict.fromkeys(("data.zarr", "patches.parquet", "labels.parquet"), version.id), {"sample": facts}
@@ -146,7 +166,9 @@ def read_record(place: Place) -> SampleRecord | None:
     manifest = place.manifest()
     if manifest is None:
         return None
-    return SampleRecord(**manifest.metadata["sample"], version=manifest.contents["data.zarr"])
+    facts = dict(manifest.metadata["sample"])
+    experts, joint = tuple(facts.pop("experts", ())), tuple(map(tuple, facts.pop("joint", ())))
+    return SampleRecord(**facts, version=manifest.contents["data.zarr"], experts=experts, joint=joint)
 
 
 def create_arrays(location: StoreLocation, patches: int, config: Mapping[str, Any]) -> "tuple[zarr.Array[Any], ...]":
@@ -169,7 +191,10 @@ def create_arrays(location: StoreLocation, patches: int, config: Mapping[str, An
 
     space = ["row", "col"]
     x = create("x", (len(bands), side, side), "float32", ["patch", "band", *space], bands=bands)
-    y = create("y", (side, side), "uint8", ["patch", *space], classes=["background", "slump", "ignored"])
+    if config.get("labels") == AGREEMENT:
+        y = create("y", (side, side), "float32", ["patch", *space], long_name="share of experts who outlined a slump")
+    else:
+        y = create("y", (side, side), "uint8", ["patch", *space], classes=["background", "slump", "ignored"])
     return x, y
 
 
@@ -191,15 +216,17 @@ def _write_arrays(
     labels: gpd.GeoDataFrame,
     footprint: gpd.GeoSeries | None,
     parameters: PatchParameters,
+    config: Mapping[str, Any],
     counts: PatchCounts,
+    experts: Sequence[str],
 ) -> tuple[str, list[dict[str, Any]]]:
     """Write patches one at a time; returns the hash of their content, and a row for each."""
     axes = [PatchAxis(tile.sizes[axis], 0, parameters.patch_size, parameters.overlap) for axis in ("y", "x")]
     most = len(axes[0].starts) * len(axes[1].starts)
-    x, y = create_arrays(location, most, parameters.model_dump())
+    x, y = create_arrays(location, most, config)
     content, grid = hashlib.sha256(), geobox_of(tile)
     rows: list[dict[str, Any]] = []
-    for patch in cut(tile, labels, footprint, parameters, counts):
+    for patch in cut(tile, labels, footprint, parameters, counts, experts):
         number = len(rows)
         x[number], y[number] = patch.x, patch.y
         content.update(patch.x.data)
@@ -211,7 +238,7 @@ def _write_arrays(
 
 
 def _row(patch: Patch, number: int) -> dict[str, Any]:
-    slump, ignored = (float((patch.y == value).mean()) for value in (1, 2))
+    slump, ignored = float(slumps_of(patch.y).mean()), float(patch.ignored.mean())
     return {
         "patch": number,
         "row": patch.row,
@@ -240,7 +267,7 @@ def _position(grid: GeoBox, patch: Patch) -> dict[str, int]:
     return {"grid_row": -round(y / grid.resolution.x), "grid_col": round(x / grid.resolution.x)}
 
 
-def _config(tile: xr.Dataset, parameters: PatchParameters, flavour: Flavour) -> dict[str, Any]:
+def _config(tile: xr.Dataset, parameters: PatchParameters, flavour: Flavour, experts: Sequence[str]) -> dict[str, Any]:
     """Parameters that all samples of a dataset must share."""
     filters = parameters.model_dump(include={"min_visible", "exclude_nan", "exclude_nopositive"})
     radii = {name: tile.attrs[name] for name in ("tpi_outer_radius", "tpi_inner_radius") if name in tile.attrs}
@@ -253,13 +280,18 @@ def _config(tile: xr.Dataset, parameters: PatchParameters, flavour: Flavour) -> 
         "terrain": tile.attrs.get("terrain", _DEFAULT_TERRAIN),
         **radii,
         "normalization": NORMALIZATION,
+        **({"labels": AGREEMENT} if experts else {}),
         "filters": filters,
         "valid_ranges": {name: [float(limit) for limit in band(name).valid] for name in parameters.bands},
     }
 
 
 def _fingerprint(
-    config: Mapping[str, Any], labels: gpd.GeoDataFrame, footprint: gpd.GeoSeries | None, origin: Origin
+    config: Mapping[str, Any],
+    labels: gpd.GeoDataFrame,
+    footprint: gpd.GeoSeries | None,
+    origin: Origin,
+    experts: Sequence[str],
 ) -> str:
     digest = hashlib.sha256(json.dumps([config, asdict(origin)], sort_keys=True, default=str).encode())
     digest.update(str(labels.crs).encode())
@@ -267,6 +299,8 @@ def _fingerprint(
         digest.update(shape)
     classes = labels["label"] if "label" in labels else np.ones(len(labels))
     digest.update(np.asarray(classes, dtype=np.int64).tobytes())
+    if experts:
+        digest.update(json.dumps([list(experts), [str(name) for name in labels[EXPERT]]]).encode())
     if footprint is not None:
         digest.update(str(footprint.crs).encode())
         for shape in footprint.to_wkb():

@@ -27,6 +27,7 @@ from darts_assets.sources.stac.scene_ids import listed
 from darts_assets.stores.layout import open_band
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
+from darts_assets.training.expert_outlines import together
 from darts_assets.training.leakage import duplicates
 from darts_assets.training.sample_store import (
     SampleRecord,
@@ -55,6 +56,7 @@ class SetSummary:
         samples: number of patches by sample id; 0 if all were dropped.
         dropped: number of dropped patches by reason.
         data_hash: SHA-256 of patches and config.
+        experts: agreement of each pair of experts, see `Agreement.pairs`; empty without several experts.
     """
 
     location: StoreLocation
@@ -63,6 +65,7 @@ class SetSummary:
     samples: dict[str, int]
     dropped: dict[str, int]
     data_hash: str
+    experts: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -128,15 +131,20 @@ class TrainingSetStore:
                     f"training set {self.location}: {'; '.join(copies[:_SHOWN])}. A copy would be in training and "
                     "validation: leave out one image of each pair"
                 )
+            agreements = [record.agreement for record in records if record.agreement is not None]
+            pairs = together(agreements).pairs()
             parts = {"metadata": metadata, "labels": labels, **(tables or {})}
+            if len(pairs):
+                parts["experts"] = pairs
             for name, table in parts.items():
                 put_table(version.location, f"{name}.parquet", table)
-            toml = as_toml({**config, "patches": patches, "data_hash": data_hash})
+            experts = {"experts": _of_experts(pairs)} if len(pairs) else {}
+            toml = as_toml({**config, "patches": patches, "data_hash": data_hash, **experts})
             obstore.put(version.location.objects(), "config.toml", toml.encode())
             self._link_chunks(records, f"set/{version.id}", progress)
             summary = SetSummary(
                 version.location, patches, int((~metadata["empty"]).sum()),
-                {record.sample_id: record.patches for record in records}, _dropped(records), data_hash,
+                {record.sample_id: record.patches for record in records}, _dropped(records), data_hash, pairs,
             )  # fmt: skip
             facts = {"patches": patches, "data_hash": data_hash, "samples": summary.samples, "config": config}
             files = ("data.zarr", *(f"{name}.parquet" for name in parts), "config.toml")
@@ -217,6 +225,14 @@ def _value(value: Any) -> str:
 def _chunks(number: int) -> tuple[str, str]:
     """Keys of the chunks of a patch in `x` and `y`."""
     return f"data.zarr/x/c/{number}/0/0/0", f"data.zarr/y/c/{number}/0/0"
+
+
+def _of_experts(pairs: pd.DataFrame) -> dict[str, Any]:
+    """The table `experts` of `config.toml`: how well one expert agrees with another."""
+    names = {*pairs["expert"], *pairs["other"]}
+    figures = {"mean_iou": pairs["iou"].mean(), "lowest_iou": pairs["iou"].min(), "highest_iou": pairs["iou"].max()}
+    known = {name: round(float(value), 4) for name, value in figures.items() if value == value}
+    return {"number": len(names), **known}
 
 
 def _contents(sample: StoreLocation, patches: int) -> list[str]:

@@ -11,12 +11,15 @@ from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Store
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
 
 IMAGES = dg.AssetKey(["training", "images"])
 PLANET_SAMPLES = dg.AssetKey(["training", "planet_samples"])
 MATCHES = dg.AssetKey(["training", "matches"])
 SENTINEL2_SAMPLES = dg.AssetKey(["training", "sentinel2_samples"])
+SCENES = dg.AssetKey(["training", "scenes"])
+POLYGON_SAMPLES = dg.AssetKey(["training", "polygon_samples"])
 REVIEWED_SAMPLES = dg.AssetKey(["training", "reviewed_samples"])
 DATASET = dg.AssetKey(["training", "dataset"])
 MODEL = dg.AssetKey(["training", "model"])
@@ -53,6 +56,23 @@ def training_asset(key: dg.AssetKey, needs: str = "") -> TrainingArguments:
         needs: row of `pod_resources.NEEDS`; default: the last part of the key.
     """
     return {"key": key, "group_name": key.path[0], "owners": [OWNER], "op_tags": op_tags(needs or key.path[-1])}
+
+
+def expert_table(pairs: "pd.DataFrame") -> dg.MetadataValue[Any]:
+    """The agreement of pairs of experts as a table, see `Agreement.pairs`; at most `MAX_ROWS`."""
+    rows = pairs.head(MAX_ROWS).to_dict("records")
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "expert": str(row["expert"]),
+                    "other": str(row["other"]),
+                    "iou": "undefined" if row["either"] == 0 else round(float(row["iou"]), 3),
+                }
+            )
+            for row in rows
+        ]
+    )
 
 
 def read_preprocessed(store: Store, family: SceneFamily, partition: str) -> "tuple[xr.Dataset, str]":

@@ -15,9 +15,11 @@ from darts_assets.orchestration.training.common import (
     DATASET,
     IMAGES,
     PLANET_SAMPLES,
+    POLYGON_SAMPLES,
     REVIEWED_SAMPLES,
     SENTINEL2_SAMPLES,
     LabelsConfig,
+    expert_table,
     read_preprocessed,
     training_asset,
 )
@@ -86,7 +88,7 @@ def _planet_samples(
 
 @dg.asset(
     **training_asset(DATASET),
-    deps=[PLANET_SAMPLES, SENTINEL2_SAMPLES, REVIEWED_SAMPLES],
+    deps=[PLANET_SAMPLES, SENTINEL2_SAMPLES, POLYGON_SAMPLES, REVIEWED_SAMPLES],
     kinds={"zarr"},
     code_version=CODE_VERSION,
     description="Patches of many images as one array of inputs and one of labels.",
@@ -110,6 +112,11 @@ def _dataset(context: dg.AssetExecutionContext, config: DatasetConfig, store: St
         "regions": dg.MetadataValue.table(_by_region(table)),
         "data_hash": summary.data_hash,
     }
+    if len(summary.experts):
+        metadata |= {
+            "mean_iou_of_experts": float(summary.experts["iou"].mean()),
+            "expert_pairs": expert_table(summary.experts),
+        }
     return materialize_result(metadata, facts)
 
 

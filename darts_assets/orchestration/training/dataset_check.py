@@ -24,7 +24,7 @@ NO_LEAKAGE = dg.AssetCheckSpec(
 class LeakageConfig(dg.Config):
     """The set, and the splits that are proven."""
 
-    dataset: str = Field("default", description="Name of the set.")
+    dataset: str | None = Field(None, description="Name of the set; null: the one that was assembled last.")
     folds: int | None = Field(None, description="Number of folds; null: as many as the set allows, at most 5.")
     distance: float | None = Field(None, description="As in the config of training/model.")
     block_size: float | None = Field(None, description="As in the config of training/model.")
@@ -40,7 +40,8 @@ def leakage_check(context: dg.AssetCheckExecutionContext, config: LeakageConfig,
         from darts_assets.training.set_store import TrainingSetStore
         from darts_assets.training.split_parameters import SplitParameters
 
-        data = TrainingSet.open(TrainingSetStore(store.root.child("training", config.dataset)).current)
+        name = config.dataset or _last_dataset(context.instance)
+        data = TrainingSet.open(TrainingSetStore(store.root.child("training", name)).current)
         parameters = SplitParameters(**config.model_dump(exclude={"dataset"}))
         try:
             proofs = prove_splits(_with_contents(data), parameters)
@@ -54,6 +55,15 @@ def leakage_check(context: dg.AssetCheckExecutionContext, config: LeakageConfig,
 def build_dataset_check() -> list[dg.AssetChecksDefinition]:
     """The check of training sets."""
     return [leakage_check]
+
+
+def _last_dataset(instance: dg.DagsterInstance) -> str:
+    event = instance.get_latest_materialization_event(DATASET)
+    materialization = event.asset_materialization if event else None
+    if materialization is None or "provenance" not in materialization.metadata:
+        return "default"
+    facts: Any = materialization.metadata["provenance"].value
+    return str(facts["parameters"]["dataset"])
 
 
 def _with_contents(data: "TrainingSet") -> Any:
