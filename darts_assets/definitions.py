@@ -8,6 +8,7 @@ from darts_assets.orchestration import jobs
 from darts_assets.orchestration.auxiliary.assets import build_chunks
 from darts_assets.orchestration.auxiliary.resource import AuxiliaryCubes
 from darts_assets.orchestration.catalog.assets import build_catalog
+from darts_assets.orchestration.catalog.dataset_assets import build_dataset
 from darts_assets.orchestration.core.executor_config import executor_config
 from darts_assets.orchestration.core.executors import executor
 from darts_assets.orchestration.core.io_managers import StepValueIOManager, TileIOManager, VectorIOManager
@@ -128,6 +129,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         *build_review_report(),
         *build_accuracy(),
         *build_area_assets(),
+        *build_dataset(current.file),
         run_timings,
     ]
     return dg.Definitions(

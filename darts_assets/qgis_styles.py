@@ -85,13 +85,14 @@ def write_vector_style(table: Path) -> Path:
     return _write(table, root)
 
 
-def write_category_style(table: Path, column: str, colors: Mapping[str, str]) -> Path:
+def write_category_style(table: Path, column: str, colors: Mapping[str, str], kind: str = "string") -> Path:
     """Write the style of a vector file beside it: a colour for each value of a column.
 
     Args:
         table: path of the file.
-        column: with text.
+        column: with text or whole numbers.
         colors: value -> colour, such as `#d7301f`, in the order of the legend.
+        kind: of the values, `string` or `integer`.
     """
     root = _root()
     renderer = ElementTree.SubElement(root, "renderer-v2", type="categorizedSymbol", attr=column)
@@ -99,7 +100,7 @@ def write_category_style(table: Path, column: str, colors: Mapping[str, str]) ->
     for index, (value, color) in enumerate(colors.items()):
         label = value.replace("_", " ")
         ElementTree.SubElement(
-            listed, "category", symbol=str(index), value=value, label=label, render="true", type="string"
+            listed, "category", symbol=str(index), value=value, label=label, render="true", type=kind
         )
         _symbol(symbols, str(index), color, color)
     return _write(table, root)

@@ -26,6 +26,7 @@ from darts_assets import redaction
 from darts_assets.bands import AUXILIARY_LAYERS, AuxiliaryLayer
 from darts_assets.errors import SettingsError
 from darts_assets.settings_file import (
+    COMMON_TABLES,
     NO_FILE,
     STEP_TABLES,
     VARIABLE,
@@ -385,7 +386,7 @@ def _unknown_key(name: str) -> list[str]:
         return [f"{name} is not a setting; {advice}"]
     if step := _step_of(name):
         return [f"{name} is a parameter of a step: write it in [{step}]"]
-    return unknown_names([name], [*Settings.model_fields, *STEP_TABLES], "{} is not a setting")
+    return unknown_names([name], [*Settings.model_fields, *STEP_TABLES, *COMMON_TABLES], "{} is not a setting")
 
 
 def _step_of(parameter: str) -> str | None:

@@ -22,6 +22,9 @@ VARIABLE = "DARTS_CONFIG"
 STEP_TABLES = ("raw_scene", "preprocessed_tile", "segmentation", "polygons", "products")
 """Tables of the file with parameters; `auxiliary` and the jobs that prepare data share those of the other steps."""
 
+COMMON_TABLES = ("release",)
+"""Tables with parameters of assets that belong to no family."""
+
 SETTINGS_TABLE = "settings"
 
 
@@ -98,7 +101,7 @@ def read_settings_file(path: Path) -> SettingsFile:
     settings = dict(content)
     steps: dict[str, Mapping[str, Any]] = {}
     problems: list[str] = []
-    for step in STEP_TABLES:
+    for step in (*STEP_TABLES, *COMMON_TABLES):
         if step in settings:
             steps[step] = settings.pop(step)
     for family in FAMILIES:

@@ -1,19 +1,24 @@
 """The settings and parameters in force, and where each comes from, without secrets."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import dagster as dg
 from pydantic import SecretStr
 
+from darts_assets.orchestration.catalog.dataset_assets import ReleaseConfig
 from darts_assets.orchestration.core.partitions import FAMILIES
 from darts_assets.orchestration.core.step_defaults import StepDefaults
 from darts_assets.orchestration.scene_chain import CONFIGS
 from darts_assets.redaction import shown, shown_values
 from darts_assets.settings import Settings, source_of
-from darts_assets.settings_file import STEP_TABLES
+from darts_assets.settings_file import COMMON_TABLES, STEP_TABLES
+
+_CONFIGS: Mapping[str, type[dg.Config]] = {**CONFIGS, "release": ReleaseConfig}
+_NO_FAMILY = ""
 
 
 class InForce(NamedTuple):
@@ -42,23 +47,27 @@ class SettingsReport:
         }
 
     def parameters(self, family: str, step: str) -> dict[str, InForce]:
-        """The parameters of a family's step, by name."""
-        in_file = StepDefaults(family, self.current.file).values(step, CONFIGS[step])
-        defaults = CONFIGS[step]()
+        """The parameters of a family's step, or of one without a family, by name."""
+        config = _CONFIGS[step]
+        in_file, defaults = StepDefaults(family, self.current.file).values(step, config), config()
         return {
             name: InForce(*(in_file[name] if name in in_file else (getattr(defaults, name), "default")))
-            for name in CONFIGS[step].model_fields
+            for name in config.model_fields
         }
 
     def as_json(self) -> str:
-        """JSON document with `file`, `settings` and `steps` (by family and step), each value with its `source`."""
+        """JSON document with `file`, `settings`, `steps` (by family and step) and tables without a family.
+
+        Each value has its `source`.
+        """
         steps = {
             family: {step: self._documents(self.parameters(family, step)) for step in STEP_TABLES}
             for family in FAMILIES
         }
         path = self.current.file.path
         document = {"file": path and str(path), "settings": self._documents(self.settings), "steps": steps}
-        return json.dumps(document, indent=1)
+        common = {table: self._documents(self.parameters(_NO_FAMILY, table)) for table in COMMON_TABLES}
+        return json.dumps(document | common, indent=1)
 
     def as_text(self) -> str:
         """A line for each value; tables of a family have only the parameters that differ from the first family's."""
@@ -78,6 +87,9 @@ class SettingsReport:
                 if differing := {name: each for name, each in own.items() if each.value != values[name].value}:
                     yield f"[{family}.{step}]"
                     yield from self._rows(differing)
+        for table in COMMON_TABLES:
+            yield f"\n[{table}]"
+            yield from self._rows(self.parameters(_NO_FAMILY, table))
 
     def _rows(self, values: dict[str, InForce]) -> Iterator[str]:
         texts = {name: json.dumps(each.value) for name, each in values.items()}

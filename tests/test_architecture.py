@@ -23,6 +23,7 @@ FLOORS = {
     **dict.fromkeys(("settings", "store_migration", "training", "demo"), 3),
     **dict.fromkeys(("sources", "cubes", "features", "model", "detection", "catalog", "inventory", "timings"), 2),
     "validation": 2,
+    "dataset": 3,
     **dict.fromkeys(
         ("maps", "plots", "true_colour", "qgis_styles", "settings_file", "stores", "earth_engine", "geo", "remote"), 1
     ),
@@ -166,6 +167,7 @@ OPENERS = {
     "remote/raster_files.py": "the formats of rasters",
     "detection/cog.py": "writes products",
     "detection/export.py": "reads the products that it wrote",
+    "dataset/coverage.py": "writes and reads the days of the data set",
     "demo/train.py": "reads the outlines of the demo's own world",
     "demo_runner.py": "reads the outlines of the demo's own world",
 }

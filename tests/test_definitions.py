@@ -84,6 +84,7 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
             ["runs", "timings"],
             ["validation", "accuracy"],
             *yearly_estimates,
+            *(["dataset", name] for name in ("level1", "level2", "coverage", "release")),
             *(["catalog", name] for name in ("stac", "detections", "map")),
         )
     }

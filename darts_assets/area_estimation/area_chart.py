@@ -7,7 +7,7 @@ import pandas as pd
 from PIL.Image import Image
 
 from darts_assets.area_estimation.area_estimate import TOTAL, AreaReport
-from darts_assets.area_estimation.stratified_estimators import wilson_intervals
+from darts_assets.area_estimation.stratified_estimators import proportion_intervals
 from darts_assets.plots import new_figure, render
 
 _TEXT = 8
@@ -56,7 +56,7 @@ def _strata(axes: Any, strata: pd.DataFrame) -> None:
     decided = (rows["yes"] + rows["no"]).to_numpy()
     rows, decided = rows[decided > 0], decided[decided > 0]
     at, share = np.arange(len(rows))[::-1], rows["share"].to_numpy()
-    low, high = wilson_intervals(share, decided)
+    low, high = proportion_intervals(rows["yes"].to_numpy(), decided)
     spread = np.clip([share - low, high - share], 0, None)
     axes.errorbar(share, at, xerr=spread, fmt="s", markersize=3.5, color="C2", capsize=2)
     names = zip(rows["stratum"], rows["yes"], decided, strict=True)

@@ -6,9 +6,10 @@ classes, and equal the former if each class is one stratum.
 
 Standard errors are those of the equations. Their intervals (1.96 standard errors to both sides) are too short where a
 stratum has few or no points of the class, such as omissions in a large stratum: the variance is then estimated as
-nearly zero, and only 70 to 90 % of the intervals contain the truth. The intervals here combine Wilson's intervals of
-the strata by the squared distances of their ends from the estimates (MOVER; Zou and Donner 2008,
-doi:10.1002/sim.3095), of which about 95 % do.
+nearly zero, and only 70 to 90 % of the intervals contain the truth. The intervals here combine Jeffreys intervals of
+the strata (Brown, Cai and DasGupta 2001, doi:10.1214/ss/1009213286) by the squared distances of their ends from the
+estimates (MOVER; Zou and Donner 2008, doi:10.1002/sim.3095), of which about 95 % do. With Wilson's intervals of the
+strata it would be 92 to 95 %, by longer intervals.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import beta
 
 Numbers = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -130,20 +132,19 @@ def linear_estimate(weights: Numbers, successes: Counts, points: Counts) -> Esti
     share = _shares(successes, points)
     value = float(weights @ share)
     error = float(np.sqrt((weights**2 * _variance(share, points)).sum()))
-    lowest, highest = wilson_intervals(share, points)
+    lowest, highest = proportion_intervals(successes, points)
     below = float(np.sqrt((weights**2 * (share - lowest) ** 2).sum()))
     above = float(np.sqrt((weights**2 * (highest - share) ** 2).sum()))
     low, high = np.clip([value - below, value + above], 0, weights.sum()).tolist()
     return Estimate(value, error, low, high)
 
 
-def wilson_intervals(shares: Numbers, points: Counts) -> tuple[Numbers, Numbers]:
-    """Ends of Wilson's 95 % intervals of proportions."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = Z**2 / points
-        centre = (shares + ratio / 2) / (1 + ratio)
-        half = np.sqrt(ratio * shares * (1 - shares) + ratio**2 / 4) / (1 + ratio)
-    return centre - half, centre + half
+def proportion_intervals(successes: Counts, points: Counts) -> tuple[Numbers, Numbers]:
+    """Ends of the 95 % Jeffreys intervals of proportions, 0 and 1 if none or all succeed; NaN without points."""
+    failures = points - successes
+    low, high = (beta.ppf(end, successes + 0.5, failures + 0.5) for end in (0.025, 0.975))
+    low, high = np.where(successes == 0, 0.0, low), np.where(failures == 0, 1.0, high)
+    return np.where(points == 0, np.nan, low), np.where(points == 0, np.nan, high)
 
 
 _UNKNOWN = Estimate(np.nan, np.nan, np.nan, np.nan)

@@ -121,7 +121,7 @@ def update_detections(
         files = {key.removeprefix(f"{_FOLDER}/") for key in tree.tags(f"{_FOLDER}/")}
         done.deleted = sorted(files - parts.keys())
         tree.remove(f"{_FOLDER}/{part}" for part in done.deleted)
-        write_root(tree)
+        write_root(store, tree)
     done.scenes, done.rows = len(state), sum(part["rows"] for part in parts.values())
     done.parts = dict(sorted(parts.items()))
     done.version = digest({scene: entry["version"] for scene, entry in state.items()})

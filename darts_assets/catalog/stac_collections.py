@@ -25,12 +25,18 @@ WORLD: Box = [-180.0, -90.0, 180.0, 90.0]
 _KEYWORDS = ["permafrost", "retrogressive thaw slumps", "segmentation", "Arctic"]
 
 
-def root_catalog(children: Sequence[str]) -> dict[str, Any]:
-    """`catalog/catalog.json`."""
+def root_catalog(children: Sequence[str], releases: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """`catalog/catalog.json`.
+
+    Args:
+        children: names of the collections in `catalog/stac`.
+        releases: title of the collection of each release of the data set -> its href.
+    """
     catalog = pystac.Catalog(
         "darts-assets", "Thaw slumps mapped from satellite scenes by darts_assets.", "Retrogressive thaw slumps"
     )
     catalog.links = [link("child", f"./stac/{name}/collection.json", title=TITLES[name]) for name in children]
+    catalog.links += [link("child", href, title=title) for title, href in (releases or {}).items()]
     return _document(catalog, link("root", "./catalog.json"))
 
 

@@ -36,20 +36,21 @@ def write_ndjson(root: StoreLocation, folder: Path, url: str) -> dict[str, int]:
     catalog = tree.document("catalog.json")
     if catalog is None:
         raise NotReadableError(f"{tree.location}: no catalog; materialize catalog/stac first")
-    names = [link["href"].split("/")[2] for link in catalog["links"] if link["rel"] == "child"]
+    # Hrefs lead to `stac/<collection>` of the catalog, or to a release of the data set beside it.
+    keys = [posixpath.normpath(f"catalog/{link['href']}") for link in catalog["links"] if link["rel"] == "child"]
+    store = Tree(root)
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
     with (folder / COLLECTIONS_FILE).open("w") as collections, (folder / ITEMS_FILE).open("w") as items:
-        for name in names:
-            key = f"stac/{name}"
-            base, document = f"{url.rstrip('/')}/catalog/{key}", tree.document(f"{key}/collection.json")
+        for key in map(posixpath.dirname, keys):
+            base, document = f"{url.rstrip('/')}/{key}", store.document(f"{key}/collection.json")
             if document is None:
-                raise NotReadableError(f"{tree.location}: {key}/collection.json does not exist; rebuild the catalog")
+                raise NotReadableError(f"{root}: {key}/collection.json does not exist; rebuild the catalog")
             collections.write(_line(_collection(document, base)))
-            counts[name] = 0
-            for item in _items(tree, key, document, base):
+            counts[document["id"]] = 0
+            for item in _items(store, key, document, base):
                 items.write(_line(item))
-                counts[name] += 1
+                counts[document["id"]] += 1
     return counts
 
 

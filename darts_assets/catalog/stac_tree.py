@@ -30,11 +30,15 @@ from darts_assets.catalog.model_collection import Model, ModelCollection
 from darts_assets.catalog.scene_item import scene_item
 from darts_assets.catalog.stac_collections import TITLES, root_catalog, scenes_collection
 from darts_assets.stores.location import StoreLocation
+from darts_assets.stores.store_layout import release_places
 
 _log = logging.getLogger(__name__)
 
 LAYOUT = "3"
 """Version of the items' layout; if it changes, all items are written again."""
+
+
+_COLLECTION = "collection.json"
 
 
 @dataclass
@@ -101,16 +105,21 @@ def update_stac(
         inventory = update_inventory(store, tree, writer, licence=licence, rebuild=rebuild)
         done.inventory = sorted(inventory)
         done.hrefs += [inventory[name]["href"] for name in done.inventory]
-        write_root(tree)
+        write_root(store, tree)
         done.models = collection.published
     withheld = (f"withheld {name}" for name in collection.withheld)
     done.version = digest(dict.fromkeys([*done.hrefs, *done.models, *withheld]))
     return done
 
 
-def write_root(tree: Tree) -> None:
-    """Write `catalog.json` if the set of collections has changed."""
-    document = root_catalog([name for name in TITLES if tree.exists(f"stac/{name}/collection.json")])
+def write_root(store: Tree, tree: Tree) -> None:
+    """Write `catalog.json` if the set of collections, or of releases of the data set, has changed."""
+    releases = {}
+    for version, place in sorted(release_places(store.location).items()):
+        if (manifest := place.manifest()) and _COLLECTION in manifest.contents:
+            key = store.location.key_of(place.location.child(manifest.contents[_COLLECTION], _COLLECTION).url)
+            releases[f"Data set, version {version}"] = f"../{key}"
+    document = root_catalog([name for name in TITLES if tree.exists(f"stac/{name}/{_COLLECTION}")], releases)
     if tree.document("catalog.json") != document:
         tree.write("catalog.json", document)
 

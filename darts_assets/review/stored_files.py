@@ -19,7 +19,7 @@ from darts_assets.errors import StoreError
 from darts_assets.stores.location import StoreLocation, checked_name
 from darts_assets.stores.service_errors import in_words
 
-FOLDERS = ("area_estimation", "catalog", "inventory", "products", "scenes")
+FOLDERS = ("area_estimation", "catalog", "dataset", "inventory", "products", "scenes")
 """Folders of a store that are served."""
 
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})", re.ASCII)

@@ -13,10 +13,10 @@ from darts_assets.errors import DartsError
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import POINTER, VERSION, Place, Retention
 
-ROOMS = ("raw", "tiles", "vectors", "products", "inventory", "training", "validation", "area_estimation")
+ROOMS = ("raw", "tiles", "vectors", "products", "inventory", "training", "validation", "area_estimation", "dataset")
 """Folders of a store that have places."""
 
-WITH_LATEST = ("products", "inventory", "validation", "area_estimation")
+WITH_LATEST = ("products", "inventory", "validation", "area_estimation", "dataset")
 """Folders whose places have a stable path, `latest/`."""
 
 _REQUESTS = 16

@@ -71,6 +71,17 @@ def chips_place(root: StoreLocation) -> Place:
     return Place(root.child("inventory", "chips"))
 
 
+def dataset_place(root: StoreLocation, name: str) -> Place:
+    """`dataset/level1`, `level2` or `coverage`: tables of the data set."""
+    return Place(root.child("dataset", name))
+
+
+def release_places(root: StoreLocation) -> dict[str, Place]:
+    """`dataset/release/<version>`: the releases of the data set, by version."""
+    folder = root.child("dataset", "release")
+    return {version: Place(folder.child(version)) for version in folder.folders()}
+
+
 def area_samples(root: StoreLocation) -> dict[tuple[int, str], Place]:
     """`area_estimation/sample/<year>/<sample>`: the samples of points, by year and name."""
     folder = root.child("area_estimation", "sample")

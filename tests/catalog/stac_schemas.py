@@ -144,6 +144,12 @@ def _schema(
     }
 
 
+_VERSION = {"properties": {"version": _TEXT, "deprecated": {"type": "boolean"}}, "required": ["version"]}
+_SCIENTIFIC = {
+    "sci:doi": {"type": "string", "pattern": r"^10\.[0-9a-zA-Z]{4,}/[^\s]+$"},
+    "sci:citation": _TEXT,
+    "sci:publications": _list({"type": "object"}),
+}
 _SUMMARIES = _object([], summaries={"type": "object", "additionalProperties": {"type": "object"}})
 """MLM refuses lists of values in summaries, of all fields."""
 _REQUIRED = ["mlm:name", "mlm:architecture", "mlm:tasks", "mlm:input", "mlm:output"]
@@ -170,6 +176,8 @@ SCHEMAS = [
     _schema("view/v1.0.0", "view", _VIEW, _VIEW_ITEM),
     _schema("file/v2.1.0", "file", _FILE),
     _schema("classification/v2.0.0", "classification", _CLASSIFICATION),
+    _schema("version/v1.2.0", "version", {}, of_collection=_VERSION),
+    _schema("scientific/v1.0.0", "sci", _SCIENTIFIC),
     _schema("mlm/v1.4.0", "mlm", _MLM, _MODEL_ITEM, _SUMMARIES),
 ]
 

@@ -32,7 +32,7 @@ class StepDefaults:
     """The parameters of a family's steps in the settings file.
 
     Attributes:
-        family: name of the family.
+        family: name of the family; empty for assets that belong to none.
         file: the settings file.
     """
 

@@ -98,6 +98,10 @@ class StoredPolygons:
         """The detections of a scene in the data version of its record."""
         return self._table(scene_id, "segments")
 
+    def valid(self, scene_id: str) -> "gpd.GeoDataFrame":
+        """The valid area of a scene, likewise."""
+        return self._table(scene_id, "extent")
+
     def observed(self, scene_id: str) -> "gpd.GeoDataFrame":
         """The clear part of the valid area of a scene, likewise.
 
