@@ -11,7 +11,7 @@ _USER = re.compile(r"(?<=://)[^\s/'\"`]+@")
 _QUERY = re.compile(r"(\w://[^\s?'\"`]*\?)[^\s'\"`<>]*[^\s'\"`<>,.;:)\]}]")
 _SECRETS = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "DARTS_NOTIFY_WEBHOOK", "DARTS_REVIEW_TOKEN",
-    "PGPASSWORD", "DAGSTER_PG_PASSWORD",
+    "PC_SDK_SUBSCRIPTION_KEY", "PGPASSWORD", "DAGSTER_PG_PASSWORD",
 )  # fmt: skip
 """Environment variables whose values are secrets as a whole."""
 

@@ -128,6 +128,12 @@ class Settings(BaseSettings):
     earth_search_url: str | None = Field(
         default=None, description="URL of Earth Search's STAC API. Default: the public one."
     )
+    planetary_computer_url: str | None = Field(
+        default=None, description="URL of the Planetary Computer's STAC API. Default: the public one."
+    )
+    planetary_computer_tokens_url: str | None = Field(
+        default=None, description="URL of the token service of the Planetary Computer. Default: the public one."
+    )
     catalog_pause: float | None = Field(
         default=None, ge=0, description="Seconds between requests to a scene catalog. Default: by catalog."
     )

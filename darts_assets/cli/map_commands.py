@@ -59,7 +59,10 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
 @click.option("--max-cloud-cover", type=float, help="Percent; 100 disables the filter.  [default: 10]")
 @click.option("--max-snow-cover", type=float, help="Percent; 100 disables the filter.  [default: 10]")
 @click.option("--baseline", help="Only this processing baseline, such as 05.10. Default: the newest.")
-@click.option("--source", help="Catalog: auto, cdse, earth_search, earth_engine or cdse_mosaic.  [default: auto]")
+@click.option(
+    "--source",
+    help="Catalog: auto, cdse, earth_search, earth_engine, cdse_mosaic or planetary_computer.  [default: auto]",
+)
 @click.option("--earth-engine-collection", help="Or COPERNICUS/S2_SR.  [default: COPERNICUS/S2_SR_HARMONIZED]")
 @click.option("--models", help="Model checkpoints, as DARTS_MODELS.")
 @click.option("--through", default="products", show_default=True, help="Last step: raw_scene, ..., products.")

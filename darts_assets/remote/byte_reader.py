@@ -18,6 +18,7 @@ import requests
 
 from darts_assets.errors import SourceUnavailableError
 from darts_assets.redaction import shown
+from darts_assets.remote import sas_tokens
 from darts_assets.remote.responses import MAX_DOCUMENT_BYTES, Allowance, GuardedSession, read_body, read_head
 from darts_assets.remote.retry import TransientError, connection_failure, is_transient_status, retry_after, with_retries
 from darts_assets.remote.s3_auth import MAX_CONNECTIONS, S3Keys, S3Options, object_url, refusal
@@ -223,12 +224,13 @@ class RemoteFile:
     def _response(self, headers: dict[str, str], accepted: tuple[int, ...] = ()) -> Iterator[requests.Response]:
         """A successful response (or one with a status in `accepted`); the body is not read yet."""
         timeout = (CONNECT_SECONDS, READ_SECONDS)
+        url = sas_tokens.signed(self._url, self._s3.token_service)
         try:
             with (
                 connection_slot(self._href, self._s3),
                 GuardedSession() as session,
                 session.get(
-                    self._url,
+                    url,
                     headers={"Accept-Encoding": "identity", **headers},
                     auth=self._keys,
                     allow_redirects=not self._on_s3,  # a signature holds for one host
@@ -248,6 +250,9 @@ class RemoteFile:
     def _failure(self, response: requests.Response) -> Exception:
         status = response.status_code
         message = f"HTTP {status} {response.reason}"
+        if status in (401, 403) and sas_tokens.is_signed(self._url, self._s3.token_service):
+            sas_tokens.forget(self._url, self._s3.token_service)
+            return TransientError(f"its token was refused ({message})")
         if status in (404, 410):
             return FileNotFoundError(shown(self._href))
         if is_transient_status(status):

@@ -30,7 +30,7 @@ _DENIED = {"AccessDenied", "AllAccessDisabled", ""}
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
-    """Access to `s3://`; holds no keys, botocore finds them.
+    """Access to files on S3, and to web servers that require tokens; holds no keys, botocore finds them.
 
     Attributes:
         endpoint: URL of an S3-compatible service, addressed path-style; None for AWS.
@@ -39,6 +39,7 @@ class S3Options:
         profile: profile of the shared credentials file; None for the keys of the environment.
         connections: largest number of open connections of this process. Processes are not coordinated: the service sees
             this number times the number of processes (the slots of a Dagster pool).
+        token_service: URL of a service with tokens for `https://` files, see `sas_tokens`; None for no tokens.
     """
 
     endpoint: str | None = None
@@ -46,6 +47,7 @@ class S3Options:
     anonymous: bool = False
     profile: str | None = None
     connections: int = MAX_CONNECTIONS
+    token_service: str | None = None
 
     def __post_init__(self) -> None:
         if self.connections < 1:

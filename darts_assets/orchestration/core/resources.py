@@ -72,7 +72,7 @@ class Store(dg.ConfigurableResource):  # type: ignore[type-arg]
         return place_at(self.root, *parts, grace=timedelta(hours=self.keep_replaced_hours))
 
 
-Provider = Literal["cdse", "earth_search", "earth_engine", "cdse_mosaic"]
+Provider = Literal["cdse", "earth_search", "earth_engine", "cdse_mosaic", "planetary_computer"]
 
 CDSE_ENDPOINT = "https://eodata.dataspace.copernicus.eu"
 
@@ -104,6 +104,7 @@ class SourceAccess(dg.ConfigurableResource):  # type: ignore[type-arg]
     anonymous: bool = False
     profile: str | None = None
     connections: int | None = None
+    token_service: str | None = None
     earth_engine_project: str | None = None
     earth_engine_url: str | None = None
     earth_engine_key_file: str | None = None
@@ -123,6 +124,10 @@ class SourceAccess(dg.ConfigurableResource):  # type: ignore[type-arg]
         s3 = self.options
         if self.endpoint is None and provider in _OWN_S3:
             s3 = replace(s3, **_OWN_S3[provider])
+        if provider == "planetary_computer":
+            from darts_assets.remote.sas_tokens import PLANETARY_COMPUTER
+
+            s3 = replace(s3, token_service=revealed(self.token_service or PLANETARY_COMPUTER))
         if self.connections is None and provider in _QUOTED:
             s3 = replace(s3, connections=1)
         return SourceOptions(s3=s3, earth_engine=self.earth_engine)
@@ -146,6 +151,7 @@ class SceneCatalogs(dg.ConfigurableResource):  # type: ignore[type-arg]
     access: ResourceDependency[SourceAccess]
     cdse_url: str | None = None
     earth_search_url: str | None = None
+    planetary_computer_url: str | None = None
     pause: float | None = None
     keys_are_of_store: bool = False
     offline: bool = False
@@ -182,7 +188,8 @@ class SceneCatalogs(dg.ConfigurableResource):  # type: ignore[type-arg]
         from darts_assets.sources.stac.search import StacCatalog
         from darts_assets.sources.stac.services import SERVICES
 
-        url = self.earth_search_url if provider == "earth_search" else self.cdse_url
+        urls = {"earth_search": self.earth_search_url, "planetary_computer": self.planetary_computer_url}
+        url = urls.get(provider, self.cdse_url)
         return StacCatalog(SERVICES[provider], url=url and revealed(url), pause=self.pause)
 
 

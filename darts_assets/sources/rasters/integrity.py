@@ -259,14 +259,16 @@ def _check_file(
     except SourceUnavailableError as error:
         raise SourceUnavailableError(f"{where}: {error}", unreachable=error.unreachable) from None
 
+    gdal = GdalFiles([reader.href], s3)
+
     def headers() -> dict[str, Header]:
-        with open_raster(reader.href) as dataset:
+        with open_raster(gdal.signed(reader.href)) as dataset:
             _check_size(dataset, where)
             if dataset.driver == "GTiff":
                 _check_blocks_within(dataset, reader.size, where)
             return {band.name: _check_band(scene, band, dataset) for band in bands}
 
-    return GdalFiles([reader.href], s3).read(reader.href, where, headers, "cannot be opened as a raster")
+    return gdal.read(reader.href, where, headers, "cannot be opened as a raster")
 
 
 def _check_checksum(scene: Scene, bands: list[SceneBand], href: str) -> dict[str, str]:

@@ -24,6 +24,7 @@ from darts_assets.remote.gdal_options import SCENE_OPTIONS, gdal_message, s3_opt
 from darts_assets.remote.raster_files import open_raster
 from darts_assets.remote.retry import TransientError, with_retries
 from darts_assets.remote.s3_auth import S3Keys
+from darts_assets.remote.sas_tokens import signed
 
 T = TypeVar("T")
 
@@ -81,6 +82,10 @@ class GdalFiles:
             raise TransientError(message)  # not chained: the original has the URL with its signature
 
         return with_retries(attempt, f"{where} {problem}", error=RasterError)
+
+    def signed(self, href: str) -> str:
+        """The URL of a file for a read that begins now, see `sas_tokens.signed`."""
+        return signed(href, self._s3.token_service)
 
     def _in_thread(self, read: Callable[[], T]) -> T:
         """Read in a thread that ends: GDAL's connection and odc-stac's session last as long as their thread."""
@@ -146,14 +151,15 @@ class _Reader(RioReader):
     def _read(self, cfg: Any, grid: GeoBox, dst: Any) -> Any:
         """As odc-stac, whose own function opens a file with any of GDAL's drivers."""
         band = self._src.band
-        with open_raster(self._href) as raster:
+        href = self._gdal.signed(self._href)
+        with open_raster(href) as raster:
             overlap = compute_reproject_roi(GeoBox.from_rio(raster), grid, ttol=_TOLERANCE)
             level = None
             if cfg.use_overviews and overlap.read_shrink > 1:
                 level = pick_overview(overlap.read_shrink, raster.overviews(band))
             if level is None:
                 return _do_read(rasterio.band(raster, band), cfg, grid, overlap, dst=dst)
-        with open_raster(self._href, overview_level=level) as raster:
+        with open_raster(href, overview_level=level) as raster:
             return _do_read(rasterio.band(raster, band), cfg, grid, overlap, dst=dst)
 
 

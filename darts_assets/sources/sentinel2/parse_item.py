@@ -3,8 +3,8 @@
 A provider is recognized by the asset keys of the four bands that every scene has. Quarterly mosaics share theirs with
 other providers, but only they have an asset with the number of observations. Items of Earth Search have ESA's JPEG 2000
 files as `blue-jp2`, ... beside its own GeoTIFFs, or alone. `safe_item` makes the items of SAFE products. Items of other
-providers work if their bands carry STAC's common names; several bands may then share one file. Parsing reads nothing
-but the item.
+providers work if their bands carry STAC's common names; several bands may then share one file. The Planetary
+Computer and Earth Search v0 share a layout, and differ in their properties. Parsing reads nothing but the item.
 """
 
 import datetime as dt
@@ -38,6 +38,7 @@ from darts_assets.sources.sentinel2.safe_item import LAYOUT as SAFE
 
 COMMON_NAMES = "common_names"
 MOSAIC = "cdse_mosaic"
+PLANETARY_COMPUTER = "planetary_computer"
 ORIGINALS = "earth_search_jp2"
 PROVIDERS = ("cdse", "earth_search", "sentinel2_bands", MOSAIC, ORIGINALS, SAFE)
 
@@ -107,6 +108,8 @@ def parse_item(item: Mapping[str, Any]) -> Scene:
         raise SceneError(f"scene {scene_id} is not a STAC item: objects 'properties' and 'assets' were expected")
     _check_level(scene_id, item)
     source, locations = locate_bands(scene_id, assets)
+    if source == "sentinel2_bands" and "s2:mgrs_tile" in properties:
+        source = PLANETARY_COMPUTER
     # A mosaic combines scenes of several baselines.
     baseline = None if source == MOSAIC else processing_baseline({"id": scene_id, "properties": properties})
     epsg = _one_crs(scene_id, properties, {loc.asset: assets[loc.asset] for loc in locations.values()})

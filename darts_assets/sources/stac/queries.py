@@ -103,7 +103,7 @@ class Query:
 
     def _conditions(self, tiles: Sequence[str]) -> list[Condition]:
         limits, service = self.selection.filter, self.service
-        conditions: list[Condition] = [(service.tile, "in", _tile_codes(tiles))] if tiles else []
+        conditions: list[Condition] = [(service.tile, "in", _tile_codes(tiles, service.tile_prefix))] if tiles else []
         # Otherwise the newest processing of an acquisition is found first, which may have another cover.
         conditions += [(name, "<=", limit) for name, limit in self.covers] if self.is_feed else []
         if service.baseline is not None and limits.baseline is not None:
@@ -213,10 +213,10 @@ def _is_in(time: dt.datetime, interval: Interval) -> bool:
     return (start is None or start <= time) and (end is None or time < end)
 
 
-def _tile_codes(tiles: Sequence[str]) -> list[str]:
+def _tile_codes(tiles: Sequence[str], prefix: str) -> list[str]:
     """MGRS codes with and without the leading zero of zones below 10: catalogs use both."""
     bare = [tile.removeprefix("0") for tile in tiles if tile.startswith("0")]
-    return [f"MGRS-{tile}" for tile in (*tiles, *bare)]
+    return [f"{prefix}{tile}" for tile in (*tiles, *bare)]
 
 
 def _text(time: dt.datetime, precision: str = "seconds") -> str:

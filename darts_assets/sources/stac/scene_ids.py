@@ -21,6 +21,10 @@ _FORMS: dict[str, tuple[re.Pattern[str], str]] = {
         re.compile(rf"S2[A-Z]_(?:{_TILE}|[1-9][C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])_\d{{8}}_\d+_L2A"),
         "S2A_33UUP_20230615_0_L2A",
     ),
+    "planetary_computer": (
+        re.compile(rf"S2[A-Z]_MSIL2A_{_TIME}_R\d{{3}}_T{_TILE}_{_TIME}"),
+        "S2A_MSIL2A_20230615T123456_R012_T33UUP_20230615T145312",
+    ),
     "earth_engine": (re.compile(rf"{_TIME}_{_TIME}_T{_TILE}"), "20230701T194909_20230701T195350_T11XNA"),
     "cdse_mosaic": (
         re.compile(rf"Sentinel-2_mosaic_\d{{4}}_Q[1-4]_{_TILE}_\d+_\d+"),

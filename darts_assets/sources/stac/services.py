@@ -16,6 +16,7 @@ class StacService:
         page: items per request.
         pause: seconds between any two requests of this process to the service.
         tile: property with the MGRS tile, such as `MGRS-33UUP`.
+        tile_prefix: what precedes the tile in that property.
         cloud_cover: property, percent; None if items have none.
         snow_cover: likewise.
         baseline: property with the processing baseline; None if items have none.
@@ -30,6 +31,7 @@ class StacService:
     page: int = 1000
     pause: float = 3.0
     tile: str = "grid:code"
+    tile_prefix: str = "MGRS-"
     cloud_cover: str | None = "eo:cloud_cover"
     snow_cover: str | None = "eo:snow_cover"
     baseline: str | None = "processing:version"
@@ -64,4 +66,17 @@ EARTH_SEARCH = StacService(
     published="created",
 )
 
-SERVICES = {service.provider: service for service in (CDSE, CDSE_MOSAIC, EARTH_SEARCH)}
+PLANETARY_COMPUTER = StacService(
+    "planetary_computer",
+    "https://planetarycomputer.microsoft.com/api/stac/v1",
+    "sentinel-2-l2a",
+    page=250,
+    pause=0.5,
+    tile="s2:mgrs_tile",
+    tile_prefix="",
+    snow_cover="s2:snow_ice_percentage",
+    baseline="s2:processing_baseline",
+)
+"""Items have no time of publication: it cannot be watched."""
+
+SERVICES = {service.provider: service for service in (CDSE, CDSE_MOSAIC, EARTH_SEARCH, PLANETARY_COMPUTER)}

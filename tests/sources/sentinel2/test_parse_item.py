@@ -93,11 +93,11 @@ def test_official_cdse_example_in_full(shared):
         ("other_stac", "S2A_28QCH_20200714_0_L2A", "sentinel2_bands", 32628, "28QCH", "02.14", 0),
         (
             "other_stac", "S2B_MSIL2A_20190629T212529_R043_T06VVN_20201006T080531",
-            "sentinel2_bands", 32606, "06VVN", "02.12", 0,
+            "planetary_computer", 32606, "06VVN", "02.12", 0,
         ),
         (
             "other_stac", "S2B_MSIL2A_20240419T095549_R122_T47XML_20240419T123458",
-            "sentinel2_bands", 32647, "47XML", "05.10", -0.1,
+            "planetary_computer", 32647, "47XML", "05.10", -0.1,
         ),
     ],
 )  # fmt: skip
@@ -119,10 +119,11 @@ def test_no_real_item_crashes(shared):
                 outcomes.append(parse_item(item).source)
             except SceneError as error:
                 outcomes.append("refused" if item["id"] in str(error) else f"unnamed: {item['id']}")
-    assert outcomes.count("sentinel2_bands") >= 19
+    assert outcomes.count("sentinel2_bands") + outcomes.count("planetary_computer") >= 19
+    assert outcomes.count("planetary_computer") >= 5
     assert outcomes.count("earth_search") >= 6
     assert outcomes.count("refused") >= 8  # two of them are Level-1C
-    assert set(outcomes) == {"sentinel2_bands", "earth_search", "refused"}
+    assert set(outcomes) == {"sentinel2_bands", "planetary_computer", "earth_search", "refused"}
 
 
 def test_sun_elevation_is_not_the_zenith(shared):
