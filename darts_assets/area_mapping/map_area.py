@@ -24,7 +24,7 @@ from darts_assets.orchestration.run_monitoring.scene_results import write_result
 from darts_assets.orchestration.scene_discovery.discovery import DiscoveredScenes, find_and_register
 from darts_assets.orchestration.scene_discovery.planet_selection import PlanetChoice, find_images
 from darts_assets.orchestration.scene_discovery.registered_scenes import find_registered
-from darts_assets.orchestration.scene_discovery.registration import register_any
+from darts_assets.orchestration.scene_discovery.registration import register_any, twin_note
 from darts_assets.orchestration.scene_discovery.selection import SceneChoice
 from darts_assets.scene_shards import Shard
 from darts_assets.settings import Settings
@@ -48,7 +48,8 @@ class AreaRequest:
     Attributes:
         family: family of the scenes.
         choice: which scenes; None if `items` has them all.
-        items: STAC items, or folders of Planet images, to register.
+        items: STAC items, SAFE products, or folders of Planet images, to register.
+        repeat_acquisitions: register those whose acquisition is registered from another source, too.
         through: the last step.
         everything: run finished steps as well.
         shard: process only this part of the scenes.
@@ -62,6 +63,7 @@ class AreaRequest:
     family: SceneFamily
     choice: SceneChoice | PlanetChoice | None = None
     items: tuple[str, ...] = ()
+    repeat_acquisitions: bool = False
     through: str = "products"
     everything: bool = False
     shard: Shard | None = None
@@ -109,6 +111,8 @@ def map_area(request: AreaRequest, settings: Settings, defs: dg.Definitions, hom
         else:
             plan = missing_steps(instance, settings.root, request.family, ids, steps)
         _print(console, _matches(discovered, ids, plan, request))
+        for note in discovered.notes[:_SHOWN]:
+            _print(console, f"  {note}")
         for problem in discovered.problems[:_SHOWN]:
             _print(console, f"  {problem}")
         failed_before = bool(discovered.problems)
@@ -150,16 +154,22 @@ def _find(
     elif choice is not None:
         result = find_and_register(choice, **options, **progress, catalogs=resources["catalogs"])
     if request.items:
-        ids = _ids_of(request, instance, scenes)
+        ids = _ids_of(request, instance, scenes, result.notes)
         known = set(result.registered.scene_ids)
         result.registered.scene_ids += [scene for scene in ids if scene not in known]
     return result
 
 
-def _ids_of(request: AreaRequest, instance: dg.DagsterInstance, scenes: SceneRegistry) -> list[str]:
-    """The ids of the items of a request, which are registered unless it is a dry run."""
+def _ids_of(request: AreaRequest, instance: dg.DagsterInstance, scenes: SceneRegistry, notes: list[str]) -> list[str]:
+    """The ids of the items of a request, which are registered unless it is a dry run; adds sentences to `notes`."""
     if not request.dry_run:
-        return register_any(instance, scenes, list(request.items))
+        return register_any(
+            instance,
+            scenes,
+            list(request.items),
+            repeat_acquisitions=request.repeat_acquisitions,
+            on_twin=lambda scene, twin: notes.append(twin_note(scene, twin)),
+        )
     source = request.family.load_source()
     return [source.parse(item).id for href in request.items for item in source.read(href, scenes.access.options)]
 
@@ -220,6 +230,8 @@ def _matches(discovered: DiscoveredScenes, ids: list[str], plan: Plan, request: 
     if new:
         text += f", {new} {'would be' if request.dry_run else 'are'} new"
     text += f"; {count - len(plan)} finished, {len(plan)} to process."
+    if twins := len(discovered.registered.twins):
+        text += f" {twins} of another source are the same acquisitions and are left out (see --repeat-acquisitions)."
     unknown = ", ".join(f"{number} without {name}" for name, number in sorted(discovered.unknown_cover.items()))
     return f"{text} Left out because their cover is unknown: {unknown}." if unknown else text
 

@@ -63,6 +63,11 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
     "--source",
     help="Catalog: auto, cdse, earth_search, earth_engine, cdse_mosaic or planetary_computer.  [default: auto]",
 )
+@click.option("--further-sources", help="Comma-separated catalogs to search after --source, for tiles and areas.")
+@click.option(
+    "--repeat-acquisitions", is_flag=True, default=None,
+    help="Map acquisitions that are registered from another source, too.",
+)  # fmt: skip
 @click.option("--earth-engine-collection", help="Or COPERNICUS/S2_SR.  [default: COPERNICUS/S2_SR_HARMONIZED]")
 @click.option("--models", help="Model checkpoints, as DARTS_MODELS.")
 @click.option("--through", default="products", show_default=True, help="Last step: raw_scene, ..., products.")
@@ -109,6 +114,7 @@ def map_scenes(
             FAMILIES[chosen],
             _choice(chosen, ids, is_complete=bool(items), **filters),
             items,
+            repeat_acquisitions=bool(filters["repeat_acquisitions"]),
             through=through,
             everything=not only_missing,
             shard=Shard.parse(shard) if shard else None,
@@ -133,12 +139,12 @@ def _choice(family: str, ids: list[str], *, is_complete: bool, **filters: Any) -
     from darts_assets.orchestration.scene_discovery.selection import SceneChoice
 
     given: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
-    for name in ("tiles", "folders"):
+    for name in ("tiles", "folders", "further_sources"):
         if name in given:
             given[name] = [part.strip() for part in given[name].split(",") if part.strip()]
     if ids:
         given["scene_ids"] = ids
-    if is_complete and not given:
+    if is_complete and not given.keys() - {"repeat_acquisitions"}:
         return None
     kind = PlanetChoice if family == "planet" else SceneChoice
     if foreign := [name for name in given if name not in kind.model_fields]:

@@ -15,19 +15,21 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("items", nargs=-1, required=True)
-def register(items: tuple[str, ...]) -> None:
+@click.option("--repeat-acquisitions", is_flag=True, help="Register acquisitions of other sources, too.")
+def register(items: tuple[str, ...], repeat_acquisitions: bool) -> None:
     """Register scenes by STAC ITEMS (paths, https:// or s3:// URLs), SAFE products and Planet images by their folders.
 
     SAFE products may be folders, zip archives, or folders of both; on S3, folders of products end with a slash.
 
     The items are stored, and each scene becomes a partition in the Dagster instance of DAGSTER_HOME. Ids are printed to
-    the standard output; date, tile and satellite of each, to the standard error.
+    the standard output; date, tile and satellite of each, to the standard error. A scene whose acquisition is
+    registered from another source is not registered; the id of the registered scene is printed.
     """
     import dagster as dg
 
     from darts_assets.definitions import build_defs
     from darts_assets.orchestration.core.local_instance import own_home
-    from darts_assets.orchestration.scene_discovery.registration import register_any
+    from darts_assets.orchestration.scene_discovery.registration import register_any, twin_note
 
     if own_home() is None:
         raise click.ClickException(
@@ -37,7 +39,13 @@ def register(items: tuple[str, ...]) -> None:
     try:
         scenes = build_defs().resources["scenes"]  # type: ignore[index]
         with dg.DagsterInstance.get() as instance:
-            ids = register_any(instance, scenes, list(items))
+            ids = register_any(
+                instance,
+                scenes,
+                list(items),
+                repeat_acquisitions=repeat_acquisitions,
+                on_twin=lambda scene, twin: click.echo(twin_note(scene, twin), err=True),
+            )
         labels = {scene_id: scenes.scene(scenes.family_of(scene_id), scene_id).label for scene_id in ids}
     except DartsError as error:
         raise click.ClickException(str(error)) from error

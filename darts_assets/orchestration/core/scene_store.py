@@ -179,7 +179,14 @@ class SceneRegistry(dg.ConfigurableResource):  # type: ignore[type-arg]
     access: ResourceDependency[SourceAccess]
 
     def register(self, family: SceneFamily, hrefs: Sequence[str]) -> "list[Scene]":
-        """Read, parse and store items, given by path or URL; none is stored unless all are valid.
+        """Read, parse and store items, given by path or URL; none is stored unless all are valid; raises as `read`."""
+        scenes = self.read(family, hrefs)
+        for scene in scenes:
+            self.keep(family, scene)
+        return scenes
+
+    def read(self, family: SceneFamily, hrefs: Sequence[str]) -> "list[Scene]":
+        """Read and parse items, given by path or URL.
 
         Raises:
             SceneError: with every invalid item.
@@ -194,8 +201,6 @@ class SceneRegistry(dg.ConfigurableResource):  # type: ignore[type-arg]
                 problems.append(str(error))
         if problems:
             raise SceneError("; ".join(problems))
-        for scene in scenes:
-            self.keep(family, scene)
         return scenes
 
     def scene(self, family: SceneFamily, scene_id: str) -> "Scene":

@@ -44,6 +44,7 @@ class DiscoveredScenes:
     Attributes:
         registered: the ids of the scenes, and of the new ones.
         problems: problems that did not end the search, one sentence each.
+        notes: what else a user should know, one sentence each.
         unknown_cover: property -> number of scenes left out because they lack this cover.
         searched: the catalogs or folders that were searched.
         by_tile: tile -> year -> number of scenes.
@@ -55,6 +56,7 @@ class DiscoveredScenes:
 
     registered: Registered = field(default_factory=Registered)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     unknown_cover: Counter[str] = field(default_factory=Counter)
     searched: list[str] = field(default_factory=list)
     by_tile: dict[str, Counter[int]] = field(default_factory=dict)
@@ -82,6 +84,10 @@ class DiscoveredScenes:
         count = len(self.registered.scene_ids)
         matches = "scene matches" if count == 1 else "scenes match"
         summary = f"{count} {matches} ({self.registered.known} already registered, {len(self.registered.new)} new)."
+        if twins := len(self.registered.twins):
+            summary += (
+                f" {twins} of another source are the same acquisitions and are left out (see repeat_acquisitions)."
+            )
         if not self.unknown_cover:
             return summary
         counts = ", ".join(f"{number} without {name}" for name, number in sorted(self.unknown_cover.items()))
@@ -100,6 +106,8 @@ class DiscoveredScenes:
             facts["problems"] = self.problems
         if self.unknown_cover:
             facts["unknown_cover"] = dict(self.unknown_cover)
+        if twins := self.registered.twins:
+            facts["same_acquisitions"] = {"count": len(twins), **dict(itertools.islice(twins.items(), _SHOWN))}
         if unusable := self.registered.unusable:
             facts["unusable"] = {"count": len(unusable), **dict(itertools.islice(unusable.items(), _SHOWN))}
         if self.footprints:
@@ -178,7 +186,14 @@ def find_and_register(
         result.area = next(iter(searches.values())).area
         items = search(searches)
     result.registered = register_stac_items(
-        instance, scenes, SENTINEL2, items, dry_run=dry_run, on_scene=result.add, log=log
+        instance,
+        scenes,
+        SENTINEL2,
+        items,
+        dry_run=dry_run,
+        repeat_acquisitions=config.repeat_acquisitions,
+        on_scene=result.add,
+        log=log,
     )
     if by_id:
         result.problems += result.registered.unusable.values()

@@ -5,7 +5,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import dagster as dg
 import obstore
@@ -71,6 +71,13 @@ class SceneChoice(SelectionConfig):
         description="Catalog to search. auto: by the form of the scene ids; for tiles and areas, CDSE if its "
         "credentials are configured, otherwise Earth Search; CDSE's mosaics if quarters are set.",
     )
+    further_sources: list[str] = Field(
+        default=[], description="Catalogs to search after source, for tiles and areas; names as in source."
+    )
+    repeat_acquisitions: bool = Field(
+        default=False,
+        description="Register scenes whose acquisition is registered from another source, too.",
+    )
     tiles: list[str] = Field(default=[], description="MGRS tiles, such as 08WNB.")
     max_cloud_cover: float = Field(default=10.0, description="Percent; 100 disables the filter.")
     max_snow_cover: float = Field(default=10.0, description="Percent; 100 disables the filter.")
@@ -96,6 +103,8 @@ class SceneChoice(SelectionConfig):
             problem = f"{' and '.join(given)} are set" if given else "No scenes selected"
             raise SettingsError(f"{problem}: set exactly one of {', '.join(self.ways)}")
         self.check_layer()
+        if unknown := [name for name in self.further_sources if name not in get_args(Provider)]:
+            raise SettingsError(f"further_sources {unknown}: expected some of {', '.join(get_args(Provider))}")
         self.as_filter()
         return given[0]
 
@@ -142,7 +151,7 @@ def searches_by_id(scene_ids: Sequence[str], source: str, problems: list[str]) -
 def search_by_place(
     config: SceneChoice, catalogs: SceneCatalogs, access: SourceAccess, problems: list[str]
 ) -> "dict[Provider, Selection]":
-    """The selection by tiles or area in one catalog; malformed tiles go to `problems`.
+    """The selection by tiles or area in each catalog; malformed tiles go to `problems`.
 
     Raises:
         SettingsError: if the area cannot be read, or a filter is invalid.
@@ -154,7 +163,8 @@ def search_by_place(
         selection = Selection(tiles=_tiles(config.tiles, problems), filter=config.as_filter())
     else:
         selection = Selection(area=read_area(config.aoi, access.options, config.aoi_layer), filter=config.as_filter())
-    return {config.provider(catalogs): selection}
+    further = cast("list[Provider]", config.further_sources)  # see `check`
+    return dict.fromkeys((config.provider(catalogs), *further), selection)
 
 
 def search_items(

@@ -1,5 +1,6 @@
 """Scene ids: their form for each provider, and the fields of Sentinel-2 product names."""
 
+import datetime as dt
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ _FORMS: dict[str, tuple[re.Pattern[str], str]] = {
 
 _PRODUCT = re.compile(rf"(S2[A-Z])_MSIL2A_({_TIME})_N(\d{{2}})(\d{{2}})_R(\d{{3}})_T({_TILE})_({_TIME})")
 _DATASTRIP = re.compile(rf"_S({_TIME})_N")
+_DATATAKE = re.compile(rf"^(?:GS2[A-Z]_|S2[A-Z]_MSIL2A_)?({_TIME})_")
+_DAY = re.compile(r"(?:^|_)(\d{8})(?=T|_)")
 _MOSAIC = re.compile(r"Sentinel-2_mosaic_(\d{4})_Q([1-4])_")
 _TILE_IN_ID = re.compile(r"_T?(\d{1,2})([C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])(?=_|$)")
 _TILE_GIVEN = re.compile(r"(?:MGRS-|T)?(\d{1,2})([A-Z]{3})")
@@ -149,6 +152,44 @@ def product_of(item: Mapping[str, Any]) -> Product | None:
             start = datastrip[1] if datastrip else ""
             return Product((satellite, sensed, orbit, tile), f"{major}.{minor}", start, made)
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """One pass of a satellite over a tile, whichever source has it.
+
+    Attributes:
+        datatake: sensing time of the datatake, as in names of products: `20230615T210021`.
+        tile: MGRS tile.
+    """
+
+    datatake: str
+    tile: str
+
+
+def acquisition_of(item: Mapping[str, Any]) -> tuple[Acquisition, str] | None:
+    """Acquisition of a scene and start of its datastrip ("" if unknown), None if the item does not contain it.
+
+    By the name of the product, else by the datatake (in a property or an id of Earth Engine) and the tile.
+    """
+    product = product_of(item)
+    if product is not None:
+        _, datatake, _, tile = product.acquisition
+        return Acquisition(datatake, tile), product.datastrip
+    properties, scene_id = item["properties"], str(item["id"])
+    tile = tile_of_id(scene_id) or tile_of_id(f"_{str(properties.get('grid:code')).removeprefix('MGRS-')}") or ""
+    named = _DATATAKE.search(str(properties.get("s2:datatake_id") or properties.get("eopf:datatake_id") or scene_id))
+    strip = _DATASTRIP.search(str(properties.get("eopf:datastrip_id") or properties.get("s2:datastrip_id")))
+    return (Acquisition(named[1], tile), strip[1] if strip else "") if named and tile else None
+
+
+def day_of_id(scene_id: str) -> dt.date | None:
+    """The first day in a scene id of any provider, that of the acquisition; it may be a day off around midnight."""
+    match = _DAY.search(scene_id)
+    try:
+        return dt.datetime.strptime(match[1], "%Y%m%d").date() if match else None
+    except ValueError:
+        return None
 
 
 def listed(names: Sequence[str]) -> str:
