@@ -5,7 +5,6 @@ import importlib.metadata
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from darts_assets.dataset import arts_export, yearly_extents
 from darts_assets.dataset import dataset_store as store
 from darts_assets.dataset.coverage import (
     CLASS_DESCRIPTIONS,
+    CLASSES,
     IMAGE_DESCRIPTIONS,
     UNION_DESCRIPTIONS,
     ClearDays,
@@ -35,14 +35,13 @@ from darts_assets.dataset.release_documents import (
     licence_text,
     readme,
 )
-from darts_assets.dataset.release_layers import Layer, fields_of, write_layer, year_colors
+from darts_assets.dataset.release_layers import BLUES, REDS, Layer, fields_of, style_by, write_layer
 from darts_assets.dataset.release_models import card_text, model_cards, models_of
 from darts_assets.dataset.release_parameters import ReleaseParameters
 from darts_assets.dataset.release_stac import release_stac
 from darts_assets.errors import SettingsError
 from darts_assets.inventory.area_intervals import area_by_year
 from darts_assets.inventory.table_schemas import DESCRIPTIONS
-from darts_assets.qgis_styles import write_category_style
 from darts_assets.review.review_columns import REJECTED
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Manifest, Place
@@ -209,9 +208,7 @@ def _written(
     """Write the layers; yields each file with the group that it belongs to."""
     stem = f"{parameters.name}_v{parameters.version.replace('.', '-')}"
     first, last = facts.years
-    colors = year_colors(sorted(inputs.days))
-    by_year = partial(write_category_style, column="year", colors=colors, kind="integer")
-    for group, layer in _layers(inputs, parameters, f"{stem}_{{}}_{first}-{last}", by_year):
+    for group, layer in _layers(inputs, parameters, f"{stem}_{{}}_{first}-{last}"):
         for path in write_layer(folder, layer):
             table = layer.fields if path.suffix != ".qml" else ()
             key = layer.key if table else None
@@ -219,10 +216,8 @@ def _written(
     if any(counts.blocks for counts in inputs.days.values()):
         path = folder / f"{stem}_coverage_{first}-{last}_days.tif"
         write_days(path, {year: counts for year, counts in inputs.days.items() if counts.blocks})
-        yield (
-            "coverage-days",
-            _file(folder, path, "Days of each year on which a place was seen clear, one band per year"),
-        )
+        title = "Days of each year on which a place was seen clear, one band per year"
+        yield "coverage-days", _file(folder, path, title)
     areas = area_by_year(inputs.sites, with_rejected=parameters.include_rejected)
     path = folder / f"{stem}_areas_{first}-{last}.csv"
     areas.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
@@ -243,11 +238,10 @@ def _written(
             yield "models", _file(folder, path, f"Model {name}" + (", STAC item" if suffix == "json" else ""))
 
 
-def _layers(
-    inputs: ReleaseInputs, parameters: ReleaseParameters, name: str, by_year: Any
-) -> Iterator[tuple[str, Layer]]:
+def _layers(inputs: ReleaseInputs, parameters: ReleaseParameters, name: str) -> Iterator[tuple[str, Layer]]:
     """The layers, with the names of their groups; `name` has a place for the kind of content."""
     features, coverage = name.format("features"), name.format("coverage")
+    by_year = style_by("year", list(inputs.days), REDS)
     if parameters.profile != "darts":
         title = "Level 1: detections in each image"
         yield "level1", Layer(f"{features}_level1", title, inputs.level1, LEVEL1_DESCRIPTIONS, "id", by_year)
@@ -265,9 +259,11 @@ def _layers(
     images = Layer(name.format("images"), "Footprints of the images", inputs.images, IMAGE_DESCRIPTIONS, "image_id")
     yield "images", images
     title = "Places by year and class of days on which they were seen clear"
-    yield "coverage", Layer(coverage, title, day_classes(inputs.days), CLASS_DESCRIPTIONS)
+    by_days = style_by("days_from", [days for days, _ in CLASSES], BLUES)
+    yield "coverage", Layer(coverage, title, day_classes(inputs.days), CLASS_DESCRIPTIONS, style=by_days)
     title = "Places by the number of years in which they were seen clear"
-    yield "coverage-union", Layer(f"{coverage}_union", title, seen_years(inputs.days), UNION_DESCRIPTIONS)
+    union, by_years = seen_years(inputs.days), style_by("years_seen", range(1, len(inputs.days) + 1), BLUES)
+    yield "coverage-union", Layer(f"{coverage}_union", title, union, UNION_DESCRIPTIONS, "years_seen", by_years)
 
 
 def _facts(inputs: ReleaseInputs) -> ReleaseFacts:

@@ -31,6 +31,19 @@ _DARTS = (
 )
 
 
+_OWN_LEVELS = """\
+- **Level 1**: each detection in each image, with its time. Detections that the inventory does not count, mostly under
+  cloud, are left out.
+- **Level 2**: the sites of each year: overlapping detections of all images, with the number of images that detect and
+  that observe the site (`seen` of `observable`). The outline contains what most of the observing images detect.
+  `area_low_ha` and `area_high_ha` are the 95 % interval of `area_mean_ha`; `area_25_ha` to `area_75_ha` show how
+  certain the outline is. `slump_id` follows a slump through the years; `change` compares a year with the one before,
+  against these intervals."""
+_DARTS_LEVELS = """\
+- **`darts/`**: the same detections in the layout of the DARTS database: Level 2 is the maximum extent of each year,
+  that is Level 1 dissolved by `year`, with the probabilities `pval_*`."""
+
+
 @dataclass(frozen=True)
 class ReleaseFile:
     """A file of a release.
@@ -94,14 +107,15 @@ def attributions(facts: ReleaseFacts) -> list[str]:
         notices.append(f"Derived from PlanetScope images, (c) Planet Labs PBC {facts.period}; no image is included.")
     if set(TERRAIN) & set(facts.bands):
         notices.append(
-            "Terrain: ArcticDEM (Porter et al., doi:10.7910/DVN/3VDC4W), provided by the Polar Geospatial Center under "
-            "NSF-OPP awards 1043681, 1559691, 1542736, 1810976 and 2129685, from imagery of Maxar."
+            "Terrain: ArcticDEM (Porter et al., doi:10.7910/DVN/3VDC4W), DEMs created by the Polar Geospatial Center "
+            "from imagery of DigitalGlobe (Maxar) and funded under National Science Foundation awards 1043681, 1559691 "
+            "and 1542736."
         )
     if set(TCVIS) & set(facts.bands):
         notices.append(
             "Vegetation trends: Tasseled Cap trends of Landsat (Nitze and Grosse, 2016, "
-            "doi:10.3390/rs8080640) of images courtesy of the U.S. Geological Survey, computed and distributed by "
-            "Google Earth Engine (Gorelick et al., 2017, doi:10.1016/j.rse.2017.06.031)."
+            "doi:10.1016/j.rse.2016.03.038) of images courtesy of the U.S. Geological Survey, computed and distributed "
+            "by Google Earth Engine (Gorelick et al., 2017, doi:10.1016/j.rse.2017.06.031)."
         )
     return notices
 
@@ -193,7 +207,10 @@ def readme(parameters: ReleaseParameters, facts: ReleaseFacts, files: Sequence[R
     about = parameters.description or (
         "Outlines of retrogressive thaw slumps, mapped from satellite images by segmentation models."
     )
-    first_file = next((each.path for each in files if each.path.endswith("level2.parquet")), "")
+    first_file = next(each.path for each in files if each.path.endswith("level2.parquet"))
+    levels = {
+        "darts_assets": _OWN_LEVELS, "darts": _DARTS_LEVELS, "both": f"{_OWN_LEVELS}\n{_DARTS_LEVELS}"
+    }[parameters.profile]  # fmt: skip
     return f"""# {parameters.title}
 
 Version {parameters.version}{dated}. {_cited(parameters)}
@@ -216,15 +233,7 @@ have the same rows. `datapackage.json` describes every column: type, unit, meani
 
 ## Levels
 
-- **Level 1**: each detection in each image, with its time. Detections that the inventory does not count, mostly under
-  cloud, are left out.
-- **Level 2**: the sites of each year: overlapping detections of all images, with the number of images that detect and
-  that observe the site (`seen` of `observable`). The outline contains what most of the observing images detect.
-  `area_low_ha` and `area_high_ha` are the 95 % interval of `area_mean_ha`; `area_25_ha` to `area_75_ha` show how
-  certain the outline is. `slump_id` follows a slump through the years; `change` compares a year with the one before,
-  against these intervals.
-- **`darts/`**: the same detections in the layout of the DARTS database: Level 2 is the maximum extent of each year,
-  that is Level 1 dissolved by `year`, with the probabilities `pval_*`.
+{levels}
 - **Coverage**: on how many days of each year a place was seen clear, by cells of {facts.cell_m:g} m, as a raster and as
   polygons of classes; `_union` has the number of years. Without coverage, the absence of a slump means nothing.
 

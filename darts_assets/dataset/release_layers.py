@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import pandas as pd
 import pyogrio
+
+from darts_assets.qgis_styles import write_category_style
 
 _ROW_GROUP = 4096
 _MOMENT = "2000-01-01T00:00:00Z"
@@ -21,6 +24,10 @@ _UNITS = (
 )
 _WHOLE_UNITS = {"lon": "degree", "lat": "degree", "CentroidLon": "degree", "CentroidLat": "degree"}
 _KINDS = {"i": "integer", "u": "integer", "f": "number", "b": "boolean", "M": "datetime"}
+
+REDS = ("#ffeda0", "#feb24c", "#fd8d3c", "#fc4e2a", "#e31a1c", "#bd0026", "#800026", "#4d004b")
+BLUES = ("#deebf7", "#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08519c", "#08306b")
+"""Ramps of colours, from few or early to many or late."""
 
 Style = Callable[[Path], Path]
 """Writes the style of a vector file beside it."""
@@ -92,11 +99,11 @@ def write_layer(folder: Path, layer: Layer) -> Iterator[Path]:
         yield layer.style(geopackage)
 
 
-def year_colors(years: Sequence[int]) -> dict[str, str]:
-    """A colour for each year, from yellow to dark red."""
-    ramp = ("#ffeda0", "#feb24c", "#fd8d3c", "#fc4e2a", "#e31a1c", "#bd0026", "#800026", "#4d004b")
-    last = max(len(years) - 1, 1)
-    return {str(year): ramp[round(index * (len(ramp) - 1) / last)] for index, year in enumerate(sorted(years))}
+def style_by(column: str, values: Sequence[int], ramp: Sequence[str]) -> Style:
+    """The style with a colour of a ramp for each value of a column."""
+    last = max(len(values) - 1, 1)
+    colors = {str(value): ramp[round(index * (len(ramp) - 1) / last)] for index, value in enumerate(sorted(values))}
+    return partial(write_category_style, column=column, colors=colors, kind="integer")
 
 
 @contextmanager

@@ -59,7 +59,8 @@ def test_a_release_has_these_files_and_their_hashes(folder: Path) -> None:
     layers = ("level1", "level2")
     vectors = {f"{STEM}_features_2021-2023_{level}" for level in layers}
     vectors |= {f"darts/{STEM}_features_2021-2023_{level}" for level in layers}
-    plain = {f"{STEM}_images_2021-2023", f"{STEM}_coverage_2021-2023", f"{STEM}_coverage_2021-2023_union"}
+    vectors |= {f"{STEM}_coverage_2021-2023", f"{STEM}_coverage_2021-2023_union"}
+    plain = {f"{STEM}_images_2021-2023"}
     documents = {"README.md", "CITATION.cff", "LICENSE.txt", "datapackage.json", "provenance.json", "collection.json"}
     models = {path.name for path in (folder / "models").iterdir()}
     assert {path.rpartition(".")[2] for path in models} == {"json", "md"}
