@@ -30,6 +30,7 @@ from darts_assets.orchestration.scene_discovery.planet_sensor import build_plane
 from darts_assets.orchestration.scene_discovery.sentinel2_sensor import build_sensors
 from darts_assets.orchestration.scene_discovery.watched_areas import Watch
 from darts_assets.orchestration.schedules import build_schedules
+from darts_assets.orchestration.training.folds import build_cross_validation
 from darts_assets.orchestration.training.dataset import build_training_data
 from darts_assets.orchestration.training.dataset_check import build_dataset_check
 from darts_assets.orchestration.training.images import build_training_images
@@ -38,6 +39,7 @@ from darts_assets.orchestration.training.matches import build_training_matched
 from darts_assets.orchestration.training.model import build_training
 from darts_assets.orchestration.training.polygon_samples import build_polygon_samples
 from darts_assets.orchestration.training.reviewed import build_training_reviewed
+from darts_assets.orchestration.training.study import build_tuning
 from darts_assets.redaction import hidden, link_base
 from darts_assets.settings import Settings, settings
 from darts_assets.stores.location import StoreLocation
@@ -125,6 +127,8 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
         *build_polygon_samples(),
         *build_training_reviewed(),
         *build_training(),
+        *build_cross_validation(),
+        *build_tuning(),
         *build_catalog(current.ui_url),
         *build_inventory(),
         inventory_chips,

@@ -73,7 +73,8 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
     per_image = {dg.AssetKey(["training", f"{family.name}_samples"]) for family in (SENTINEL2, PLANET)}
     per_image |= {dg.AssetKey(["training", f"{kind}_samples"]) for kind in ("polygon", "reviewed")}
     training = per_image | {
-        dg.AssetKey(["training", name]) for name in ("images", "scenes", "matches", "dataset", "model", "report")
+        dg.AssetKey(["training", name])
+        for name in ("images", "scenes", "matches", "dataset", "model", "report", "folds", "cross_validation", "tuning")
     }
     yearly_estimates = (["area_estimation", "sample"], ["area_estimation", "estimate"])
     inventory = {dg.AssetKey(["inventory", name]) for name in ("rts", "slumps", "chips", "review_report")}
@@ -96,7 +97,7 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
         assert node.kinds
         assert node.code_version
         assert node.group_name == ("auxiliary_chunks" if key.path[0] == "aux" else key.path[0])
-        assert (node.partitions_def is not None) == (key in yearly | keys | per_image)
+        assert (node.partitions_def is not None) == (key in yearly | keys | per_image | {dg.AssetKey(["training", "folds"])})
 
 
 def test_steps_can_be_selected_by_their_tags_and_are_checked() -> None:
@@ -135,7 +136,7 @@ def test_only_what_runs_models_asks_for_a_gpu() -> None:
         for asset in graph.assets or []
         if isinstance(asset, dg.AssetsDefinition) and "nvidia.com/gpu" in str(asset.op.tags)
     }
-    assert asking == {"segmentation", "model", "report"}
+    assert asking == {"segmentation", "model", "report", "folds", "tuning"}
 
 
 @pytest.mark.parametrize(

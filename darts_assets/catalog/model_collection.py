@@ -42,6 +42,8 @@ class Model(Protocol):
     @property
     def temperature(self) -> float | None: ...  # noqa: D102
     @property
+    def card(self) -> Mapping[str, Any]: ...  # noqa: D102
+    @property
     def sha256(self) -> str: ...  # noqa: D102
 
 
@@ -98,7 +100,12 @@ class ModelCollection:
             if self._copies:
                 with self._tree.file_for(_FOLDER, weights) as path:
                     shutil.copyfile(model.path, path)
-            self._tree.write(f"{_FOLDER}/{name}.json", model_item(model, f"./{weights}" if self._copies else None))
+            card = f"{name}.md" if model.card.get("markdown") else None
+            if card:
+                with self._tree.file_for(_FOLDER, card) as path:
+                    path.write_text(model.card["markdown"])
+            item = model_item(model, f"./{weights}" if self._copies else None, f"./{card}" if card else None)
+            self._tree.write(f"{_FOLDER}/{name}.json", item)
         self._published |= set(missing)
         self._current |= set(missing)
         if self._published and (document := models_collection(self._published, self._licence)) != self._document:
@@ -110,7 +117,7 @@ class ModelCollection:
 
         A checkpoint can be added only if it is local.
         """
-        keys = (key for key in self._tree.tags(f"{_FOLDER}/") if not key.endswith(".json"))
+        keys = (key for key in self._tree.tags(f"{_FOLDER}/") if not key.endswith((".json", ".md")))
         checkpoints = {key.removeprefix(f"{_FOLDER}/").rpartition(".")[0]: key for key in keys}
         if self._copies:
             absent = (self._published - checkpoints.keys()) & self._local.keys()
@@ -120,19 +127,20 @@ class ModelCollection:
         for name in sorted(self._published & checkpoints.keys()):
             if item := self._tree.document(f"{_FOLDER}/{name}.json"):
                 withheld = {"href": _hash_name(item["properties"]["darts:sha256"]), "title": _WITHHELD}
-                assets = {key: {**asset, **withheld} for key, asset in item["assets"].items()}
+                assets = {**item["assets"], "checkpoint": {**item["assets"]["checkpoint"], **withheld}}
                 self._tree.write(f"{_FOLDER}/{name}.json", {**item, "assets": assets})
         self._tree.remove(sorted(checkpoints.values()))  # after the items that link to them
         self.withheld = self.published
 
 
-def model_item(model: Model, weights: str | None) -> dict[str, Any]:
+def model_item(model: Model, weights: str | None, card: str | None = None) -> dict[str, Any]:
     """The STAC item of a model, for `catalog/stac/models/`.
 
     Args:
         model: header of the checkpoint.
         weights: path of the checkpoint relative to the item; None if it is not published: its href then is a name by
             its hash.
+        card: path of the model card relative to the item; None if the model has none.
     """
     bands = [band(name) for name in model.bands]
     described = [{"name": each.name, "description": each.long_name, "data_type": "float32"} for each in bands]
@@ -149,6 +157,8 @@ def model_item(model: Model, weights: str | None) -> dict[str, Any]:
             "darts:sha256": model.sha256,
             **({"darts:terrain": model.terrain} if model.terrain else {}),
             **({"darts:temperature": model.temperature} if model.temperature is not None else {}),
+            **({"darts:accuracy": model.card["accuracy"]} if model.card.get("accuracy") else {}),
+            **({"license": model.card["licence"]} if model.card.get("licence") else {}),
         },
         collection="models",
     )  # fmt: skip
@@ -186,6 +196,8 @@ def model_item(model: Model, weights: str | None) -> dict[str, Any]:
             "file:checksum": multihash(model.sha256),
         },
     )  # fmt: skip
+    if card:
+        item.assets["card"] = pystac.Asset(card, "Model card", media_type="text/markdown", roles=["metadata"])
     return item.to_dict(transform_hrefs=False)
 
 

@@ -11,6 +11,7 @@ replaces the listed ones by `Inert`.
 
 import hashlib
 import io
+import json
 import math
 import pickle
 import zipfile
@@ -55,6 +56,7 @@ class ModelDescription:
         normalization: label of the normalization, for the record; None if the checkpoint has no entry.
         format: format of the checkpoint.
         temperature: calibration of the model; None if the checkpoint has no entry. See `Network`.
+        card: model card (`markdown`, `licence`, `accuracy`), plain data; empty if the checkpoint has none.
     """
 
     name: str
@@ -64,6 +66,7 @@ class ModelDescription:
     normalization: int | str | None
     format: Literal["lightning", "legacy"]
     temperature: float | None = field(default=None, kw_only=True)
+    card: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,8 @@ def read_description(file: IO[bytes], label: str, name: str) -> ModelDescription
     Raises:
         CheckpointError: as `read_header`.
     """
-    config, kind = _config(_load(file, label), label)
+    content = _load(file, label)
+    config, kind = _config(content, label)
     bands = _bands(config, label)
     return ModelDescription(
         name=_checked_name(name, label),
@@ -174,6 +178,7 @@ def read_description(file: IO[bytes], label: str, name: str) -> ModelDescription
         normalization=_normalization(config, label),
         format=kind,
         temperature=_temperature(config, label),
+        card=_card(content),
     )
 
 
@@ -372,6 +377,19 @@ def _temperature(config: Mapping[str, Any], label: str) -> float | None:
     if not is_number or not 0 < temperature < math.inf:
         raise CheckpointError(f"checkpoint {label}: temperature is {temperature!r}, expected a positive number")
     return float(temperature)
+
+
+def _card(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The model card as JSON types; empty if there is none, or an entry of another program with this name."""
+    parameters = content.get("hyper_parameters")
+    card = parameters.get("card") if isinstance(parameters, Mapping) else None
+    kinds = {"markdown": str, "licence": str | None, "accuracy": Mapping}
+    if not isinstance(card, Mapping) or not all(isinstance(card.get(name), kind) for name, kind in kinds.items()):
+        return {}
+    try:
+        return dict(json.loads(json.dumps({name: card[name] for name in kinds}, allow_nan=False)))
+    except (TypeError, ValueError):
+        return {}
 
 
 def _checked_name(name: str, label: str) -> str:

@@ -101,6 +101,29 @@ def save_checkpoint(
         "hyper_parameters": {**training_info, "config": config},
         "state_dict": {f"{_PREFIX}{name}": value.detach().cpu() for name, value in model.state_dict().items()},
     }
+    return _saved(path, content)
+
+
+def add_card(header: CheckpointHeader, card: Mapping[str, Any]) -> CheckpointHeader:
+    """Write a model card into a checkpoint that `save_checkpoint` has written.
+
+    Args:
+        header: the checkpoint.
+        card: plain data: `markdown`, `licence` (SPDX identifier or None), `accuracy`.
+
+    Returns:
+        The header of the new file, which replaces the old one.
+
+    Raises:
+        CheckpointError: if the result would not be a valid checkpoint; the file is not replaced.
+    """
+    content = torch.load(header.path, map_location="cpu", weights_only=True)
+    content["hyper_parameters"]["card"] = dict(card)
+    return _saved(header.path, content)
+
+
+def _saved(path: Path, content: Mapping[str, Any]) -> CheckpointHeader:
+    """Write a checkpoint atomically; returns the header read back from the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
         # torch.save stores the file name: the draft has the final name, so that equal models give equal files.

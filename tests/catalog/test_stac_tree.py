@@ -47,6 +47,7 @@ class Checkpoint:
     )
     terrain: str | None = "darts-2025"
     temperature: float | None = None
+    card: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = MODELS["demo"]
 
 
@@ -189,6 +190,22 @@ def test_a_calibrated_model_has_its_temperature(
     update(replace(model, temperature=1.7))
     (item,) = items(root, "models").values()
     assert item.properties["darts:temperature"] == 1.7
+
+
+def test_a_model_with_a_card_has_its_accuracy_and_licence(
+    root: StoreLocation, put: Callable[..., int], update: Callable, model: Checkpoint
+) -> None:
+    put("scene-a")
+    accuracy = {"validation": {"iou": {"value": 0.5, "low": 0.4, "high": None}}}
+    card = {"markdown": "# Model demo\n", "licence": "CC-BY-4.0", "accuracy": accuracy}
+    for publish_checkpoints in (True, False):
+        update(replace(model, card=card), publish_checkpoints=publish_checkpoints)
+        assert validate(root) == 2
+        (item,) = items(root, "models").values()
+        assert item.properties["darts:accuracy"] == accuracy
+        assert item.properties["license"] == "CC-BY-4.0"
+        assert item.assets["card"].media_type == "text/markdown"
+        assert Path(item.assets["card"].get_absolute_href()).read_text() == "# Model demo\n"
 
 
 def test_checkpoints_can_be_withheld_and_added_again(

@@ -76,6 +76,23 @@ def test_lightning(saved: Callable[[Any], Path]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("card", "read"),
+    [
+        ({"markdown": "# A", "licence": None, "accuracy": {"test": {}}, "more": 1}, True),
+        ({"markdown": 7, "licence": None, "accuracy": {}}, False),
+        ({"markdown": "# A", "licence": None, "accuracy": {"iou": float("nan")}}, False),
+        ({"markdown": "# A", "licence": None, "accuracy": {"iou": torch.zeros(1)}}, False),
+        ("a card of another program", False),
+    ],
+)
+def test_model_cards(saved: Callable[[Any], Path], card: Any, read: bool) -> None:
+    content = lightning()
+    content["hyper_parameters"]["card"] = card
+    kept = {"markdown": "# A", "licence": None, "accuracy": {"test": {}}}
+    assert read_header(saved(content)).card == (kept if read else {})
+
+
+@pytest.mark.parametrize(
     "bands",
     [
         {"bands": BANDS},

@@ -23,6 +23,9 @@ POLYGON_SAMPLES = dg.AssetKey(["training", "polygon_samples"])
 REVIEWED_SAMPLES = dg.AssetKey(["training", "reviewed_samples"])
 DATASET = dg.AssetKey(["training", "dataset"])
 MODEL = dg.AssetKey(["training", "model"])
+FOLDS = dg.AssetKey(["training", "folds"])
+CROSS_VALIDATION = dg.AssetKey(["training", "cross_validation"])
+TUNING = dg.AssetKey(["training", "tuning"])
 REPORT = dg.AssetKey(["training", "report"])
 
 MAX_ROWS = 100

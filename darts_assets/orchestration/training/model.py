@@ -1,14 +1,11 @@
 """Assets `training/model` and `training/report`: a trained model, and the evaluation of a model on a dataset."""
 
 import math
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
-import obstore
 from pydantic import Field
 
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
@@ -21,9 +18,9 @@ from darts_assets.training.fit.fit_parameters import FitParameters
 
 if TYPE_CHECKING:
     from darts_assets.model import CheckpointHeader
-    from darts_assets.training.fit.trainer import FitResult
     from darts_assets.training.fit.training_set import TrainingSet
-    from darts_assets.training.report import Predictor, Report
+    from darts_assets.training.report import Report
+    from darts_assets.training.trained_model import TrainedModel
 
 CODE_VERSION = "3"
 
@@ -35,6 +32,7 @@ class ModelConfig(StepConfig, FitParameters):
 
     dataset: str = Field("default", description="Name of the training set.")
     name: str = Field("slumps", description="Name of the model; it is written to `models/<name>.ckpt` in the store.")
+    licence: str | None = Field(None, description="Licence of the model for its card: SPDX identifier, or `other`.")
 
 
 class ReportConfig(dg.Config):
@@ -64,53 +62,17 @@ def build_training() -> list[dg.AssetsDefinition]:
 )
 @measured
 def _model(context: dg.AssetExecutionContext, config: ModelConfig, store: Store) -> dg.MaterializeResult[None]:
-    states = store.root.child("models", "unfinished")
-    with domain_call(context.log), tempfile.TemporaryDirectory() as folder:
-        from darts_assets.training.fit.resume_state import forget_state
-        from darts_assets.training.fit.trainer import fit
-        from darts_assets.training.report import Predictor, report
+    with domain_call(context.log):
+        from darts_assets.training.trained_model import train_model
 
         data = training_set(store, config.dataset)
-        target = store.root.child("models", f"{config.name}.ckpt")
-        logs = store.root.child("models", "logs", config.name)
         start = start_of(store, config)
-        result = fit(
-            data, config, Path(folder) / f"{config.name}.ckpt", states,
-            start=start, logs=logs, on_epoch=LiveCurves(context, MODEL),
+        trained = train_model(
+            data, config, config.name, store.root.child("models"),
+            start=start, licence=config.licence, on_epoch=LiveCurves(context, MODEL),
         )  # fmt: skip
-        predictor = Predictor(result.header, data, config.device)
-        numbers = {"validation": result.parts.validation, "test": result.parts.test}
-        reports = {
-            name: report(predictor, data, rows, config.batch_size, result.baselines)
-            for name, rows in numbers.items()
-            if rows
-        }
-        pictures = _fit_pictures(result, predictor, data)
-        obstore.put(store.root.child("models").objects(), f"{config.name}.ckpt", result.header.path)
-        forget_state(states.child(result.fingerprint))
-    hyperparameters = config.model_dump(
-        exclude={"device", "readers", "name", "loggers", "wandb_project", "wandb_entity"}
-    )
-    origin = {} if start is None else {"start": start.sha256}
-    facts = provenance(CODE_VERSION, hyperparameters, dataset=data.digest, **origin)
-    metadata = {
-        "path": dg.MetadataValue.path(target.url),
-        **pictures,
-        **{name: _figures(evaluation) for name, evaluation in reports.items()},
-        **{f"{name}_verdict": evaluation.verdict for name, evaluation in reports.items() if evaluation.verdict},
-        **{f"{name}_accuracy": accuracy_table(evaluation) for name, evaluation in reports.items()},
-        **{f"{name}_sizes": size_table(evaluation) for name, evaluation in reports.items()},
-        "epochs": len(result.history),
-        "best_epoch": result.best + 1,
-        "resumed_after": result.resumed,
-        "patches": {name: len(getattr(result.parts, name)) for name in ("training", "validation", "test", "left_out")},
-        "split": list(result.choices),
-        "history": [_rounded(epoch) for epoch in result.history],
-        "logs": dg.MetadataValue.path(logs.child(result.fingerprint).url),
-        "temperature": result.header.temperature,
-        "sha256": result.header.sha256,
-    }
-    return materialize_result(metadata, facts)
+    facts = training_facts(config, data.digest, start)
+    return materialize_result(training_metadata(trained), facts)
 
 
 @dg.asset(
@@ -194,13 +156,35 @@ def training_set(store: Store, name: str) -> "TrainingSet":
     return TrainingSet.open(TrainingSetStore(store.root.child("training", name)).current)
 
 
-def _fit_pictures(result: "FitResult", predictor: "Predictor", data: "TrainingSet") -> dict[str, Any]:
-    from darts_assets.training.report_pictures import examples, loss_curves, metric_curves
+def training_facts(config: ModelConfig, dataset: str, start: "CheckpointHeader | None") -> dict[str, Any]:
+    """Provenance of a training."""
+    hyperparameters = config.model_dump(
+        exclude={"device", "readers", "name", "loggers", "wandb_project", "wandb_entity"}
+    )
+    origin = {} if start is None else {"start": start.sha256}
+    return provenance(CODE_VERSION, hyperparameters, dataset=dataset, **origin)
 
+
+def training_metadata(trained: "TrainedModel") -> dict[str, Any]:
+    """Metadata of a training: pictures, figures, curves, model card."""
+    result, reports = trained.result, trained.reports
     return {
-        "Losses": picture(loss_curves(result.history, result.best)),
-        "Curves": picture(metric_curves(result.history, result.best)),
-        "Examples": picture(examples(predictor, data, result.parts.validation), photo=True),
+        "path": dg.MetadataValue.path(trained.target.url),
+        **{name: picture(image, photo=name == "Examples") for name, image in trained.pictures.items()},
+        **{name: _figures(evaluation) for name, evaluation in reports.items()},
+        **{f"{name}_verdict": evaluation.verdict for name, evaluation in reports.items() if evaluation.verdict},
+        **{f"{name}_accuracy": accuracy_table(evaluation) for name, evaluation in reports.items()},
+        **{f"{name}_sizes": size_table(evaluation) for name, evaluation in reports.items()},
+        "card": dg.MetadataValue.md(trained.card),
+        "epochs": len(result.history),
+        "best_epoch": result.best + 1,
+        "resumed_after": result.resumed,
+        "patches": {name: len(getattr(result.parts, name)) for name in ("training", "validation", "test", "left_out")},
+        "split": list(result.choices),
+        "history": [_rounded(epoch) for epoch in result.history],
+        "logs": dg.MetadataValue.path(trained.logs.url),
+        "temperature": result.header.temperature,
+        "sha256": trained.sha256,
     }
 
 

@@ -123,8 +123,9 @@ def from_records(records: Sequence[Mapping[str, Any]]) -> list[Baseline]:
 def _best(kind: str, ious: npt.NDArray[np.float64]) -> Baseline:
     """The rule with the highest IoU of (lower limits of NDVI, upper limits, limits of near infrared)."""
     low, high, nir = np.unravel_index(int(np.nanargmax(ious)), ious.shape)
-    limits = float(_NDVI[low]), float(_NDVI[high + 1]), float(_NIR[nir])
-    return Baseline(kind, *(round(limit, 3) for limit in limits), round(float(ious[low, high, nir]), 4))
+    limits = {"ndvi_low": _NDVI[low], "ndvi_high": _NDVI[high + 1], "nir_low": _NIR[nir]}
+    rounded = {name: round(float(limit), 3) for name, limit in limits.items()}
+    return Baseline(kind, **rounded, training_iou=round(float(ious[low, high, nir]), 4))
 
 
 def _iou(counts: Counts, slump: int) -> npt.NDArray[np.float64]:
