@@ -30,9 +30,9 @@ from darts_assets.orchestration.scene_discovery.planet_sensor import build_plane
 from darts_assets.orchestration.scene_discovery.sentinel2_sensor import build_sensors
 from darts_assets.orchestration.scene_discovery.watched_areas import Watch
 from darts_assets.orchestration.schedules import build_schedules
-from darts_assets.orchestration.training.folds import build_cross_validation
 from darts_assets.orchestration.training.dataset import build_training_data
 from darts_assets.orchestration.training.dataset_check import build_dataset_check
+from darts_assets.orchestration.training.folds import build_cross_validation
 from darts_assets.orchestration.training.images import build_training_images
 from darts_assets.orchestration.training.labelled_scenes import build_training_scenes
 from darts_assets.orchestration.training.matches import build_training_matched

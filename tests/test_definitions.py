@@ -72,6 +72,7 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
     }
     per_image = {dg.AssetKey(["training", f"{family.name}_samples"]) for family in (SENTINEL2, PLANET)}
     per_image |= {dg.AssetKey(["training", f"{kind}_samples"]) for kind in ("polygon", "reviewed")}
+    partitioned = per_image | {dg.AssetKey(["training", "folds"])}
     training = per_image | {
         dg.AssetKey(["training", name])
         for name in ("images", "scenes", "matches", "dataset", "model", "report", "folds", "cross_validation", "tuning")
@@ -97,7 +98,7 @@ def test_every_asset_is_described_owned_and_grouped() -> None:
         assert node.kinds
         assert node.code_version
         assert node.group_name == ("auxiliary_chunks" if key.path[0] == "aux" else key.path[0])
-        assert (node.partitions_def is not None) == (key in yearly | keys | per_image | {dg.AssetKey(["training", "folds"])})
+        assert (node.partitions_def is not None) == (key in yearly | keys | partitioned)
 
 
 def test_steps_can_be_selected_by_their_tags_and_are_checked() -> None:

@@ -6,7 +6,9 @@ hyperparameters by the next process that works on the study, and continues after
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,8 +90,9 @@ def tune(
         values = {name: _suggest(trial, name, space) for name, space in tuning.search.items()}
         return _run(trial, data, parameters.replace(**values), states, start)
 
-    while _finished(study) < tuning.trials:
-        study.optimize(objective, n_trials=1)
+    with _without_warnings():
+        while _finished(study) < tuning.trials:
+            study.optimize(objective, n_trials=1)
     return study_report(study, parameters.monitor, tuning.search)
 
 
@@ -113,7 +116,7 @@ def open_study(tuning: TuningParameters, models: StoreLocation, parameters: FitP
     folder.mkdir(parents=True, exist_ok=True)
     url = tuning.storage or f"sqlite:///{folder / _DATABASE}"
     # Processes that create the tables of a database at the same time would disturb each other.
-    with FileLock(folder / f"{_DATABASE}.lock"):
+    with FileLock(folder / f"{_DATABASE}.lock"), _without_warnings():
         storage = optuna.storages.RDBStorage(
             url, heartbeat_interval=HEARTBEAT, grace_period=GRACE,
             engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
@@ -172,10 +175,11 @@ def _run(
     import optuna
 
     # A trial that repeats a killed one has its state; other trials never share one.
-    retried = optuna.storages.RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)  # type: ignore[arg-type]
+    frozen = trial.study.get_trials(deepcopy=False)[trial.number]
+    retried = optuna.storages.RetryHeartbeatStaleTrialCallback.retried_trial_number(frozen)
     state = states.child(str(trial.number if retried is None else retried))
     name = f"validation_{parameters.monitor}"
-    reported = set(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+    reported = set(frozen.intermediate_values)
 
     def on_epoch(history: list[dict[str, float]], best: int) -> None:
         value, step = history[best][name], len(history) - 1
@@ -217,6 +221,16 @@ def _values(chosen: Mapping[str, Any], search: Mapping[str, Any]) -> dict[str, A
 
 def _is_plain(space: Sequence[Any]) -> bool:
     return all(isinstance(value, str | int | float | bool | None) for value in space)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Heartbeats are marked as experimental in Optuna, since 2021."""
+    from optuna.exceptions import ExperimentalWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
 
 
 def _finished(study: "optuna.Study") -> int:

@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--learning-rate", type=float, default=5e-3)
     options = parser.parse_args()
     peel = Peel(Path(os.environ["DARTS_ASSETS_TEST_DATA"]) / "data" / "rts_digitization_experiment")
     pairs = [iou(one, other) for one, other in combinations(peel.experts, 2)]
@@ -42,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = peel.make_set(TrainingSetStore(StoreLocation(str(Path(folder) / "peel"))))
         for seed in range(options.seeds):
-            runs = {name: run(data, start, seed, options.epochs, Path(folder)) for name, start in STARTS.items()}
+            runs = {name: run(data, start, seed, options, Path(folder)) for name, start in STARTS.items()}
             if seed == 0:
                 for kind, result in runs["scratch"].items():
                     if kind != "model":
@@ -56,7 +57,9 @@ def main() -> None:
             print(f"seed {seed}, demo model minus scratch: {change:+.3f} ({low:+.3f} to {high:+.3f})", flush=True)
 
 
-def run(data: TrainingSet, start: str | None, seed: int, epochs: int, folder: Path) -> dict[str, Evaluation]:
+def run(
+    data: TrainingSet, start: str | None, seed: int, options: argparse.Namespace, folder: Path
+) -> dict[str, Evaluation]:
     """Evaluation of the models and baselines on the strips that they have not seen."""
     header = read_header(DEMO_CHECKPOINT)
     network = (
@@ -68,8 +71,8 @@ def run(data: TrainingSet, start: str | None, seed: int, epochs: int, folder: Pa
     for strip in range(STRIPS):
         parameters = FitParameters(
             continue_from_checkpoint=start, **network, split_by="sample", folds=3, test=[f"strip{strip}"], seed=seed,
-            augmentations=["turn", "mirror", "brightness"], epochs=epochs, patience=epochs, batch_size=16,
-            learning_rate=5e-3, device="cpu", distance=0,
+            augmentations=["turn", "mirror", "brightness"], epochs=options.epochs, patience=options.epochs, batch_size=16,
+            learning_rate=options.learning_rate, device="cpu", distance=0,
         )  # fmt: skip
         result = fit(data, parameters, folder / "strip.ckpt", start=header if start else None)
         predictors = {"model": Predictor(result.header, data, "cpu")}
