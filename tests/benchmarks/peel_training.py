@@ -71,8 +71,8 @@ def run(
     for strip in range(STRIPS):
         parameters = FitParameters(
             continue_from_checkpoint=start, **network, split_by="sample", folds=3, test=[f"strip{strip}"], seed=seed,
-            augmentations=["turn", "mirror", "brightness"], epochs=options.epochs, patience=options.epochs, batch_size=16,
-            learning_rate=options.learning_rate, device="cpu", distance=0,
+            augmentations=["turn", "mirror", "brightness"], epochs=options.epochs, patience=options.epochs,
+            batch_size=16, learning_rate=options.learning_rate, device="cpu", distance=0,
         )  # fmt: skip
         result = fit(data, parameters, folder / "strip.ckpt", start=header if start else None)
         predictors = {"model": Predictor(result.header, data, "cpu")}
