@@ -90,6 +90,7 @@ def build_defs(current: Settings | None = None, **resources: Any) -> dg.Definiti
             cdse_url=hidden(current.cdse_url, "DARTS_CDSE_URL"),
             earth_search_url=hidden(current.earth_search_url, "DARTS_EARTH_SEARCH_URL"),
             planetary_computer_url=hidden(current.planetary_computer_url, "DARTS_PLANETARY_COMPUTER_URL"),
+            eopf_url=hidden(current.eopf_url, "DARTS_EOPF_URL"),
             pause=current.catalog_pause,
             keys_are_of_store=not all(place.is_local for place in (current.root, *dict(current.root.rooms).values())),
             offline=current.offline,

@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     planetary_computer_url: str | None = Field(
         default=None, description="URL of the Planetary Computer's STAC API. Default: the public one."
     )
+    eopf_url: str | None = Field(
+        default=None, description="URL of the STAC API of the EOPF sample service. Default: the public one."
+    )
     planetary_computer_tokens_url: str | None = Field(
         default=None, description="URL of the token service of the Planetary Computer. Default: the public one."
     )

@@ -61,7 +61,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
 @click.option("--baseline", help="Only this processing baseline, such as 05.10. Default: the newest.")
 @click.option(
     "--source",
-    help="Catalog: auto, cdse, earth_search, earth_engine, cdse_mosaic or planetary_computer.  [default: auto]",
+    help="Catalog: auto, cdse, earth_search, earth_engine, cdse_mosaic, planetary_computer or eopf.  [default: auto]",
 )
 @click.option("--further-sources", help="Comma-separated catalogs to search after --source, for tiles and areas.")
 @click.option(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("items", nargs=-1, required=True)
 @click.option("--repeat-acquisitions", is_flag=True, help="Register acquisitions of other sources, too.")
 def register(items: tuple[str, ...], repeat_acquisitions: bool) -> None:
-    """Register scenes by STAC ITEMS (paths, https:// or s3:// URLs), SAFE products and Planet images by their folders.
+    """Register scenes by STAC ITEMS (paths or URLs), SAFE and Zarr products, and Planet images by their folders.
 
     SAFE products may be folders, zip archives, or folders of both; on S3, folders of products end with a slash.
 

@@ -109,7 +109,7 @@ def _on_s3(root: str, s3: S3Options) -> Iterator[File]:
         raise SettingsError(f"{root}: '//' in a prefix is not supported; expected s3://bucket/prefix")
     is_empty = True
     try:
-        for batch in obstore.list(_bucket(bucket, s3), f"{prefix}/" if prefix else None):
+        for batch in obstore.list(bucket_store(bucket, s3), f"{prefix}/" if prefix else None):
             for entry in batch:
                 is_empty = False
                 if not any(part.startswith(".") for part in entry["path"].split("/")):
@@ -124,7 +124,8 @@ def _on_s3(root: str, s3: S3Options) -> Iterator[File]:
         raise SettingsError(f"{s3.service}, {root}: there are no objects below it")
 
 
-def _bucket(bucket: str, s3: S3Options) -> S3Store:
+def bucket_store(bucket: str, s3: S3Options, prefix: str = "") -> S3Store:
+    """A bucket, or the keys below a prefix, for listings and for Zarr; raises SettingsError if there are no keys."""
     config: dict[str, Any]
     if s3.anonymous:
         config = {"skip_signature": True, **({"aws_region": s3.region} if s3.region else {})}
@@ -138,4 +139,4 @@ def _bucket(bucket: str, s3: S3Options) -> S3Store:
         "allow_http": bool(s3.endpoint and s3.endpoint.startswith("http://")),
     }
     retries = cast("Any", object_store_retries())
-    return S3Store(bucket, client_options=cast("Any", client), retry_config=retries, **config)
+    return S3Store(bucket, prefix=prefix or None, client_options=cast("Any", client), retry_config=retries, **config)

@@ -13,9 +13,10 @@ from darts_assets.earth_engine import EarthEngineOptions
 from darts_assets.errors import SceneError, SettingsError
 from darts_assets.remote.byte_reader import S3Options
 from darts_assets.scene import Scene
+from darts_assets.sources.eopf.eopf_item import in_our_layout, is_eopf, is_store, read_store_item
 from darts_assets.sources.rasters.reader import fetch, open_raw, scene_grid
 from darts_assets.sources.sentinel2.calibrate import S2_QUALITY, calibrate, calibrated, data_mask, quality_table
-from darts_assets.sources.sentinel2.parse_item import MOSAIC, parse_item
+from darts_assets.sources.sentinel2.parse_item import EOPF, MOSAIC, parse_item
 from darts_assets.sources.sentinel2.safe_products import is_safe_location, read_safe_items
 from darts_assets.sources.stac.read_item import read_item
 from darts_assets.tiles import TileStream
@@ -150,7 +151,9 @@ class AnyScenes:
     """Sentinel-2 scenes of every provider; the item determines the provider, and that the source."""
 
     def read(self, href: str, s3: S3Options) -> list[dict[str, Any]]:
-        """The one STAC item at a path or URL, or the items of the SAFE products in an archive or a folder."""
+        """The one STAC item at a path or URL or of a Zarr store, or those of the SAFE products at a location."""
+        if is_store(href):
+            return [read_store_item(href, s3)]
         if is_safe_location(href, s3):
             return read_safe_items(href, s3)
         return [read_item(href, s3)]
@@ -162,7 +165,7 @@ class AnyScenes:
             hrefs = [str(asset.get("href")) for asset in assets.values() if isinstance(asset, Mapping)]
             if any(href.startswith("ee://") for href in hrefs):
                 return _source("earth_engine").parse(item)
-        return STAC_SCENES.parse(item)
+        return STAC_SCENES.parse(in_our_layout(item) if is_eopf(item) else item)
 
     def grid(self, scene: Scene, options: SourceOptions) -> GeoBox:
         """See `ScenesOf`."""
@@ -186,6 +189,10 @@ def _source(provider: str | None) -> ScenesOf[Any]:
         from darts_assets.sources.earth_engine.source import EARTH_ENGINE_SCENES
 
         return EARTH_ENGINE_SCENES
+    if provider == EOPF:
+        from darts_assets.sources.eopf.eopf_scenes import EOPF_SCENES
+
+        return EOPF_SCENES
     return MOSAIC_SCENES if provider == MOSAIC else STAC_SCENES
 
 

@@ -72,7 +72,7 @@ class Store(dg.ConfigurableResource):  # type: ignore[type-arg]
         return place_at(self.root, *parts, grace=timedelta(hours=self.keep_replaced_hours))
 
 
-Provider = Literal["cdse", "earth_search", "earth_engine", "cdse_mosaic", "planetary_computer"]
+Provider = Literal["cdse", "earth_search", "earth_engine", "cdse_mosaic", "planetary_computer", "eopf"]
 
 CDSE_ENDPOINT = "https://eodata.dataspace.copernicus.eu"
 
@@ -152,6 +152,7 @@ class SceneCatalogs(dg.ConfigurableResource):  # type: ignore[type-arg]
     cdse_url: str | None = None
     earth_search_url: str | None = None
     planetary_computer_url: str | None = None
+    eopf_url: str | None = None
     pause: float | None = None
     keys_are_of_store: bool = False
     offline: bool = False
@@ -188,7 +189,11 @@ class SceneCatalogs(dg.ConfigurableResource):  # type: ignore[type-arg]
         from darts_assets.sources.stac.search import StacCatalog
         from darts_assets.sources.stac.services import SERVICES
 
-        urls = {"earth_search": self.earth_search_url, "planetary_computer": self.planetary_computer_url}
+        urls = {
+            "earth_search": self.earth_search_url,
+            "planetary_computer": self.planetary_computer_url,
+            "eopf": self.eopf_url,
+        }
         url = urls.get(provider, self.cdse_url)
         return StacCatalog(SERVICES[provider], url=url and revealed(url), pause=self.pause)
 

@@ -96,8 +96,11 @@ def family_at(href: str, s3: "S3Options") -> SceneFamily:
     Raises:
         SettingsError, SourceUnavailableError: if the folder cannot be listed.
     """
+    from darts_assets.sources.eopf.eopf_item import is_store
     from darts_assets.sources.sentinel2.safe_products import is_folder, is_safe_location
 
+    if is_store(href):
+        return SENTINEL2
     return PLANET if is_folder(href) and not is_safe_location(href, s3) else SENTINEL2
 
 

@@ -66,10 +66,12 @@ class SelectionConfig(dg.Config):
 class SceneChoice(SelectionConfig):
     """Sentinel-2 scenes: set exactly one of `scene_ids`, `ids_file`, `tiles` and `aoi`."""
 
-    source: Literal["auto", "cdse", "earth_search", "earth_engine", "cdse_mosaic", "planetary_computer"] = Field(
-        default="auto",
-        description="Catalog to search. auto: by the form of the scene ids; for tiles and areas, CDSE if its "
-        "credentials are configured, otherwise Earth Search; CDSE's mosaics if quarters are set.",
+    source: Literal["auto", "cdse", "earth_search", "earth_engine", "cdse_mosaic", "planetary_computer", "eopf"] = (
+        Field(
+            default="auto",
+            description="Catalog to search. auto: by the form of the scene ids; for tiles and areas, CDSE if its "
+            "credentials are configured, otherwise Earth Search; CDSE's mosaics if quarters are set.",
+        )
     )
     further_sources: list[str] = Field(
         default=[], description="Catalogs to search after source, for tiles and areas; names as in source."

@@ -2,9 +2,10 @@
 
 A provider is recognized by the asset keys of the four bands that every scene has. Quarterly mosaics share theirs with
 other providers, but only they have an asset with the number of observations. Items of Earth Search have ESA's JPEG 2000
-files as `blue-jp2`, ... beside its own GeoTIFFs, or alone. `safe_item` makes the items of SAFE products. Items of other
-providers work if their bands carry STAC's common names; several bands may then share one file. The Planetary
-Computer and Earth Search v0 share a layout, and differ in their properties. Parsing reads nothing but the item.
+files as `blue-jp2`, ... beside its own GeoTIFFs, or alone. The Planetary Computer and Earth Search v0 share a layout,
+and differ in their properties. `safe_item` and `eopf_item` make the items of ESA's products. Items of other providers
+work if their bands carry STAC's common names; several bands may then share one file. Parsing reads nothing but the
+item.
 """
 
 import datetime as dt
@@ -37,10 +38,11 @@ from darts_assets.sources.sentinel2.offset_evidence import (
 from darts_assets.sources.sentinel2.safe_item import LAYOUT as SAFE
 
 COMMON_NAMES = "common_names"
+EOPF = "eopf"
 MOSAIC = "cdse_mosaic"
 PLANETARY_COMPUTER = "planetary_computer"
 ORIGINALS = "earth_search_jp2"
-PROVIDERS = ("cdse", "earth_search", "sentinel2_bands", MOSAIC, ORIGINALS, SAFE)
+PROVIDERS = ("cdse", "earth_search", "sentinel2_bands", MOSAIC, ORIGINALS, SAFE, EOPF)
 
 _ASSET_KEYS: dict[str, tuple[str, str, str, str]] = {
     # band          cdse       earth_search  sentinel2_bands  cdse_mosaic
@@ -145,8 +147,9 @@ def asset_keys(provider: str) -> dict[str, str]:
     """Canonical band name -> asset key of one of `PROVIDERS`, for the bands that it has."""
     if provider == ORIGINALS:
         return {band: f"{key}-jp2" for band, key in asset_keys("earth_search").items()}
-    if provider == SAFE:
-        return {band: safe_item.asset_key(band) for band in safe_item.BANDS}
+    if provider in (SAFE, EOPF):
+        prefix = provider.upper()
+        return {band: f"{prefix}_{code}" for band, (code, *_) in safe_item.BANDS.items()}
     column = PROVIDERS.index(provider)
     return {band: keys[column] for band, keys in _ASSET_KEYS.items() if keys[column]}
 
@@ -263,7 +266,7 @@ def _offset(source: str, location: Location, item: Mapping[str, Any]) -> Offset:
         contradicted = f"processing baseline {baseline} ({baseline_offset(str(baseline)):g})" if differs else ""
         return Offset(given, "BOA_ADD_OFFSET of the product", contradicted)
     path, media_type = str(asset.get("href")).partition("?")[0].lower(), str(asset.get("type")).lower()
-    is_original = source == ORIGINALS or path.endswith(".jp2") or "jp2" in media_type
+    is_original = source in (ORIGINALS, EOPF) or path.endswith(".jp2") or "jp2" in media_type
     return decide_offset(item, given, is_original=is_original, is_sentinel2=source != COMMON_NAMES)
 
 

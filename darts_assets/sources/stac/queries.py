@@ -50,7 +50,7 @@ class Query:
         if not self.service.quarterly and limits.quarters:
             raise SettingsError(f"quarters apply to mosaics; {self.service} has scenes: set months instead")
         for provider, ids in by_provider(self.selection.scene_ids).items():
-            if provider != self.service.provider:
+            if provider != (self.service.id_form or self.service.provider):
                 raise SceneError(f"{listed(ids)}: ids of {provider}, which {self.service} does not have")
 
     @property

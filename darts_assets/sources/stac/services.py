@@ -21,6 +21,7 @@ class StacService:
         snow_cover: likewise.
         baseline: property with the processing baseline; None if items have none.
         published: property with the time of publication by the service.
+        id_form: provider whose ids have the same form; None for its own.
         quarterly: whether the items are mosaics of a quarter, selected by the tile and the quarter in their ids.
     """
 
@@ -36,6 +37,7 @@ class StacService:
     snow_cover: str | None = "eo:snow_cover"
     baseline: str | None = "processing:version"
     published: str = "published"
+    id_form: str | None = None
     quarterly: bool = False
 
     def __str__(self) -> str:
@@ -79,4 +81,16 @@ PLANETARY_COMPUTER = StacService(
 )
 """Items have no time of publication: it cannot be watched."""
 
-SERVICES = {service.provider: service for service in (CDSE, CDSE_MOSAIC, EARTH_SEARCH, PLANETARY_COMPUTER)}
+EOPF = StacService(
+    "eopf",
+    "https://stac.core.eopf.eodc.eu",
+    "sentinel-2-l2a",
+    page=100,
+    pause=0.5,
+    baseline=None,
+    published="created",
+    id_form="cdse",
+)
+"""Samples of ESA's products in Zarr."""
+
+SERVICES = {s.provider: s for s in (CDSE, CDSE_MOSAIC, EARTH_SEARCH, PLANETARY_COMPUTER, EOPF)}
