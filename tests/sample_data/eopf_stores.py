@@ -110,7 +110,7 @@ def band_item(root: str) -> dict[str, Any]:
     assets: dict[str, Any] = {"product": {"href": root}}
     for name, resolution in RESOLUTIONS.items():
         side = SIDE * 10 // resolution
-        asset = {
+        asset: dict[str, Any] = {
             "href": f"{root}/{group_of(name)}/{name}",
             "type": "application/vnd+zarr",
             "proj:code": f"EPSG:{EPSG}",
@@ -143,4 +143,5 @@ def _item(assets: dict[str, Any], sun: dict[str, float]) -> dict[str, Any]:
     properties = {**DISCOVERY["properties"], **sun, "grid:code": "MGRS-08WNB"}  # type: ignore[dict-item]
     geometry = DISCOVERY["geometry"]
     item = {"type": "Feature", "stac_version": "1.1.0", "id": PRODUCT, "geometry": geometry, "links": []}
-    return json.loads(json.dumps({**item, "properties": properties, "assets": assets}))
+    copied: dict[str, Any] = json.loads(json.dumps({**item, "properties": properties, "assets": assets}))
+    return copied

@@ -12,7 +12,7 @@ resolutions. Here each band has the asset `EOPF_B02`, ... with the href of its a
 import copy
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from darts_assets.bands import SCL
 from darts_assets.errors import RasterError, SceneError
@@ -131,5 +131,5 @@ def read_store_item(href: str, s3: S3Options) -> dict[str, Any]:
     }
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

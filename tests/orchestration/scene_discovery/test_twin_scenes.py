@@ -18,6 +18,7 @@ from darts_assets.orchestration.scene_discovery.selection import SceneChoice
 from darts_assets.settings import Settings
 from darts_assets.sources.sentinel2.parse_item import asset_keys
 from darts_assets.sources.stac.scene_ids import Acquisition, acquisition_of, day_of_id
+from tests.sample_data.eopf_stores import PRODUCT, band_item
 from tests.servers.stac_api.fixed_catalog import serving_items
 
 TILES = ("08WMB", "08WNB", "05WMR", "54WXE", "33XVG")
@@ -60,7 +61,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def resources(folder: Path, **settings: str) -> dict[str, Any]:
-    made = Settings(store=str(folder / "store"), catalog_pause=0, **settings)  # type: ignore[arg-type]
+    made = Settings(store=str(folder / "store"), catalog_pause=0, **settings)
     return dict(build_defs(made).resources or {})
 
 
@@ -106,6 +107,22 @@ def test_three_catalogs_with_the_same_500_acquisitions(tmp_path: Path, instance:
         assert not again.registered.twins
     assert searches["planetary_computer"][0]["filter"]["args"][0]["property"] == "s2:mgrs_tile"
     assert "08WMB" in searches["planetary_computer"][0]["filter"]["args"][1]
+
+
+def test_a_catalog_whose_ids_are_those_of_cdse(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    root = f"https://host/{PRODUCT}.zarr"
+    searches: list[dict[str, Any]] = []
+    with serving_items([band_item(root)], searches) as url:
+        found = resources(tmp_path, eopf_url=url)
+        choice = SceneChoice(scene_ids=[PRODUCT], source="eopf")
+        options: dict[str, Any] = {name: found[name] for name in ("scenes", "catalogs")}
+        result = find_and_register(choice, instance=instance, dry_run=False, log=print, **options)
+        by_tile = search(instance, found, source="eopf")
+    assert (result.registered.new, result.problems) == ([PRODUCT], [])
+    assert by_tile.summary == "1 scene matches (1 already registered, 0 new)."
+    assert searches[0]["ids"] == [PRODUCT]
+    scene = found["scenes"].scene(SENTINEL2, PRODUCT)
+    assert (scene.source, scene.bands["blue"].href) == ("eopf", f"{root}/measurements/reflectance/r10m/b02")
 
 
 def test_parts_and_reprocessings_of_one_source_are_registered(tmp_path: Path, instance: dg.DagsterInstance) -> None:
