@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import pytest
 import rasterio
 import yaml
 from pystac.validation import JsonSchemaSTACValidator, set_validator
+from pystac_client import Client
 
 from darts_assets.catalog.stac_ndjson import write_ndjson
+from darts_assets.catalog.stac_tree import update_stac
 from darts_assets.dataset.release import build_release, publish_release, read_inputs
 from darts_assets.dataset.release_parameters import ReleaseParameters
 from darts_assets.errors import NotReadableError, SettingsError
@@ -24,6 +27,7 @@ from darts_assets.stores.publish import Place
 from tests.catalog.stac_schemas import offline_validator
 from tests.dataset.published_world import publish_catalog, publish_slumps, publish_world, scenes, update_tables
 from tests.inventory.planted import Planted, square
+from tests.servers.stac_api.server import StacApi
 
 PARAMETERS = ReleaseParameters(
     version="1.0", name="DARTS_Team", authors=["Nitze, Ingmar (0000-0002-1165-6852)", "Doe, Jo"], arts="all",
@@ -314,3 +318,22 @@ def test_the_catalog_links_to_releases_and_writes_them_as_lines(tmp_path: Path) 
     base = "https://files.example.org/store/dataset/release/1.0/"
     assert all(href.startswith(base) for href in hrefs)
     assert all((root.path / href.removeprefix("https://files.example.org/store/")).is_file() for href in hrefs)
+
+
+def test_a_stac_api_finds_the_layers_of_a_release(folder: Path, tmp_path: Path, stac_api: StacApi) -> None:
+    root = StoreLocation(str(tmp_path / "store"))
+    publish_release(Place(root.child("dataset", "release", "1.0"), has_latest=True), folder, {})
+    update_stac(root, [], [], licence="CC-BY-4.0")
+    write_ndjson(root, tmp_path, "https://files.example.org/store")
+    for kind in ("collections", "items"):
+        subprocess.run(
+            [Path(sys.executable).with_name("pypgstac"), "load", kind, tmp_path / f"{kind}.ndjson",
+             "--method", "upsert", "--dsn", stac_api.dsn],
+            check=True, capture_output=True,
+        )  # fmt: skip
+    search = Client.open(stac_api.url).search(collections=["darts_team-1.0"], bbox=(-136, 68, -134, 69))
+    items = {item.id.removeprefix("darts_team-1.0-"): item for item in search.items()}
+    assert items.keys() == set(ITEMS)
+    columns = {column["name"] for column in items["level2"].properties["table:columns"]}
+    assert {"site_id", "area_m2", "area_low_ha", "change", "geometry"} <= columns
+    assert items["coverage-days"].assets["tif"].extra_fields["file:checksum"].startswith("1220")
