@@ -58,6 +58,7 @@ class AreaRequest:
         export: folder or bucket that receives the products; None for none.
         verbosity: 0 for our lines, 1 for Dagster's messages, 2 for its debug messages as well.
         environment: environment of the workers; None for that of this process.
+        title: of the backfill.
     """
 
     family: SceneFamily
@@ -72,6 +73,7 @@ class AreaRequest:
     export: str | None = None
     verbosity: int = 0
     environment: Mapping[str, str] | None = None
+    title: str = "darts-assets map"
 
 
 def instance_home(settings: Settings, console: Console) -> Path:
@@ -124,7 +126,7 @@ def map_area(request: AreaRequest, settings: Settings, defs: dg.Definitions, hom
             if not request.dry_run and request.export and ids:
                 failed_before |= _export(request, settings, ids, console)
             return int(failed_before)
-        result = _process(request, settings, defs, instance, home, plan, console)
+        result = process(request, defs, instance, home, plan, console)
         # After Ctrl-C, people wait: no chart, and only the scenes of this call.
         wait = result.ended_by != "interrupted"
         table = write_results(
@@ -174,15 +176,27 @@ def _ids_of(request: AreaRequest, instance: dg.DagsterInstance, scenes: SceneReg
     return [source.parse(item).id for href in request.items for item in source.read(href, scenes.access.options)]
 
 
-def _process(
+def process(
     request: AreaRequest,
-    settings: Settings,
     defs: dg.Definitions,
     instance: dg.DagsterInstance,
     home: Path,
     plan: Plan,
     console: Console,
 ) -> AreaResult:
+    """Process planned scenes in worker processes, as a backfill, with a display of the progress.
+
+    Args:
+        request: family, number of workers, environment and verbosity.
+        defs: the code location.
+        instance: Dagster's instance.
+        home: its folder.
+        plan: scene -> its steps to run.
+        console: receives the progress.
+
+    Raises:
+        DartsError: if a model cannot be used, or workers cannot be started.
+    """
     segments = any("segmentation" in steps for steps in plan.values())
     if segments:  # a model that cannot be used fails all scenes
         models: Models = (defs.resources or {})["models"]
@@ -197,7 +211,7 @@ def _process(
     _print(console, f"Processing {at_once}{devices}.")
     run = AreaRun(
         instance, defs, (defs.resources or {})["scenes"], request.family, plan,
-        title=f"darts-assets map: {len(plan)} {request.family.name} scenes",
+        title=f"{request.title}: {len(plan)} {request.family.name} scenes",
         environment={**(os.environ if request.environment is None else request.environment), "DAGSTER_HOME": str(home)},
         logs=home / _LOGS,
         log_level="DEBUG" if request.verbosity > 1 else "INFO",

@@ -56,7 +56,7 @@ def publish_results(defs: dg.Definitions, home: Path, console: Console, verbosit
     with dg.DagsterInstance.from_config(str(home)) as instance:
         for part in _parts(years):
             began = time.monotonic()
-            with console.status(part.title), _interruptible():
+            with console.status(part.title), interruptible():
                 result = defs.resolve_job_def(part.job).execute_in_process(
                     instance=instance, partition_key=part.year, raise_on_error=False, run_config=config,
                     asset_selection=part.assets, tags=owner_tags(),
@@ -78,7 +78,7 @@ def publish_results(defs: dg.Definitions, home: Path, console: Console, verbosit
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Raise KeyboardInterrupt where Dagster has its own error."""
     try:
         yield

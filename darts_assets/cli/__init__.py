@@ -10,6 +10,7 @@ from darts_assets.cli.metrics_commands import metrics_server
 from darts_assets.cli.review_commands import map_server, review
 from darts_assets.cli.scene_commands import export, path, register, sync
 from darts_assets.cli.setup_commands import doctor, end_dead_runs, migrate, prepare_instance, settings_in_force
+from darts_assets.cli.train_commands import train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,7 +25,7 @@ def cli() -> None:
 
 for command in (
     map_scenes, demo, publish, map_server, review, register, sync, doctor, settings_in_force, path, export, migrate,
-    end_dead_runs, prepare_instance, metrics_server, stac_ndjson,
+    end_dead_runs, prepare_instance, metrics_server, stac_ndjson, train,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -93,12 +93,12 @@ def map_scenes(
     """
     from rich.console import Console
 
-    _begin(verbose)
+    begin(verbose)
     console = Console()
     for name, value in (("DARTS_MODELS", models), ("DARTS_OFFLINE", "true" if offline else None)):
         if value:
             os.environ[name] = value  # of the workers as well
-    with _ending():
+    with ending():
         from darts_assets.area_mapping.map_area import AreaRequest, instance_home, map_area
         from darts_assets.definitions import build_defs
         from darts_assets.orchestration.core.partitions import FAMILIES
@@ -195,7 +195,7 @@ def _ids_of(file: str | None) -> list[str]:
     return ids
 
 
-def _begin(verbose: int) -> None:
+def begin(verbose: int) -> None:
     """Hide the warnings of libraries unless the user asks for them, and treat SIGTERM like Ctrl-C."""
     if not verbose:
         warnings.simplefilter("ignore")
@@ -203,7 +203,7 @@ def _begin(verbose: int) -> None:
 
 
 @contextmanager
-def _ending() -> Iterator[None]:
+def ending() -> Iterator[None]:
     """End the command with one sentence if it fails or is interrupted."""
     try:
         yield
@@ -231,8 +231,8 @@ def _ending() -> Iterator[None]:
 @click.option("-v", "--verbose", count=True, help="Show Dagster's messages; -vv: also its debug messages.")
 def demo(folder: Path, scenes: int, size: int, seed: int, verbose: int) -> None:
     """Generate synthetic scenes and terrain, map thaw slumps as `map` does, and compare them with the truth."""
-    _begin(verbose)
-    with _ending():
+    begin(verbose)
+    with ending():
         from darts_assets.definitions import build_defs
         from darts_assets.demo_runner import run_demo
 
@@ -250,9 +250,9 @@ def publish(verbose: int) -> None:
     """
     from rich.console import Console
 
-    _begin(verbose)
+    begin(verbose)
     console = Console()
-    with _ending():
+    with ending():
         from darts_assets.area_mapping.map_area import instance_home
         from darts_assets.area_mapping.publish_results import publish_results
         from darts_assets.definitions import build_defs

@@ -125,6 +125,11 @@ def flavour_of(place: StoreLocation, image: str) -> Flavour:
     return flavour
 
 
+def image_ids(place: StoreLocation) -> list[str]:
+    """Ids of the images in the index at `training/<dataset>`, sorted."""
+    return sorted(_read_index(place))
+
+
 def _read_index(place: StoreLocation) -> dict[str, Any]:
     if place.is_local and not place.path.exists():
         return {}  # reading must not create the folder

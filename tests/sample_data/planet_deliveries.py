@@ -83,8 +83,12 @@ def write_image(
     sun: bool = True,
     metadata: bool = True,
     udm2: bool = True,
+    brighter: int = 0,
 ) -> Path:
-    """Write an image; its folder is `ID` (orthotiles: `STRIP/ID`), or `root` itself where it is `flat`."""
+    """Write an image; its folder is `ID` (orthotiles: `STRIP/ID`), or `root` itself where it is `flat`.
+
+    `brighter` is added to its digital numbers: images with the same pixels cannot be in one training set.
+    """
     parent = root / image.split("_")[0] if "-" in image else root
     folder = root if flat else parent / image
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +102,8 @@ def write_image(
     with rasterio.open(
         folder / f"{stem}_SR{eight}{clip}.tif", "w", count=len(bands), dtype="uint16", nodata=0, **grid
     ) as file:
-        file.write(digital_numbers(bands, side))
+        numbers = digital_numbers(bands, side)
+        file.write(np.where(numbers == 0, 0, numbers + np.uint16(brighter)))
         for number, band in enumerate(bands, start=1):
             if described:
                 file.set_band_description(number, band)

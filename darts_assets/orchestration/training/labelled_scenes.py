@@ -22,8 +22,8 @@ class ScenesConfig(StepConfig):
 
     images: list[str] = Field(
         min_length=1,
-        description="STAC items or GeoTIFFs (uint16, reflectance x 10,000, with the date in the name): paths, URLs, or "
-        "folders of them.",
+        description="STAC items, SAFE products or GeoTIFFs (uint16, reflectance x 10,000, with the date in the name): "
+        "paths, URLs, or folders of them.",
     )
     bands: list[str] = Field(
         [],

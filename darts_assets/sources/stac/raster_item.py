@@ -13,6 +13,7 @@ from darts_assets.errors import SceneError
 from darts_assets.remote.byte_reader import S3Options, is_remote, local_path, shown
 from darts_assets.remote.raster_files import open_raster
 from darts_assets.sources.rasters.odc_driver import GdalFiles
+from darts_assets.sources.sentinel2.safe_products import is_safe_location, read_safe_items
 from darts_assets.sources.stac.read_item import read_item
 
 SCALE = 1e-4
@@ -30,7 +31,7 @@ def items_at(href: str, bands: Sequence[str], s3: S3Options, *, offset: float = 
     """STAC items of the scenes at a location.
 
     Args:
-        href: a STAC item (path or URL), a GeoTIFF (path or URL), or a folder of both.
+        href: a STAC item (path or URL), a GeoTIFF (path or URL), a folder of both, or SAFE products.
         bands: see `raster_item`.
         s3: access to `s3://`.
         offset: see `raster_item`.
@@ -39,6 +40,8 @@ def items_at(href: str, bands: Sequence[str], s3: S3Options, *, offset: float = 
         SceneError: if there is no scene, or an item or a raster is unusable.
         RasterError: if a raster cannot be opened.
     """
+    if is_safe_location(href, s3):
+        return read_safe_items(href, s3)
     hrefs = [href]
     if not is_remote(href) and (folder := local_path(href)).is_dir():
         hrefs = [str(path) for path in sorted(folder.iterdir()) if path.suffix.lower() in (".json", *SUFFIXES)]
