@@ -38,7 +38,7 @@ class _Setting(click.ParamType):  # type: ignore[type-arg]
     "folders of Planet images, or `matched` for the Sentinel-2 scenes that match its footprints. Can be repeated.",
 )  # fmt: skip
 @click.option("--area", help="Vector file of the area in which all slumps are outlined. Default: the whole scenes.")
-@click.option("--regions", help="Vector file of regions, by which the set is split.")
+@click.option("--regions", help="Regions by which the set is split: a vector file, its URL, or `geoboundaries`.")
 @click.option("--image-bands", help="Comma-separated bands of GeoTIFFs; nothing between commas for unused ones.")
 @click.option("--image-offset", type=float, help="Reflectance of digital number 0 of GeoTIFFs.  [default: 0]")
 @click.option("--optical-only", is_flag=True, help="No terrain and no trends: fetch neither.")

@@ -7,7 +7,7 @@ import geopandas as gpd
 import pandas as pd
 
 from darts_assets.errors import TrainingError
-from darts_assets.geo.vector_files import read_vector
+from darts_assets.geo.vector_files import Box, read_vector
 
 _log = logging.getLogger(__name__)
 
@@ -32,14 +32,24 @@ def read_regions(path: str | Path, around: gpd.GeoDataFrame, name: str = "shapeN
         TrainingError: if the file cannot be read, or lacks the column or a CRS.
     """
     _, south, _, north = around.to_crs("EPSG:4326").total_bounds
+    return named_regions(read_region_file(path, (-180, south, 180, north), name), name)
+
+
+def read_region_file(path: str | Path, box: Box, name: str = "shapeName") -> gpd.GeoDataFrame:
+    """The rows of a vector file in a box of longitude and latitude; raises as `read_regions`."""
     try:
-        regions = read_vector(Path(path), lonlat_box=(-180, south, 180, north))
+        regions = read_vector(Path(path), lonlat_box=box)
     except (OSError, ValueError) as error:
         raise TrainingError(f"{path}: regions cannot be read: {error}") from error
     if name not in regions:
         raise TrainingError(f"{path}: no column {name!r}; columns are {', '.join(map(str, regions.columns))}")
     if regions.crs is None:
         raise TrainingError(f"{path}: no CRS")
+    return regions
+
+
+def named_regions(regions: gpd.GeoDataFrame, name: str) -> gpd.GeoDataFrame:
+    """`region` and valid `geometry` in an equal-area CRS, from a table with the column `name`."""
     named = regions[[name, "geometry"]].rename(columns={name: "region"})
     if regions.crs.is_geographic:
         # Long borders along parallels are arcs in the equal-area CRS.

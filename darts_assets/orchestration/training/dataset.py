@@ -9,7 +9,7 @@ from pydantic import Field
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import materialize_result, provenance
 from darts_assets.orchestration.core.partitions import PLANET
-from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.resources import SceneCatalogs, Store
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.training.common import (
     DATASET,
@@ -36,7 +36,9 @@ class SamplesConfig(LabelsConfig, PatchParameters):
     """How images are cut."""
 
     regions: str | None = Field(
-        None, description="Vector file of administrative regions (geoBoundaries ADM2); null: one region for all."
+        None,
+        description="Administrative regions: a vector file with `shapeName`, its URL, or `geoboundaries`, which are "
+        "fetched once; null: one region for all.",
     )
 
 
@@ -62,14 +64,14 @@ def build_training_data() -> list[dg.AssetsDefinition]:
 )
 @measured
 def _planet_samples(
-    context: dg.AssetExecutionContext, config: SamplesConfig, store: Store
+    context: dg.AssetExecutionContext, config: SamplesConfig, store: Store, catalogs: SceneCatalogs
 ) -> dg.MaterializeResult[None]:
     image = context.partition_key
     with domain_call(context.log):
         from darts_assets.training.labelled_images import flavour_of
 
         flavour = flavour_of(store.root.child("training", config.dataset), image)
-        builder = set_builder(store, config, [image], flavour, context.log.warning)
+        builder = set_builder(store, config, [image], flavour, context.log.warning, offline=catalogs.offline)
         builder.archive.footprint(image)  # raises if the archive does not contain the image
         tile, version = read_preprocessed(store, PLANET, image)
         record = builder.add(image, tile, inputs=version)
@@ -121,13 +123,20 @@ def _dataset(context: dg.AssetExecutionContext, config: DatasetConfig, store: St
 
 
 def set_builder(
-    store: Store, config: SamplesConfig, images: Sequence[str], flavour: "Flavour", warn: Callable[[str], None]
+    store: Store,
+    config: SamplesConfig,
+    images: Sequence[str],
+    flavour: "Flavour",
+    warn: Callable[[str], None],
+    *,
+    offline: bool,
 ) -> "SetBuilder":
-    """Builder of the samples of `images`; calls `warn` for each unusable label."""
+    """Builder of the samples of `images`; calls `warn` for each unusable label. Regions are not fetched `offline`."""
     import pandas as pd
 
     from darts_assets.training.label_cache import archive_of
-    from darts_assets.training.regions import read_regions, regions_of
+    from darts_assets.training.region_download import regions_from
+    from darts_assets.training.regions import regions_of
     from darts_assets.training.set_builder import SetBuilder
     from darts_assets.training.set_store import TrainingSetStore
 
@@ -138,7 +147,9 @@ def set_builder(
     regions = pd.Series(dtype=str)
     footprints = archive.footprints.set_index("image_id")
     if config.regions and len(footprints):
-        regions = regions_of(footprints, read_regions(config.regions, footprints))
+        folder = store.root.child("training", "regions")
+        around = regions_from(config.regions, footprints, folder, offline=offline)
+        regions = regions if around is None else regions_of(footprints, around)
     training_set = TrainingSetStore(store.root.child("training", config.dataset))
     return SetBuilder(archive, regions, training_set, config, flavour)
 

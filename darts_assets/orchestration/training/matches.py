@@ -105,7 +105,7 @@ def _matches(
 )
 @measured
 def _sentinel2_samples(
-    context: dg.AssetExecutionContext, config: MatchedSamplesConfig, store: Store
+    context: dg.AssetExecutionContext, config: MatchedSamplesConfig, store: Store, catalogs: SceneCatalogs
 ) -> dg.MaterializeResult[None]:
     scene = context.partition_key
     with domain_call(context.log):
@@ -116,7 +116,7 @@ def _sentinel2_samples(
         scores = read_scores(_cache(store, config.dataset))
         matched = scores[scores["best"].astype(bool) & (scores["scene_id"] == scene)]
         images = [str(name) for name in matched["image_id"]]
-        builder = set_builder(store, config, images, "sentinel2", context.log.warning)
+        builder = set_builder(store, config, images, "sentinel2", context.log.warning, offline=catalogs.offline)
         builder = builder if config.align else replace(builder, alignment=None)
         tile, version = read_preprocessed(store, SENTINEL2, scene)
         records = {}

@@ -8,7 +8,7 @@ from pydantic import Field
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
 from darts_assets.orchestration.core.metadata import materialize_result, provenance
 from darts_assets.orchestration.core.partitions import SENTINEL2
-from darts_assets.orchestration.core.resources import Store
+from darts_assets.orchestration.core.resources import SceneCatalogs, Store
 from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.training.common import (
     POLYGON_SAMPLES,
@@ -36,7 +36,9 @@ class PolygonSamplesConfig(StepConfig, ClipParameters):
         None, description="Vector file of the area in which all slumps are outlined; null: the whole scene."
     )
     regions: str | None = Field(
-        None, description="Vector file of administrative regions (geoBoundaries ADM2); null: one region for all."
+        None,
+        description="Administrative regions: a vector file with `shapeName`, its URL, or `geoboundaries`, which are "
+        "fetched once; null: one region for all.",
     )
     dataset: str = Field("default", description="Name of the set.")
 
@@ -57,7 +59,7 @@ def build_polygon_samples() -> list[dg.AssetsDefinition]:
 )
 @measured
 def _polygon_samples(
-    context: dg.AssetExecutionContext, config: PolygonSamplesConfig, store: Store
+    context: dg.AssetExecutionContext, config: PolygonSamplesConfig, store: Store, catalogs: SceneCatalogs
 ) -> dg.MaterializeResult[None]:
     scene = context.partition_key
     with domain_call(context.log):
@@ -84,7 +86,7 @@ def _polygon_samples(
         parameters, choices = suit(tile, config, training_set, scene)
         for choice in choices:
             context.log.info(choice)
-        region = _region(config, extent)
+        region = _region(config, extent, store, catalogs.offline)
         origin = Origin(scene, region, scene, version)
         place = training_set.sample(scene)
         record = write_sample(place, tile, outlines, area, origin, parameters, "sentinel2", experts=experts)
@@ -109,12 +111,15 @@ def _polygon_samples(
     return materialize_result(metadata, facts)
 
 
-def _region(config: PolygonSamplesConfig, extent: "gpd.GeoSeries") -> str:
+def _region(config: PolygonSamplesConfig, extent: "gpd.GeoSeries", store: Store, offline: bool) -> str:
     import geopandas as gpd
 
-    from darts_assets.training.regions import NO_REGION, read_regions, regions_of
+    from darts_assets.training.region_download import regions_from
+    from darts_assets.training.regions import NO_REGION, regions_of
 
     if not config.regions:
         return NO_REGION
     footprint = gpd.GeoDataFrame(geometry=extent).to_crs("EPSG:4326")
-    return str(regions_of(footprint, read_regions(config.regions, footprint)).iloc[0])
+    folder = store.root.child("training", "regions")
+    around = regions_from(config.regions, footprint, folder, offline=offline)
+    return NO_REGION if around is None else str(regions_of(footprint, around).iloc[0])
