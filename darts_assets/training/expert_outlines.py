@@ -66,14 +66,14 @@ class Agreement:
         return pd.DataFrame(rows, columns=["expert", "other", "iou", "both", "either"])
 
 
-def together(agreements: Sequence[Agreement]) -> Agreement:
-    """The sum of the agreements on several images."""
-    names = sorted({name for agreement in agreements for name in agreement.experts})
-    joint = np.zeros((len(names), len(names)), dtype=np.int64)
-    for agreement in agreements:
-        rows = [names.index(name) for name in agreement.experts]
-        joint[np.ix_(rows, rows)] += agreement.joint
-    return Agreement(tuple(names), joint)
+def pairs_on(agreements: Sequence[Agreement]) -> pd.DataFrame:
+    """The pairs of experts over several images, as `Agreement.pairs`; a pair counts on images that both labelled."""
+    tables = [table for agreement in agreements if len(table := agreement.pairs())]
+    if not tables:
+        return Agreement((), np.zeros((0, 0), dtype=np.int64)).pairs()
+    pairs = pd.concat(tables).groupby(["expert", "other"], as_index=False)[["both", "either"]].sum()
+    pairs.insert(2, "iou", pairs["both"] / pairs["either"].where(pairs["either"] > 0))
+    return pairs
 
 
 def agreement_on(

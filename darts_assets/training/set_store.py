@@ -27,7 +27,7 @@ from darts_assets.sources.stac.scene_ids import listed
 from darts_assets.stores.layout import open_band
 from darts_assets.stores.location import StoreLocation
 from darts_assets.stores.publish import Place
-from darts_assets.training.expert_outlines import together
+from darts_assets.training.expert_outlines import pairs_on
 from darts_assets.training.leakage import duplicates
 from darts_assets.training.sample_store import (
     SampleRecord,
@@ -132,7 +132,7 @@ class TrainingSetStore:
                     "validation: leave out one image of each pair"
                 )
             agreements = [record.agreement for record in records if record.agreement is not None]
-            pairs = together(agreements).pairs()
+            pairs = pairs_on(agreements)
             parts = {"metadata": metadata, "labels": labels, **(tables or {})}
             if len(pairs):
                 parts["experts"] = pairs

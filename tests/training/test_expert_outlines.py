@@ -9,7 +9,7 @@ import pytest
 import shapely
 
 from darts_assets.errors import TrainingError
-from darts_assets.training.expert_outlines import Agreement, agreement_on, read_area, read_outlines, together
+from darts_assets.training.expert_outlines import Agreement, agreement_on, pairs_on, read_area, read_outlines
 from darts_assets.training.patches import cut
 from darts_assets.training.sample_parameters import PatchParameters
 
@@ -63,10 +63,15 @@ def test_pairs_are_compared_by_pixels() -> None:
 def test_images_of_other_experts_are_added() -> None:
     one = Agreement(("anna", "ben"), np.array([[10, 5], [5, 10]]))
     other = Agreement(("ben", "cleo"), np.array([[4, 2], [2, 2]]))
-    both = together([one, other])
-    assert both.experts == ("anna", "ben", "cleo")
-    assert both.joint.tolist() == [[10, 5, 0], [5, 14, 2], [0, 2, 2]]
-    assert together([]).pairs().empty
+    again = Agreement(("anna", "ben"), np.array([[2, 0], [0, 3]]))
+    pairs = pairs_on([one, other, again])
+    assert pairs.to_numpy().tolist() == [["anna", "ben", 5 / 20, 5, 20], ["ben", "cleo", 0.5, 2, 4]], (
+        "anna and cleo never labelled the same image"
+    )
+    nothing = pairs_on([Agreement(("anna", "ben"), np.zeros((2, 2), np.int64))])
+    assert np.isnan(nothing["iou"]).all()
+    assert pairs_on([]).empty
+    assert list(pairs_on([])) == list(pairs)
 
 
 def test_a_file_or_a_folder_of_files(tmp_path: Path) -> None:

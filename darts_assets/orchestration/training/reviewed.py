@@ -15,6 +15,9 @@ from darts_assets.training.sample_parameters import PatchParameters
 
 CODE_VERSION = "1"
 
+REVIEWERS = "reviewers"
+"""Their verdicts are one opinion, as those of an expert."""
+
 
 class ReviewedSamplesConfig(StepConfig, PatchParameters):
     """How scenes are cut around judged sites."""
@@ -22,6 +25,9 @@ class ReviewedSamplesConfig(StepConfig, PatchParameters):
     dataset: str = Field("reviewed", description="Name of the set.")
     margin: float = Field(
         100.0, gt=0, le=2000, description="Metres around judged sites that are labelled, as background."
+    )
+    agreement: bool = Field(
+        False, description="Write labels as shares, to assemble them with samples that several experts labelled."
     )
     min_visible: float = Field(
         1e-6, ge=0, le=1, description="Smallest fraction of pixels of a patch that is labelled; judged sites are small."
@@ -69,7 +75,9 @@ def _reviewed_samples(
         lon, lat = (float(values[0]) for values in grid.geographic_extent.geom.centroid.xy)
         origin = Origin(scene, region_of(None, lon, lat), scene, version)
         place = TrainingSetStore(store.root.child("training", config.dataset)).sample(scene)
-        record = write_sample(place, tile, reviewed.labels, reviewed.area, origin, config, "sentinel2")
+        labels = reviewed.labels.assign(expert=REVIEWERS) if config.agreement else reviewed.labels
+        experts = (REVIEWERS,) if config.agreement else ()
+        record = write_sample(place, tile, labels, reviewed.area, origin, config, "sentinel2", experts=experts)
     if not reviewed.count("yes") + reviewed.count("no"):
         context.log.warning(f"{scene}: reviewers have judged no site of its year here for certain")
     facts = provenance(CODE_VERSION, config.model_dump(), preprocessed_tile=version, sample=record.fingerprint)

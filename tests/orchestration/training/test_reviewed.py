@@ -1,9 +1,13 @@
 """Verdicts become samples: the asset, with the set that is assembled from them."""
 
+from pathlib import Path
+
 import dagster as dg
 import geopandas as gpd
+import numpy as np
 import pytest
 import shapely
+import zarr
 
 from darts_assets.demo import build_world
 from darts_assets.demo.in_memory_chain import scene_features
@@ -55,3 +59,13 @@ def test_judged_sites_become_a_training_set(tmp_path) -> None:
     assert (made["samples"], made["with_slumps"] >= 1) == (1, True)
     (region,) = (dict(row.data) for row in made["regions"].records)
     assert region["region"] == metadata["region"]
+
+    # As shares, for sets of several experts.
+    said(settings, instance, REVIEWED_SAMPLES, scene, **config, agreement=True, dataset="shares")
+    assert "expert_pairs" not in said(settings, instance, DATASET, dataset="shares")
+    (shares,) = (Path(settings.root.url) / "training" / "shares" / "set").glob("*/data.zarr")
+    y = np.asarray(zarr.open_group(shares, mode="r")["y"])
+    assert y.dtype == np.float32
+    classes = np.asarray(zarr.open_group(next(shares.parents[3].glob("reviewed/set/*/data.zarr")), mode="r")["y"])
+    np.testing.assert_array_equal(np.where(np.isnan(y), 2, y), classes)
+    assert set(np.unique(classes)) == {0, 1, 2}
