@@ -12,7 +12,7 @@ import dagster as dg
 from darts_assets.errors import DartsError, SceneError
 from darts_assets.orchestration.core.deadline import Call, in_time
 from darts_assets.orchestration.core.partitions import SceneFamily
-from darts_assets.orchestration.core.resources import SceneCatalogs, SourceAccess
+from darts_assets.orchestration.core.resources import SceneCatalogs
 from darts_assets.orchestration.core.scene_store import SceneRegistry
 from darts_assets.orchestration.scene_discovery.sensor_base import (
     RETRY,
@@ -23,6 +23,7 @@ from darts_assets.orchestration.scene_discovery.sensor_base import (
     read_cursor,
     request_runs,
 )
+from darts_assets.orchestration.scene_discovery.twin_scenes import TwinScenes
 from darts_assets.orchestration.scene_discovery.watched_areas import (
     Position,
     Positions,
@@ -73,7 +74,7 @@ def build_sensors(family: SceneFamily, interval: int = _INTERVAL) -> list[dg.Sen
             )
         except DartsError as error:
             return dg.SkipReason(str(error))
-        tick = _Tick(context, family, scenes.access, catalogs, watch, watched)
+        tick = _Tick(context, family, scenes, catalogs, watch, watched)
         report = [*tick.search(), *(f"{name}: not watched: {reason}" for name, reason in watched.invalid.items())]
         return request_runs(
             context, scenes, family, tick.requests, report or [f"{watch.path} contains no areas"], tick.cursor()
@@ -92,7 +93,7 @@ class _Tick:
 
     context: dg.SensorEvaluationContext
     family: SceneFamily
-    access: SourceAccess
+    scenes: SceneRegistry
     catalogs: SceneCatalogs
     watch: Watch
     watched: WatchedAreas
@@ -100,6 +101,7 @@ class _Tick:
 
     def __post_init__(self) -> None:
         self._now = dt.datetime.now(dt.UTC)
+        self._twins = TwinScenes(self.context.instance, self.scenes, self.family)
         self._positions = read_cursor(self.context, Positions, "all areas are read from their start")
 
     def cursor(self) -> Positions:
@@ -126,7 +128,7 @@ class _Tick:
         selection = call(lambda: self._selection(area))
         position = self._position(area, selection)
         reached, stopped = position.start, ""
-        known = new = 0
+        known = new = twins = 0
         unusable: list[str] = []
         try:
             for item, is_processed in self._with_status(self._items(area, selection, position.start), call):
@@ -138,23 +140,28 @@ class _Tick:
                     break
                 else:
                     try:
-                        self.family.load_source().parse(item)
-                        tags = {AREA_TAG: area.name, PUBLISHED_TAG: published.isoformat()}
-                        self.requests[item["id"]] = SceneRequest(item, tags)
-                        new += 1
+                        scene = self.family.load_source().parse(item)
+                        if self._twins.twin_of(scene) is None:
+                            self._twins.add(scene)
+                            tags = {AREA_TAG: area.name, PUBLISHED_TAG: published.isoformat()}
+                            self.requests[item["id"]] = SceneRequest(item, tags)
+                            new += 1
+                        else:
+                            twins += 1
                     except SceneError as error:
                         unusable.append(str(error))
                 reached = published
         except TimeoutError:
-            if not (known or new or unusable):
+            if not (known or new or twins or unusable):
                 raise
             stopped = "; time limit reached, the next tick continues"
         ended = not stopped
         self._positions.areas[area.name] = position.after(reached, self._now, self.watched.overlap, ended=ended)
+        same = f", {twins} registered from another source" if twins else ""
         problem = f", {len(unusable)} unusable (such as {unusable[0]})" if unusable else ""
         return (
-            f"{known + new + len(unusable)} scenes published since {position.start:%Y-%m-%d %H:%M} match: "
-            f"{known} known, {new} requested{problem}{stopped}"
+            f"{known + new + twins + len(unusable)} scenes published since {position.start:%Y-%m-%d %H:%M} match: "
+            f"{known} known, {new} requested{same}{problem}{stopped}"
         )
 
     def _position(self, area: WatchedArea, selection: "Selection") -> Position:
@@ -169,7 +176,7 @@ class _Tick:
 
     def _selection(self, area: WatchedArea) -> "Selection":
         self._positions.asked[area.name] = self._now  # first, so that an area that fails comes last in the next tick
-        return area.selection(self.watch.folder, self.access.options)
+        return area.selection(self.watch.folder, self.scenes.access.options)
 
     def _items(self, area: WatchedArea, selection: "Selection", since: dt.datetime) -> Iterator[dict[str, Any]]:
         """Items of an area in the order of publication; a generator, so that opening the catalog is timed as well."""

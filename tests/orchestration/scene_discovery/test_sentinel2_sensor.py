@@ -209,6 +209,20 @@ def test_new_scenes_are_registered_and_requested_once(feed: Any, watcher: Watche
     assert requested(watcher.tick()) == more
 
 
+def test_the_same_acquisition_from_another_source_is_not_requested(feed: Any, watcher: Watcher) -> None:
+    cdse = scene(0, FIRST)
+    assert requested((feed.publish([cdse]), watcher.tick())[1]) == [cdse["id"]]
+    other = scene(0, FIRST + hours(1), **{"s2:product_uri": f"{cdse['id']}.SAFE"})
+    other["id"] = "S2A_8WMB_20240701_0_L2A"
+    names = {"B02_10m": "blue", "B03_10m": "green", "B04_10m": "red", "B08_10m": "nir", "SCL_20m": "scl"}
+    other["assets"] = {names[key]: asset for key, asset in other["assets"].items()}
+    feed.publish([other])
+    said = watcher.tick()
+    assert requested(said) == []
+    assert "1 known, 0 requested, 1 registered from another source" in said.skip_message
+    assert watcher.partitions == [cdse["id"]]
+
+
 @with_api
 def test_late_arrivals_and_repetitions(feed: Any, watcher: Watcher) -> None:
     first = feed.publish(scene(n, FIRST + hours(n)) for n in range(40, 50))
