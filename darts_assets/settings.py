@@ -166,7 +166,7 @@ class Settings(BaseSettings):
     executor: Literal["in_process", "multiprocess", "k8s", "k8s_per_run"] = Field(
         default="in_process", description="Executor of the steps of a run."
     )
-    scenes_per_run: int = Field(default=8, ge=1, description="Scenes per segmentation run; the models are loaded once.")
+    scenes_per_run: int = Field(default=8, ge=1, description="Scenes of a segmentation run of a backfill.")
     k8s_executor: Annotated[dict[str, Any], NoDecode] = Field(
         default_factory=dict, description="Default config of `k8s_job_executor`, as JSON."
     )

@@ -1,4 +1,4 @@
-"""Segmentation of several scenes in a run: each is recorded on its own, and one that fails fails alone."""
+"""Steps of several scenes in a run: each scene is recorded on its own, and one that fails fails alone."""
 
 import json
 import shutil
@@ -13,12 +13,12 @@ from dagster._core.loader import LoadingContextForTest
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from darts_assets.demo import World
-from darts_assets.orchestration.core.partitions import SENTINEL2
+from darts_assets.orchestration.core.partitions import SENTINEL2, STEPS
 from darts_assets.settings import Settings
 from tests.e2e.backfills import YAML, Backfills
 from tests.e2e.harness import DEMO_MODEL, SMALL_PATCHES, Site, metadata_of, reason
 
-TILES, SEGMENTATION, POLYGONS = (SENTINEL2.key(step) for step in ("preprocessed_tile", "segmentation", "polygons"))
+TILES, SEGMENTATION, POLYGONS, PRODUCTS = (SENTINEL2.key(step) for step in STEPS[2:])
 CONFIG = {"ops": {"sentinel2__segmentation": {"config": SMALL_PATCHES}}}
 
 
@@ -51,8 +51,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, world: World) -> Site:
 def site(prepared: Site) -> Iterator[Site]:
     """The same, without a segmentation."""
     yield prepared
-    prepared.instance.wipe_assets([SEGMENTATION, POLYGONS])
-    for folder in ("tiles/sentinel2/segmentation", "vectors"):
+    prepared.instance.wipe_assets([SEGMENTATION, POLYGONS, PRODUCTS])
+    for folder in ("tiles/sentinel2/segmentation", "vectors", "products"):
         shutil.rmtree(Path(prepared.settings.store) / folder, ignore_errors=True)
 
 
@@ -76,7 +76,7 @@ def red(tile: Path) -> Path:
     return chunk
 
 
-def segmented_by(site: Site, run: dg.DagsterRun) -> list[str]:
+def made_by(site: Site, run: dg.DagsterRun) -> list[str]:
     """Scenes that a run has recorded, in order."""
     logs = site.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
     return [log.dagster_event.partition for log in logs]
@@ -93,7 +93,7 @@ def test_one_scene_of_eight_is_corrupt(site: Site) -> None:
         assert backfills.failed(done, SEGMENTATION) == {bad}
         (run,) = backfills.runs(done)
         assert run.status == dg.DagsterRunStatus.FAILURE
-        assert segmented_by(site, run) == good
+        assert made_by(site, run) == good
         (failure,) = site.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
         said = failure.dagster_event.step_failure_data.user_failure_data
         assert said.description.startswith(f"{bad}: NotReadableError: ")
@@ -106,7 +106,7 @@ def test_one_scene_of_eight_is_corrupt(site: Site) -> None:
         repair(tile_of(site, bad), content)
         again = backfills.finished(backfills.repeat(done))
         assert again.status == BulkActionStatus.COMPLETED_SUCCESS
-        assert [segmented_by(site, run) for run in backfills.runs(again)] == [[bad]]
+        assert [made_by(site, run) for run in backfills.runs(again)] == [[bad]]
     assert site.materialized("segmentation") == {*scenes}
 
 
@@ -119,11 +119,53 @@ def test_steps_downstream_go_on_with_the_others_and_a_resumed_run_takes_what_is_
         assert backfills.materialized(done, POLYGONS) == site.materialized("polygons") == good
         assert backfills.failed(done, POLYGONS) == {bad}
         batch, *others = backfills.runs(done)
-        assert {run.tags["dagster/partition"] for run in others} == good
+        assert [made_by(site, run) for run in others] == [[scene] for scene in sorted(good)], "no neighbours"
         repair(tile_of(site, bad), content)
         resumed = backfills.resume(batch)
         assert resumed.status == dg.DagsterRunStatus.SUCCESS
-        assert segmented_by(site, resumed) == [bad]
+        assert made_by(site, resumed) == [bad]
+
+
+def test_light_steps_take_more_scenes_per_run(site: Site, tmp_path: Path) -> None:
+    scenes = site.instance.get_dynamic_partitions("sentinel2_scene")[:5]
+    small = site.using(scenes_per_run=2)
+    config = {"ops": {**CONFIG["ops"], "sentinel2__polygons_checks": {"config": {"least_extent": 0.999}}}}
+    with Backfills.at(tmp_path, small.settings, site.instance) as backfills:
+        done = backfills.finished(backfills.launch([SEGMENTATION, POLYGONS, PRODUCTS], scenes, config))
+        assert done.status == BulkActionStatus.COMPLETED_SUCCESS
+        runs = backfills.runs(done)
+    made = [(str(asset.path[-1]), made_by(site, run)) for run in runs for asset in run.asset_selection]
+    assert made == [
+        ("segmentation", scenes[:2]), ("segmentation", scenes[2:4]), ("segmentation", scenes[4:]),
+        ("polygons", scenes[:4]), ("polygons", scenes[4:]), ("products", scenes),
+    ]  # fmt: skip
+    assert site.materialized("products") == {*scenes}
+    logs = site.instance.all_logs(runs[3].run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    checks = [log.dagster_event.asset_check_evaluation_data for log in logs]
+    passed = {(check.partition, check.check_name): check.passed for check in checks}
+    assert len(passed) == len(checks) == 4 * 4
+    assert {passed[scene, "geometries_valid"] for scene in scenes[:4]} == {True}
+    assert {passed[scene, "scene_was_seen"] for scene in scenes[:4]} == {False}, "with the config of the run"
+
+
+def test_polygons_of_a_scene_that_cannot_be_made_cost_no_other_its_products(site: Site) -> None:
+    scenes = site.instance.get_dynamic_partitions("sentinel2_scene")[:3]
+    bad, good = scenes[1], {scenes[0], scenes[2]}
+    for scene in scenes:
+        assert site.run(scene, "segmentation").success
+    shutil.rmtree(Path(site.settings.store) / f"tiles/sentinel2/segmentation/{bad}")
+    with Backfills.at(site.folder, site.settings, site.instance) as backfills:
+        done = backfills.finished(backfills.launch([POLYGONS, PRODUCTS], scenes))
+        assert backfills.materialized(done, PRODUCTS) == site.materialized("products") == good
+        assert backfills.failed(done, POLYGONS) == backfills.failed(done, PRODUCTS) == {bad}
+        first, *_ = backfills.runs(done)
+        assert made_by(site, first) == sorted(good)
+        (failure,) = site.instance.all_logs(first.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+        assert failure.dagster_event.step_failure_data.user_failure_data.description.startswith(f"{bad}: ")
+        assert site.run(bad, "segmentation").success
+        again = backfills.finished(backfills.repeat(done))
+        assert again.status == BulkActionStatus.COMPLETED_SUCCESS
+    assert site.materialized("products") == {*scenes}
 
 
 def test_a_scene_of_several_is_recorded_as_if_it_had_had_its_own_run(site: Site) -> None:

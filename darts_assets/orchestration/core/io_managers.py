@@ -102,23 +102,41 @@ class TileIOManager(_PlaceIOManager):
         return tile.assign_attrs({name: manifest.metadata[name] for name in ("provenance", "coverage")})
 
 
+def publish_vectors(
+    store: Store, asset: dg.AssetKey, partition: str, tables: "Mapping[str, gpd.GeoDataFrame]", facts: Mapping[str, Any]
+) -> dict[str, dg.MetadataValue[Any]]:
+    """Write tables into a new version and publish it.
+
+    Args:
+        store: the store.
+        asset: the tables' asset.
+        partition: the tables' partition.
+        tables: by name.
+        facts: JSON for the manifest.
+
+    Returns:
+        Metadata of the materialization: path and files.
+    """
+    from darts_assets.stores.vectors import write_vectors
+
+    place = store.place("vectors", *asset.path, partition)
+    manifest = write_vectors(place, tables, facts)
+    return {
+        "path": dg.MetadataValue.path(place.location.url),
+        "files": dg.MetadataValue.json([f"{version}/{name}" for name, version in manifest.contents.items()]),
+    }
+
+
 class VectorIOManager(_PlaceIOManager):
     """A mapping of GeoDataFrames, one GeoParquet file each, published together. Under `vectors/<asset>/<partition>`."""
 
     def handle_output(self, context: dg.OutputContext, obj: "Mapping[str, gpd.GeoDataFrame]") -> None:
         """Write all tables into a new version and publish it."""
-        from darts_assets.stores.vectors import write_vectors
-
-        place = self.store.place("vectors", *context.asset_key.path, context.asset_partition_key)
         with domain_call(context.log):
-            manifest = write_vectors(place, obj, _manifest_facts(context))
-        context.add_output_metadata(
-            {
-                "path": dg.MetadataValue.path(place.location.url),
-                "files": dg.MetadataValue.json([f"{version}/{name}" for name, version in manifest.contents.items()]),
-                **costs_of(context),
-            }
-        )
+            published = publish_vectors(
+                self.store, context.asset_key, context.asset_partition_key, obj, _manifest_facts(context)
+            )
+        context.add_output_metadata({**published, **costs_of(context)})
 
     def read(self, asset: tuple[str, ...], partition: str) -> "dict[str, gpd.GeoDataFrame]":
         """The tables by name, each with `attrs["provenance"]` from the manifest."""

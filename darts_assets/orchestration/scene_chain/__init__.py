@@ -39,24 +39,31 @@ CONFIGS: Mapping[str, type[dg.Config]] = MappingProxyType(
 """The config of each step, with the defaults of the package."""
 
 
+SCENES_PER_RUN: Mapping[str, int] = MappingProxyType({"segmentation": 1, "polygons": 2, "products": 4})
+"""Step -> scenes of a run of a backfill, in multiples of the setting `scenes_per_run`."""
+
+
 def build_chain(
     family: SceneFamily, scenes_per_run: int = 1, file: SettingsFile = NO_FILE
 ) -> list[dg.AssetsDefinition]:
     """raw_scene -> auxiliary -> preprocessed_tile -> segmentation -> polygons -> products, one partition per scene.
 
-    A run of a backfill takes one scene; a run of `segmentation` takes up to `scenes_per_run`. The parameters in `file`
-    are the defaults of the steps' config.
+    A run of a backfill takes one scene up to `preprocessed_tile`. A run of `segmentation` takes up to `scenes_per_run`,
+    one of `polygons`, whose scenes take seconds, twice and one of `products` four times as many. With one, a run takes
+    all steps of a scene. The parameters in `file` are the defaults of the steps' config.
 
     Raises:
         SettingsError: for unknown parameters and invalid values in the file.
     """
+    # Steps with equal policies would share runs, in which a failed scene stops the next step of all scenes.
+    most = {step: factor * scenes_per_run if scenes_per_run > 1 else 1 for step, factor in SCENES_PER_RUN.items()}
     return [
         build_raw_scene(family, file),
         build_auxiliary(family, file),
         build_preprocessed_tile(family, file),
-        build_segmentation(family, scenes_per_run, file),
-        build_polygons(family, file),
-        build_products(family, file),
+        build_segmentation(family, most["segmentation"], file),
+        build_polygons(family, most["polygons"], file),
+        build_products(family, most["products"], file),
     ]
 
 

@@ -3,10 +3,11 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 
+from darts_assets.errors import DartsError
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import as_metadata
 from darts_assets.orchestration.core.multi_partition import Failures, partitions_of_run
@@ -39,6 +40,8 @@ class Outcome:
 Outcomes = Mapping[str, Outcome]
 """Name of a check -> its outcome for one scene."""
 
+Limits = TypeVar("Limits", bound=dg.Config)
+
 
 def check_spec(
     family: SceneFamily, step: str, name: str, description: str, *, blocking: bool = False
@@ -56,7 +59,7 @@ def step_checks(
 ) -> Callable[[Callable[..., Any]], dg.AssetChecksDefinition]:
     """Decorator of the function that evaluates all checks of one step."""
     return dg.multi_asset_check(
-        name=f"{family.name}__{specs[0].asset_key.path[-1]}_checks",
+        name=_op_name(specs),
         specs=specs,
         can_subset=True,
         op_tags=op_tags("check"),
@@ -113,6 +116,35 @@ def _evaluate_each(
             yield _evaluation_of_all(spec, len(scenes), failed[spec.name])
         yield dg.Output(None, output_name=spec.get_python_identifier())
     failures.end()
+
+
+def require_passed(
+    context: dg.AssetExecutionContext, specs: Sequence[dg.AssetCheckSpec], scene: str, outcomes: Outcomes
+) -> None:
+    """Record the checks of one of several scenes in the step that has written it.
+
+    Such a run has no step for the checks, because Dagster skips it if one scene failed.
+
+    Raises:
+        DartsError: if a blocking check fails.
+    """
+    for spec in specs:
+        context.log_event(evaluation(spec, scene, outcomes[spec.name]))
+    failed = [outcomes[spec.name] for spec in specs if spec.blocking]
+    if problems := [outcome.description for outcome in failed if outcome.problems and outcome.blocks]:
+        raise DartsError(f"{scene}: {'; '.join(problems)}")
+
+
+def limits_of_run(
+    context: dg.AssetExecutionContext, specs: Sequence[dg.AssetCheckSpec], limits: type[Limits]
+) -> Limits:
+    """The config of the checks of an asset in the config of a run, from another step of it."""
+    ops: Any = context.run.run_config.get("ops", {})
+    return limits(**ops.get(_op_name(specs), {}).get("config", {}))
+
+
+def _op_name(specs: Sequence[dg.AssetCheckSpec]) -> str:
+    return f"{specs[0].asset_key.to_python_identifier()}_checks"
 
 
 def evaluation(spec: dg.AssetCheckSpec, scene: str, outcome: Outcome) -> dg.AssetCheckEvaluation:

@@ -1,4 +1,8 @@
-"""`polygons`: the outlines of thaw slumps and of the valid area of a scene."""
+"""`polygons`: the outlines of thaw slumps and of the valid area of a scene.
+
+A scene's own run evaluates the checks in a step of their own. A run of several scenes has no downstream steps: there,
+`polygons` evaluates them for each scene, and does not record a scene whose polygons are invalid.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,17 +11,25 @@ import dagster as dg
 from pydantic import Field
 
 from darts_assets.detection import PostprocessParameters
-from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
+from darts_assets.orchestration.core.error_handling import StepConfig
+from darts_assets.orchestration.core.io_managers import TileIOManager, publish_vectors
 from darts_assets.orchestration.core.metadata import as_metadata, materialize_result, provenance
+from darts_assets.orchestration.core.multi_partition import (
+    beta_policies,
+    has_one_partition,
+    materialize_each,
+    partitions_per_run,
+)
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.step_defaults import StepDefaults
-from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.scene_chain.check_evaluation import (
     Outcome,
     Outcomes,
     check_spec,
     evaluate,
+    limits_of_run,
+    require_passed,
     step_checks,
 )
 from darts_assets.settings_file import NO_FILE, SettingsFile
@@ -73,8 +85,9 @@ class PolygonsConfig(StepConfig, PostprocessParameters):
     """How probabilities become objects."""
 
 
-def build_polygons(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.AssetsDefinition:
-    """The asset `polygons` of a family."""
+@beta_policies()
+def build_polygons(family: SceneFamily, scenes_per_run: int = 1, file: SettingsFile = NO_FILE) -> dg.AssetsDefinition:
+    """The asset `polygons` of a family; a run of a backfill takes up to `scenes_per_run`."""
 
     @dg.asset(
         **family.asset("polygons"),
@@ -82,42 +95,46 @@ def build_polygons(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.Asse
         code_version=CODE_VERSION,
         io_manager_key="vectors",
         metadata=column_metadata(SEGMENTS, EXTENT),
-        ins={
-            "probabilities": dg.AssetIn(family.key("segmentation"), input_manager_key="tiles"),
-            "tile": dg.AssetIn(family.key("preprocessed_tile"), input_manager_key="tiles"),
-        },
+        backfill_policy=partitions_per_run(scenes_per_run),
+        output_required=False,
+        deps=[family.key("segmentation"), family.key("preprocessed_tile")],
         description="Detected thaw slumps and the valid area of the scene, as GeoParquet.",
     )
-    @measured
     @StepDefaults(family.name, file).configure("polygons")
-    def polygons(
-        context: dg.AssetExecutionContext,
-        config: PolygonsConfig,
-        # `xarray.Dataset`: Dagster would import it with the definitions.
-        probabilities: Any,
-        tile: Any,
-    ) -> dg.MaterializeResult[dict[str, Any]]:
-        from darts_assets.detection.export import summary
-        from darts_assets.detection.postprocess import pixel_area
-        from darts_assets.detection.vectorize import detection_tables
-        from darts_assets.tiles import geobox_of
+    def polygons(context: dg.AssetExecutionContext, config: PolygonsConfig, store: Store) -> Iterator[Any]:
+        tiles = TileIOManager(store=store)
 
-        with domain_call(context.log):
+        def outline(scene: str) -> dg.MaterializeResult[None]:
+            from darts_assets.detection.export import summary
+            from darts_assets.detection.postprocess import pixel_area
+            from darts_assets.detection.vectorize import detection_tables
+            from darts_assets.tiles import geobox_of
+
+            probabilities, tile = (
+                tiles.read(tuple(family.key(step).path), scene) for step in ("segmentation", "preprocessed_tile")
+            )
             tables = detection_tables(probabilities, tile["quality_data_mask"], config)
-        objects, extent = tables["segments"], tables["extent"]
-        figures = summary(objects, extent)
-        context.log.info(f"{context.partition_key}: {len(objects)} objects in {figures['extent_km2']:.1f} km2")
-        facts = provenance(
-            CODE_VERSION,
-            config.in_force(pixel_area(geobox_of(probabilities))),
-            segmentation=probabilities.attrs["provenance"]["data_version"],
-        )
-        figures |= {
-            "objects_at_edge": int(objects["touches_edge"].sum()),
-            "extent_fraction": round(int(extent["npixel"].sum()) / tile["quality_data_mask"].size, 6),
-        }
-        metadata = {**figures, "dagster/row_count": len(objects), "summary": figures}
-        return materialize_result(metadata, facts, tables)
+            objects, extent = tables["segments"], tables["extent"]
+            figures = summary(objects, extent)
+            context.log.info(f"{scene}: {len(objects)} objects in {figures['extent_km2']:.1f} km2")
+            facts = provenance(
+                CODE_VERSION,
+                config.in_force(pixel_area(geobox_of(probabilities))),
+                segmentation=probabilities.attrs["provenance"]["data_version"],
+            )
+            figures |= {
+                "objects_at_edge": int(objects["touches_edge"].sum()),
+                "extent_fraction": round(int(extent["npixel"].sum()) / tile["quality_data_mask"].size, 6),
+            }
+            published = publish_vectors(
+                store, context.asset_key, scene, tables, {"provenance": facts, "summary": figures}
+            )
+            if not has_one_partition(context):
+                require_valid(context, family, store, scene)
+            metadata = {**figures, "dagster/row_count": len(objects), "summary": figures}
+            return materialize_result({**metadata, "config": config.model_dump(), **published}, facts)
+
+        yield from materialize_each(context, outline)
 
     return polygons
 
@@ -142,7 +159,30 @@ class PolygonChecksConfig(dg.Config):
 
 def build_polygon_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
     """The checks of a family's polygons."""
-    specs = [
+    specs = _specs(family)
+
+    @step_checks(family, specs)
+    def polygons_checks(
+        context: dg.AssetCheckExecutionContext, config: PolygonChecksConfig, store: Store
+    ) -> Iterator[Any]:
+        yield from evaluate(context, family, specs, lambda scene: _outcomes(family, store, scene, config))
+
+    return polygons_checks
+
+
+def require_valid(context: dg.AssetExecutionContext, family: SceneFamily, store: Store, scene: str) -> None:
+    """Evaluate and record the checks of a scene in the step that has written it.
+
+    Raises:
+        DartsError: if the polygons are invalid.
+    """
+    specs = _specs(family)
+    limits = limits_of_run(context, specs, PolygonChecksConfig)
+    require_passed(context, specs, scene, _outcomes(family, store, scene, limits))
+
+
+def _specs(family: SceneFamily) -> list[dg.AssetCheckSpec]:
+    return [
         check_spec(
             family, "polygons", "geometries_valid",
             "Polygons are valid, within the scene and in its CRS, with all columns, unique ids and the minimum size.",
@@ -162,45 +202,38 @@ def build_polygon_checks(family: SceneFamily) -> dg.AssetChecksDefinition:
         ),
     ]  # fmt: skip
 
-    @step_checks(family, specs)
-    def polygons_checks(
-        context: dg.AssetCheckExecutionContext, config: PolygonChecksConfig, store: Store
-    ) -> Iterator[Any]:
-        from darts_assets.stores.tiles import read_geobox
-        from darts_assets.stores.vectors import read_vectors
 
-        def outcomes(scene: str) -> Outcomes:
-            tile = store.place("tiles", *family.key("preprocessed_tile").path, scene)
-            vectors = store.place("vectors", *family.key("polygons").path, scene)
-            published, features = vectors.require(), tile.require()
-            facts, coverage = published.metadata, features.metadata["coverage"]
-            tables = read_vectors(vectors, published)
-            seen = {
-                "with_data": coverage["red"],
-                "usable": coverage["quality_data_mask"],
-                "extent": facts["summary"]["extent_fraction"],
-                "clear": facts["summary"]["extent_fraction"] * _clear_fraction(tables["extent"]),
-                "objects": facts["summary"]["objects"],
-            }
-            return {
-                "geometries_valid": _validity(
-                    tables, read_geobox(tile, features), facts["provenance"]["parameters"]["min_object_size"]
-                ),
-                "small_slumps_are_kept": _mapping_unit(
-                    facts["provenance"]["parameters"], read_geobox(tile, features), config.largest_removed_m2
-                ),
-                "detections_are_clear": _clearness(tables["segments"], config.least_clear),
-                "scene_was_seen": Outcome(
-                    [_why_not_seen(seen)] if seen["clear"] <= config.least_extent else [],
-                    f"{seen['objects']} objects in {100 * seen['extent']:.1f} % of the scene; "
-                    f"{100 * seen['clear']:.1f} % is clear",
-                    seen,
-                ),
-            }
+def _outcomes(family: SceneFamily, store: Store, scene: str, config: PolygonChecksConfig) -> Outcomes:
+    from darts_assets.stores.tiles import read_geobox
+    from darts_assets.stores.vectors import read_vectors
 
-        yield from evaluate(context, family, specs, outcomes)
-
-    return polygons_checks
+    tile = store.place("tiles", *family.key("preprocessed_tile").path, scene)
+    vectors = store.place("vectors", *family.key("polygons").path, scene)
+    published, features = vectors.require(), tile.require()
+    facts, coverage = published.metadata, features.metadata["coverage"]
+    tables = read_vectors(vectors, published)
+    seen = {
+        "with_data": coverage["red"],
+        "usable": coverage["quality_data_mask"],
+        "extent": facts["summary"]["extent_fraction"],
+        "clear": facts["summary"]["extent_fraction"] * _clear_fraction(tables["extent"]),
+        "objects": facts["summary"]["objects"],
+    }
+    return {
+        "geometries_valid": _validity(
+            tables, read_geobox(tile, features), facts["provenance"]["parameters"]["min_object_size"]
+        ),
+        "small_slumps_are_kept": _mapping_unit(
+            facts["provenance"]["parameters"], read_geobox(tile, features), config.largest_removed_m2
+        ),
+        "detections_are_clear": _clearness(tables["segments"], config.least_clear),
+        "scene_was_seen": Outcome(
+            [_why_not_seen(seen)] if seen["clear"] <= config.least_extent else [],
+            f"{seen['objects']} objects in {100 * seen['extent']:.1f} % of the scene; "
+            f"{100 * seen['clear']:.1f} % is clear",
+            seen,
+        ),
+    }
 
 
 def _clear_fraction(extent: Any) -> float:

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import dagster as dg
 
 from darts_assets.detection import ProductParameters
-from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
+from darts_assets.orchestration.core.error_handling import StepConfig
+from darts_assets.orchestration.core.io_managers import TileIOManager, VectorIOManager
 from darts_assets.orchestration.core.metadata import (
     Pictures,
     data_version,
@@ -19,11 +20,11 @@ from darts_assets.orchestration.core.metadata import (
     materialize_result,
     provenance,
 )
+from darts_assets.orchestration.core.multi_partition import beta_policies, materialize_each, partitions_per_run
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.resources import Store
 from darts_assets.orchestration.core.scene_store import RawScenes, SceneRegistry
 from darts_assets.orchestration.core.step_defaults import StepDefaults
-from darts_assets.orchestration.core.step_metrics import measured
 from darts_assets.orchestration.scene_chain.polygons import EXTENT, SEGMENTS, column_metadata
 from darts_assets.scene import Scene
 from darts_assets.settings_file import NO_FILE, SettingsFile
@@ -64,41 +65,37 @@ class ProductsConfig(StepConfig, ProductParameters):
     """The exported products."""
 
 
-def build_products(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.AssetsDefinition:
-    """The asset `products` of a family."""
+@beta_policies()
+def build_products(family: SceneFamily, scenes_per_run: int = 1, file: SettingsFile = NO_FILE) -> dg.AssetsDefinition:
+    """The asset `products` of a family; a run of a backfill takes up to `scenes_per_run`."""
 
     @dg.asset(
         **family.asset("products"),
         kinds={"cog", "geopackage"},
         code_version=CODE_VERSION,
         metadata=column_metadata(PREDICTION_SEGMENTS, PREDICTION_EXTENT),
-        ins={
-            "vectors": dg.AssetIn(family.key("polygons"), input_manager_key="vectors"),
-            "probabilities": dg.AssetIn(family.key("segmentation"), input_manager_key="tiles"),
-            "tile": dg.AssetIn(family.key("preprocessed_tile"), input_manager_key="tiles"),
-        },
+        backfill_policy=partitions_per_run(scenes_per_run),
+        output_required=False,
+        deps=[family.key(step) for step in ("polygons", "segmentation", "preprocessed_tile")],
         description="Rasters (COG), vectors (GeoPackage and GeoParquet), thumbnail, chips and metadata of the scene.",
     )
-    @measured
     @StepDefaults(family.name, file).configure("products")
     def products(
-        context: dg.AssetExecutionContext,
-        config: ProductsConfig,
-        scenes: SceneRegistry,
-        store: Store,
-        raw: RawScenes,
-        vectors: dict[str, Any],
-        # `xarray.Dataset`: Dagster would import it with the definitions.
-        probabilities: Any,
-        tile: Any,
-    ) -> dg.MaterializeResult[None]:
-        from darts_assets.detection.export import check_products, describe, export
-        from darts_assets.geo.product_tables import Origin, product_tables
-        from darts_assets.tiles import geobox_of
+        context: dg.AssetExecutionContext, config: ProductsConfig, scenes: SceneRegistry, store: Store, raw: RawScenes
+    ) -> Iterator[Any]:
+        tiles, tables_of = TileIOManager(store=store), VectorIOManager(store=store)
 
-        with domain_call(context.log):
+        def export_scene(key: str) -> dg.MaterializeResult[None]:
+            from darts_assets.detection.export import check_products, describe, export
+            from darts_assets.geo.product_tables import Origin, product_tables
+            from darts_assets.tiles import geobox_of
+
             check_products(config.products)
-            scene = scenes.scene(family, context.partition_key)
+            scene = scenes.scene(family, key)
+            vectors = tables_of.read(tuple(family.key("polygons").path), key)
+            probabilities, tile = (
+                tiles.read(tuple(family.key(step).path), key) for step in ("segmentation", "preprocessed_tile")
+            )
             upstream = {
                 "preprocessed_tile": tile.attrs["provenance"],
                 "segmentation": probabilities.attrs["provenance"],
@@ -132,18 +129,21 @@ def build_products(family: SceneFamily, file: SettingsFile = NO_FILE) -> dg.Asse
                     **describe(folder, geobox_of(tile), tables),
                 }
                 place.publish(version, dict.fromkeys(names, version.id), manifest)
-        context.log.info(f"{scene.id}: {len(names)} files in {version.location}")
-        location = ("products", family.name, scene.id, LATEST)
-        latest = place.location.child(LATEST).url
-        metadata = {
-            **_picture(store, location, names, preview),
-            "Scene": scene.label,
-            "path": dg.MetadataValue.path(latest),
-            "files": names,
-            "objects": len(vectors["segments"]),
-            **{name: store.link(*location, name) for name in LINKED if name in names},
-        }
-        return materialize_result(metadata, facts)
+            context.log.info(f"{scene.id}: {len(names)} files in {version.location}")
+            location = ("products", family.name, scene.id, LATEST)
+            latest = place.location.child(LATEST).url
+            metadata = {
+                **_picture(store, location, names, preview),
+                "Scene": scene.label,
+                "path": dg.MetadataValue.path(latest),
+                "files": names,
+                "objects": len(vectors["segments"]),
+                "config": config.model_dump(),
+                **{name: store.link(*location, name) for name in LINKED if name in names},
+            }
+            return materialize_result(metadata, facts)
+
+        yield from materialize_each(context, export_scene)
 
     return products
 

@@ -9,7 +9,7 @@ from darts_assets.errors import SettingsError
 from darts_assets.orchestration.core.dagster_compat import planned_partitions
 from darts_assets.orchestration.core.error_handling import domain_call
 from darts_assets.orchestration.core.metadata import as_metadata
-from darts_assets.orchestration.core.partitions import FAMILIES
+from darts_assets.orchestration.core.partitions import FAMILIES, STEPS
 from darts_assets.orchestration.core.pod_resources import op_tags
 from darts_assets.orchestration.core.resources import Store
 
@@ -64,7 +64,8 @@ def _busy_scenes(context: dg.OpExecutionContext) -> set[str]:
             busy.add(partition)
         elif run.run_id != context.run_id:
             for family in FAMILIES.values():
-                busy |= planned_partitions(context.instance, run, family.key("segmentation"))
+                for step in STEPS:
+                    busy |= planned_partitions(context.instance, run, family.key(step))
     return busy
 
 

@@ -1,7 +1,7 @@
 """`segmentation`: probabilities of thaw slumps from an ensemble of models in a sliding window.
 
 A scene's own run evaluates the checks in a step of their own. A run of several scenes has no downstream steps: there,
-`segmentation` calls `require_valid` for each scene, and does not record a scene whose probabilities are invalid.
+`segmentation` evaluates them for each scene, and does not record a scene whose probabilities are invalid.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,8 @@ from darts_assets.orchestration.scene_chain.check_evaluation import (
     Outcomes,
     check_spec,
     evaluate,
-    evaluation,
+    limits_of_run,
+    require_passed,
     step_checks,
 )
 from darts_assets.settings_file import NO_FILE, SettingsFile
@@ -148,16 +149,14 @@ def _require_reflectance(family: SceneFamily, store: Store, scene: str) -> None:
 
 
 def require_valid(context: dg.AssetExecutionContext, family: SceneFamily, store: Store, scene: str) -> None:
-    """Evaluate and record the checks of a scene, with their default config, in the step that has written it.
+    """Evaluate and record the checks of a scene in the step that has written it.
 
     Raises:
         DartsError: if the probabilities are invalid.
     """
-    outcomes = _outcomes(family, store, scene, SegmentationChecksConfig())
-    for spec in _specs(family):
-        context.log_event(evaluation(spec, scene, outcomes[spec.name]))
-    if outcomes[VALID].problems:
-        raise DartsError(f"{scene}: {outcomes[VALID].description}")
+    specs = _specs(family)
+    limits = limits_of_run(context, specs, SegmentationChecksConfig)
+    require_passed(context, specs, scene, _outcomes(family, store, scene, limits))
 
 
 def _specs(family: SceneFamily) -> list[dg.AssetCheckSpec]:
