@@ -55,7 +55,7 @@ def of(instance: dg.DagsterInstance, backfill: str) -> list[dg.RunRecord]:
 
 def dequeued(instance: dg.DagsterInstance, record: dg.RunRecord) -> float:
     """When a run has left the queue; a pod is created after that."""
-    (log,) = instance.all_logs(record.dagster_run.run_id, of_type=dg.DagsterEventType.RUN_DEQUEUED)
+    (log,) = instance.all_logs(record.dagster_run.run_id, of_type=dg.DagsterEventType.RUN_STARTING)
     return log.timestamp
 
 
