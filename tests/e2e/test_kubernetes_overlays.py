@@ -231,7 +231,6 @@ def in_order(item: Path, images: Path, image: str) -> Iterator[list[Launched]]:
     yield [
         *both(*map(Launched, ("publish_catalog", "release_tiles", "collect_replaced_versions", "prune_run_logs"))),
         *both(Launched("update_inventory", partition="2023")),
-        Launched("planet_chain", {"planet__segmentation": segmentation}, image, in_pods=True),
         Launched("expire_cube_history"),  # refuses to run twice at once
     ]
 
