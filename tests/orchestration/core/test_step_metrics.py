@@ -199,7 +199,7 @@ def test_config_and_versions_are_told(recorded: dict[str, dict[str, Any]]) -> No
 
 
 def test_every_asset_is_measured() -> None:
-    by_themselves = {"arcticdem_chunk", "tcvis_chunk", "segmentation", "polygons", "products"}  # each partition is measured
+    by_themselves = {"arcticdem_chunk", "tcvis_chunk", "segmentation", "polygons", "products"}  # each partition is
     assets = [asset for asset in build_defs(Settings()).assets or [] if isinstance(asset, dg.AssetsDefinition)]
     functions = {asset.key.path[-1]: asset.op.compute_fn.decorated_fn for asset in assets}  # type: ignore[union-attr]
     unmeasured = {name for name, function in functions.items() if not hasattr(function, "__wrapped__")}
