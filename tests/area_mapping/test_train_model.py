@@ -67,7 +67,11 @@ def test_outlines_of_experts_and_a_geotiff_become_a_model(desk: Desk, shared: Pa
     header = read_header(desk.settings.root.child("models").path / "peel.ckpt")
     assert header.bands == ("red", "green", "blue", "nir", "ndvi")
     with dg.DagsterInstance.from_config(str(desk.home)) as instance:
-        assert instance.get_latest_materialization_event(MODEL) is not None
+        event = instance.get_latest_materialization_event(MODEL)
+        assert event is not None
+        assert event.asset_materialization is not None
+        experts: Any = event.asset_materialization.metadata["experts"].value
+        assert (experts["number"], round(experts["mean_iou"], 2)) == (12, 0.59)
     # Again: scenes are registered and preprocessed already, and the samples are up to date.
     again = desk.train(data / "experts", SCENE, name="again")
     assert "Preprocessing: 1 finished" in again

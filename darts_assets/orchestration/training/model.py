@@ -72,7 +72,10 @@ def _model(context: dg.AssetExecutionContext, config: ModelConfig, store: Store)
             start=start, licence=config.licence, on_epoch=LiveCurves(context, MODEL),
         )  # fmt: skip
     facts = training_facts(config, data.digest, start)
-    return materialize_result(training_metadata(trained), facts)
+    metadata = training_metadata(trained)
+    if data.experts:
+        metadata["experts"] = data.experts
+    return materialize_result(metadata, facts)
 
 
 @dg.asset(

@@ -161,6 +161,15 @@ class TrainingSet:
         return abs(float(Geod(ellps="WGS84").geometry_area_perimeter(outline)[0])) / self.patch_size**2
 
     @cached_property
+    def experts(self) -> dict[str, float]:
+        """Agreement of the experts who labelled the set: `number`, `mean_iou`, `lowest_iou`, `highest_iou` of pairs.
+
+        Empty if there are not several.
+        """
+        config = tomllib.loads(_bytes(self.location, "config.toml").decode())
+        return {str(name): float(value) for name, value in config.get("experts", {}).items()}
+
+    @cached_property
     def digest(self) -> str:
         """The recorded hash of the patches, else SHA-256 over the objects of `data.zarr`."""
         if self.data_hash:

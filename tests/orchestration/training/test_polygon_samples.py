@@ -82,6 +82,8 @@ def test_labels_of_twelve_experts_are_their_share(peel: Peel, samples: dict[str,
     assert list(data.samples["empty"]) == [not (patch > 0.5).any() for patch in y]
     written = pd.read_parquet(data.location.path / "experts.parquet")
     assert written["iou"].mean() == pytest.approx(assembled["mean_iou_of_experts"])
+    assert data.experts["number"] == 12
+    assert data.experts["mean_iou"] == pytest.approx(written["iou"].mean(), abs=1e-4)
     config = (data.location.path / "config.toml").read_text()
     assert 'labels = "agreement"' in config
     assert "[experts]\nnumber = 12\nmean_iou = 0.59" in config
@@ -106,6 +108,7 @@ def test_one_expert_gives_classes_within_the_labelled_area(peel: Peel) -> None:
     y = zarr.open_group(peel.opened("one").location.path / "data.zarr", mode="r")["y"]
     assert y.dtype == np.uint8
     assert set(np.unique(y[:])) == {0, 1, 2}
+    assert peel.opened("one").experts == {}
     assert (np.asarray(y[:]) != 2).sum() < 160 * 160
 
     # A set that an earlier release assembled has neither hashes nor places on the grid, and is proven as well.
