@@ -230,7 +230,7 @@ def fold_chart(summary: Summary) -> Image:
     axes.tick_params(labelsize=7, length=2)
     axes.set_xlabel("IoU", fontsize=8)
     axes.set_title(f"mean of {len(folds)} folds {mean:.3f}, standard deviation {spread:.3f}", fontsize=8)
-    axes.legend(fontsize=7, frameon=False, loc="lower right")
+    figure.legend(fontsize=7, frameon=False, loc="outside lower center", ncols=2)
     return render(figure)
 
 

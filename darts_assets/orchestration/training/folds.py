@@ -63,7 +63,8 @@ def _folds(context: dg.AssetExecutionContext, config: ModelConfig, store: Store)
         )  # fmt: skip
         setup = setup_of(parameters, data, start.sha256 if start else None)
         write_fold(models, config.name, fold_result(trained, parameters, name, setup))
-    return materialize_result(training_metadata(trained), training_facts(config, data.digest, start))
+    facts = training_facts(config, data.digest, start, fold=fold)
+    return materialize_result(training_metadata(trained), facts)
 
 
 @dg.asset(

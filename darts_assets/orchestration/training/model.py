@@ -159,11 +159,15 @@ def training_set(store: Store, name: str) -> "TrainingSet":
     return TrainingSet.open(TrainingSetStore(store.root.child("training", name)).current)
 
 
-def training_facts(config: ModelConfig, dataset: str, start: "CheckpointHeader | None") -> dict[str, Any]:
-    """Provenance of a training."""
+def training_facts(
+    config: ModelConfig, dataset: str, start: "CheckpointHeader | None", fold: int | None = None
+) -> dict[str, Any]:
+    """Provenance of a training; `fold` replaces that of the config."""
     hyperparameters = config.model_dump(
         exclude={"device", "readers", "name", "loggers", "wandb_project", "wandb_entity"}
     )
+    if fold is not None:
+        hyperparameters["fold"] = fold
     origin = {} if start is None else {"start": start.sha256}
     return provenance(CODE_VERSION, hyperparameters, dataset=dataset, **origin)
 

@@ -41,6 +41,8 @@ def test_folds_are_trained_one_by_one_and_summarized(workshop: Workshop) -> None
     missing = workshop.run(CROSS_VALIDATION)
     assert "of 2 folds, 1 are missing; materialize these partitions of training/folds" in failure(missing)
     second = workshop.said(FOLDS, "1", **CONFIG)
+    versions = [facts["provenance"]["data_version"] for facts in (first, second)]
+    assert versions[0] != versions[1]
     assert first["patches"]["validation"] == second["patches"]["training"] + second["patches"]["left_out"]
     summary = workshop.said(CROSS_VALIDATION)
     rows = {row["fold"]: row for row in (dict(record.data) for record in summary["folds"].records)}
