@@ -80,7 +80,23 @@ def _training_data(data: TrainingSet, parameters: FitParameters, result: FitResu
             f"`{header.architecture.get('encoder_name')}`.{start} Terrain convention: `{header.terrain}`. Hash of the "
             f"training set: `{data.digest}`.",
             _table(("part", "patches", "images", "regions"), rows),
+            *filter(None, [experts_sentence(data.experts)]),
         ]
+    )
+
+
+def experts_sentence(experts: Mapping[str, Any]) -> str:
+    """How far the experts who labelled a set agree, which bounds the score of a model; "" with one label per image.
+
+    Args:
+        experts: see `TrainingSet.experts`.
+    """
+    if "mean_iou" not in experts:
+        return ""
+    mean, low, high = (experts[f"{name}_iou"] for name in ("mean", "lowest", "highest"))
+    return (
+        f"{experts['number']:.0f} experts outlined the slumps; the IoU of two of them is {mean:.3f} on average "
+        f"({low:.3f} to {high:.3f}). A model is compared with their majority."
     )
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from darts_assets.errors import NotReadableError
-from darts_assets.training.fit.training_set import IGNORE, majority
+from darts_assets.stores.location import StoreLocation
+from darts_assets.training.fit.training_set import IGNORE, TrainingSet, majority
 from tests.training.fit.conftest import SIDE, write_set
 
 
@@ -33,6 +34,14 @@ def test_classes_are_small_integers(tmp_path: Path) -> None:
     read = first_labels(tmp_path, labels(np.int64, 1, 2))
     assert read.dtype == np.uint8
     assert read[0, :3].tolist() == [1, IGNORE, 0]
+
+
+def test_the_agreement_of_experts_is_read(tmp_path: Path) -> None:
+    first_labels(tmp_path, labels(np.float32, 0.25))
+    with (tmp_path / "set" / "config.toml").open("a") as config:
+        config.write("[experts]\nnumber = 12\nmean_iou = 0.592\nlowest_iou = 0.339\nhighest_iou = 0.768\n")
+    data = TrainingSet.open(StoreLocation(str(tmp_path / "set")))
+    assert data.experts == {"number": 12, "mean_iou": 0.592, "lowest_iou": 0.339, "highest_iou": 0.768}
 
 
 @pytest.mark.parametrize("patch", [labels(np.float32, 1.5), labels(np.float32, -0.1), labels(np.uint8, 3)])
