@@ -111,7 +111,7 @@ def test_wrong_ids_and_senseless_choices_are_named_and_others_go_on(planet: Call
         ({"folders": folders, "scene_ids": [SCENE], "ids_file": "x.json"}, "scene_ids and ids_file both select images"),
         ({"folders": folders, "start": "July"}, "expected a day such as 2023-07-01"),
         ({"folders": [str(inbox / "nowhere")]}, "the folder does not exist"),
-        ({"folders": ["https://planet.com/"]}, "can be read from folders and from s3://"),
+        ({"folders": ["https://planet.com/"]}, "files can be listed in folders and below s3://"),
     ):
         assert message in reason(discover(site, **config)), config
 

@@ -2,12 +2,12 @@
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from darts_assets.dataset.release_parameters import CoverageParameters, ReleaseParameters
-from darts_assets.orchestration.catalog.assets import DETECTIONS, STAC
+from darts_assets.orchestration.catalog.assets import DETECTIONS, STAC, CatalogArguments
 from darts_assets.orchestration.core.error_handling import StepConfig, domain_call
 from darts_assets.orchestration.core.metadata import materialize_result, picture, provenance
 from darts_assets.orchestration.core.partitions import OWNER
@@ -39,23 +39,12 @@ class ReleaseConfig(StepConfig, ReleaseParameters):
     """What a release contains, and who publishes it."""
 
 
-class DatasetArguments(TypedDict):
-    """Arguments of `dg.asset`."""
-
-    key: dg.AssetKey
-    group_name: str
-    owners: list[str]
-    code_version: str
-    op_tags: dict[str, Any]
-    pool: str
-
-
 def build_dataset(file: SettingsFile = NO_FILE) -> list[dg.AssetsDefinition]:
     """The assets of the data set; the table `release` of the settings file has defaults of the release."""
     return [_level1, _level2, _coverage, _build_release(file)]
 
 
-def _dataset_asset(key: dg.AssetKey) -> DatasetArguments:
+def _dataset_asset(key: dg.AssetKey) -> CatalogArguments:
     return {
         "key": key, "group_name": GROUP, "owners": [OWNER], "code_version": CODE_VERSION, "pool": GROUP,
         "op_tags": op_tags(INVENTORY),  # they hold the sites of all years
