@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,7 @@ def test_a_killed_study_goes_on(data: TrainingSet, tmp_path: Path, monkeypatch: 
         process.kill()
     monkeypatch.setattr(tuning, "GRACE", 1)
     monkeypatch.setattr(tuning, "HEARTBEAT", 1)
+    time.sleep(2.5)  # the last heartbeat of the killed process is older than the grace time
     resumed = []
     trained = tuning.fit
     monkeypatch.setattr(tuning, "fit", lambda *args, **more: resumed.append(trained(*args, **more)) or resumed[-1])

@@ -46,7 +46,7 @@ def build_dataset(file: SettingsFile = NO_FILE) -> list[dg.AssetsDefinition]:
 
 def _dataset_asset(key: dg.AssetKey) -> CatalogArguments:
     return {
-        "key": key, "group_name": GROUP, "owners": [OWNER], "code_version": CODE_VERSION, "pool": GROUP,
+        "key": key, "group_name": GROUP, "owners": [OWNER], "code_version": CODE_VERSION, "pool": "catalog",
         "op_tags": op_tags(INVENTORY),  # they hold the sites of all years
     }  # fmt: skip
 

@@ -42,7 +42,7 @@ from dagster._core.executor.step_delegating import CheckStepHealthResult, StepHa
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
 from dagster._core.storage.base_storage import DagsterStorage
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import DynamicPartitionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager as LocalComputeLogManager
@@ -51,7 +51,7 @@ from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.tags import BACKFILL_ID_TAG, RESUME_RETRY_TAG
 from dagster._serdes import ConfigurableClassData
 from dagster._utils.error import SerializableErrorInfo  # type: ignore[attr-defined]
-from sqlalchemy import or_
+from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 
 from darts_assets.remote.retry import TransientError
@@ -141,6 +141,19 @@ def add_partitions(instance: dg.DagsterInstance, name: str, keys: list[str]) -> 
         instance.add_dynamic_partitions(name, keys)
     except IntegrityError:
         raise TransientError("another process has added some of them meanwhile") from None
+
+
+def partitions_like(instance: dg.DagsterInstance, name: str, patterns: Sequence[str]) -> list[str]:
+    """The dynamic partitions whose keys match one of the patterns of `LIKE`; all of them if no database has them."""
+    storage = instance.event_log_storage
+    if not isinstance(storage, SqlEventLogStorage):
+        return list(instance.get_dynamic_partitions(name))
+    columns = DynamicPartitionsTable.c
+    query = select(columns.partition).where(
+        columns.partitions_def_name == name, or_(*(columns.partition.like(pattern) for pattern in patterns))
+    )
+    with storage.index_connection() as connection:
+        return [str(row[0]) for row in connection.execute(query)]
 
 
 def postgres_url() -> str | None:

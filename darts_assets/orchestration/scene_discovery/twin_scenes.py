@@ -1,12 +1,14 @@
 """Scenes of one acquisition from several sources: the one that was registered first stands for the others."""
 
 import datetime as dt
+import itertools
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from darts_assets.errors import SceneError
+from darts_assets.orchestration.core.dagster_compat import partitions_like
 from darts_assets.orchestration.core.partitions import SceneFamily
 from darts_assets.orchestration.core.scene_store import SceneRegistry
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from darts_assets.scene import Scene
     from darts_assets.sources.stac.scene_ids import Acquisition
 
-_DAY = dt.timedelta(days=1)
+_SPAN = dt.timedelta(hours=1)
 
 
 class TwinScenes:
@@ -31,7 +33,7 @@ class TwinScenes:
     def __init__(self, instance: dg.DagsterInstance, scenes: SceneRegistry, family: SceneFamily) -> None:
         self._scenes, self._family = scenes, family
         self._instance = instance
-        self._by_tile: dict[str, list[tuple[dt.date, str]]] | None = None
+        self._found: dict[tuple[str, dt.date], list[str]] = {}
         self._known: defaultdict[Acquisition, dict[str, tuple[str, str]]] = defaultdict(dict)
         self._read: set[str] = set()
 
@@ -47,9 +49,10 @@ class TwinScenes:
         if acquired is None:
             return None
         acquisition, datastrip = acquired
-        day = day_of_id(scene.id) or scene.datetime.date()
-        same_place = self._index().get(tile_of_id(scene.id) or acquisition.tile, [])
-        near = [other for other_day, other in same_place if abs(other_day - day) <= _DAY]
+        # A provider's id may have the other day around midnight.
+        days = {day_of_id(scene.id), *((scene.datetime + shift).date() for shift in (-_SPAN, _SPAN))}
+        tile = tile_of_id(scene.id) or acquisition.tile
+        near = [other for day in sorted(filter(None, days)) for other in self._near(tile, day)]
         others = self._known[acquisition]
         if scene.id in near or scene.id in others:
             return None  # it is registered itself
@@ -79,14 +82,14 @@ class TwinScenes:
         except SceneError:
             return  # a partition without a usable item
 
-    def _index(self) -> dict[str, list[tuple[dt.date, str]]]:
-        """Tile -> days and ids of the registered scenes."""
+    def _near(self, tile: str, day: dt.date) -> list[str]:
+        """Ids of the registered scenes of a tile and a day."""
         from darts_assets.sources.stac.scene_ids import day_of_id, tile_of_id
 
-        if self._by_tile is None:
-            self._by_tile = defaultdict(list)
-            for scene_id in self._instance.get_dynamic_partitions(str(self._family.partitions.name)):
-                tile, day = tile_of_id(scene_id), day_of_id(scene_id)
-                if tile is not None and day is not None:
-                    self._by_tile[tile].append((day, scene_id))
-        return self._by_tile
+        if (tile, day) not in self._found:
+            # Some providers leave out the zero of a zone below 10.
+            pairs = itertools.permutations((tile.lstrip("0"), f"{day:%Y%m%d}"))
+            patterns = [f"%{first}%{second}%" for first, second in pairs]
+            known = partitions_like(self._instance, str(self._family.partitions.name), patterns)
+            self._found[tile, day] = [other for other in known if tile_of_id(other) == tile and day_of_id(other) == day]
+        return self._found[tile, day]
