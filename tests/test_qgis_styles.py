@@ -19,6 +19,7 @@ from PIL import Image
 from darts_assets.bands import OPTICAL, TCVIS, TERRAIN, band
 from darts_assets.detection.export import RASTER_GROUPS, SINGLE_BANDS, bands_of, export
 from darts_assets.inventory.inventory_store import write_followed
+from darts_assets.inventory.sites import no_sites
 from darts_assets.inventory.slumps import Followed
 from darts_assets.qgis_styles import (
     COMPOSITES,
@@ -119,7 +120,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], 
     exported(folder)
     slumps = gpd.GeoDataFrame({"slump_id": ["a"]}, geometry=[square(SLUMP)], crs="EPSG:32608")
     place = Place(StoreLocation(str(folder / "store")))
-    version = next(iter(write_followed(place, Followed(slumps, slumps, slumps[["slump_id"]]), {}).contents.values()))
+    followed = Followed(no_sites(2023), slumps, slumps[["slump_id"]])
+    version = next(iter(write_followed(place, followed, {}).contents.values()))
     for file in (place.location.path / version).glob("rts_slumps.*"):
         shutil.copy(file, folder)
     pictures = folder / "pictures"
