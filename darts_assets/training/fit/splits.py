@@ -117,8 +117,8 @@ def split(samples: pd.DataFrame, parameters: SplitParameters, *, as_recorded_bef
 def folds_of(samples: pd.DataFrame, parameters: SplitParameters) -> Folds:
     """The folds of a dataset, the same for every `fold`.
 
-    Groups are assigned by their share of patches with slumps and of all patches, largest first, each to the currently
-    smallest fold.
+    Groups are assigned by their share of patches with slumps and of all patches, largest first (`random`: in random
+    order), each to the currently smallest fold.
 
     Args:
         samples: see `split`.
@@ -271,9 +271,8 @@ def _deal(
     load = (sizes / sizes.sum().clip(lower=1)).sum(axis=1)
     order = list(names)
     np.random.default_rng(seed).shuffle(order)
-    if unit == "random":
-        return {name: number % count for number, name in enumerate(order)}
-    order.sort(key=lambda name: -float(load[name]))
+    if unit != "random":
+        order.sort(key=lambda name: -float(load[name]))
     filled, folds = [0.0] * count, {}
     for name in order:
         folds[name] = filled.index(min(filled))
