@@ -89,12 +89,27 @@ def update_level1(root: StoreLocation, place: Place) -> YearsUpdate:
 
 
 def update_level2(root: StoreLocation, place: Place, metadata: Mapping[str, Any]) -> tuple[Manifest, int]:
-    """Write `level2.parquet`; returns the content and the number of rows."""
+    """Write `level2.parquet`, unless it was made from the same slumps.
+
+    Args:
+        root: root of the store.
+        place: `dataset/level2`.
+        metadata: of the manifest, with the `provenance` of the table.
+
+    Returns:
+        The content and the number of rows.
+
+    Raises:
+        NotReadableError: if there are no slumps.
+    """
+    current = place.manifest()
+    if current and current.metadata["provenance"] == metadata["provenance"]:
+        return current, int(current.metadata["rows"])
     slumps = slumps_place(root)
     table = level2(read_table(slumps, slumps.require(), "rts_sites"))
     with place.new_version() as version:
         file = write_table(version, LEVEL2, table)
-        manifest = Manifest({file: version.id}, dict(metadata))
+        manifest = Manifest({file: version.id}, {**metadata, "rows": len(table)})
         place.publish(version, manifest.contents, manifest.metadata)
     return manifest, len(table)
 

@@ -55,6 +55,10 @@ def test_the_group_makes_tables_and_a_release(store: Store) -> None:
 
     again = run(store, version="1.0")
     assert again[LEVEL1]["years_written"] == again[COVERAGE]["years_written"] == []
+    assert again[LEVEL2]["dagster/row_count"] == 6
+    assert [
+        len(list((store.root.path / "dataset" / name).glob("2*"))) for name in ("level1", "level2", "coverage")
+    ] == [1] * 3
     assert (again[RELEASE]["is_new"], again[RELEASE]["files"]) == (False, release["files"])
 
     more = [*scenes(), Planted(210, [square(0, 0, 160)], square(-1000, -1000, 6000), year=2023)]
