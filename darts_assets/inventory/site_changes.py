@@ -1,12 +1,9 @@
 """Change of a slump from one of its years to the next, against the uncertainty of both areas."""
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import shapely
-from shapely.geometry.base import BaseGeometry
 
 from darts_assets.inventory.area_intervals import combined, interval
 
@@ -17,6 +14,8 @@ _STAIRS = 10.0
 
 _ROUNDING = 0.05
 """Metres; points of two outlines that coincide differ by rounded coordinates."""
+
+Shapes = npt.NDArray[np.object_]
 
 CHANGES = ("change", "rate_ha_per_year", "rate_low_ha_per_year", "rate_high_ha_per_year", "retreat_m_per_year")
 
@@ -51,9 +50,9 @@ def with_changes(sites: pd.DataFrame, stable_share: float) -> pd.DataFrame:
     limit = stable_share * old["area_mean_ha"].to_numpy()
     cases = [low > 0, high < 0, (low >= -limit) & (high <= limit)]
     change = np.select(cases, ["grown", "shrunk", "stable"], "uncertain")
-    retreat = np.full(len(new), np.nan)
-    for number in np.flatnonzero(change == "grown"):
-        retreat[number] = advance(old["geometry"].iloc[number], new["geometry"].iloc[number]) / years[number]
+    retreat, grown = np.full(len(new), np.nan), change == "grown"
+    shapes = (table["geometry"].to_numpy(dtype=object)[grown] for table in (old, new))
+    retreat[grown] = advances(*shapes) / years[grown]
     figures = {"change": change}
     for name, values in zip(CHANGES[1:4], (difference, low, high), strict=True):
         figures[name] = values / years
@@ -62,22 +61,28 @@ def with_changes(sites: pd.DataFrame, stable_share: float) -> pd.DataFrame:
     return sites.assign(**made.assign(change=made["change"].fillna("")))
 
 
-def advance(before: BaseGeometry, after: BaseGeometry) -> float:
-    """Mean distance in metres by which an outline advances where it does; NaN if no more than 10 m of it do.
+def advances(before: Shapes, after: Shapes) -> npt.NDArray[np.float64]:
+    """Mean distances in metres by which outlines advance where they do; NaN if no more than 10 m of one do.
 
     The area of `after` outside `before`, divided by the length of the outline of `before` along it. Stairs of pixel
     edges are up to sqrt(2) longer than the edge that they follow and are straightened first.
+
+    Args:
+        before: polygons (n,), in metres.
+        after: polygons (n,) of the later outlines.
+
+    Returns:
+        float64 (n,).
     """
     growth = shapely.difference(after, before)
-    if growth.area <= 0:
-        return math.nan
     beside = shapely.intersection(shapely.boundary(before), shapely.buffer(growth, _ROUNDING))
-    lines = shapely.get_parts(beside)
-    lines = shapely.line_merge(
-        shapely.multilinestrings(lines[shapely.get_type_id(lines) == shapely.GeometryType.LINESTRING])
-    )
-    length = shapely.length(shapely.simplify(lines, _STAIRS))
-    return float(growth.area / length) if length > _STAIRS else math.nan
+    parts, of_outline = shapely.get_parts(beside, return_index=True)
+    are_lines = shapely.get_type_id(parts) == shapely.GeometryType.LINESTRING
+    lines = np.full(len(before), shapely.MultiLineString(), dtype=object)
+    shapely.multilinestrings(parts[are_lines], indices=of_outline[are_lines], out=lines)
+    length = shapely.length(shapely.simplify(shapely.line_merge(lines), _STAIRS))
+    area = shapely.area(growth)
+    return np.divide(area, length, out=np.full(len(before), np.nan), where=(length > _STAIRS) & (area > 0))
 
 
 def _years(old: pd.DataFrame, new: pd.DataFrame) -> npt.NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """Sites followed over the years: a slump is named by its site in the first year."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -121,7 +121,9 @@ def _followed(sites: gpd.GeoDataFrame, known: _Known, parameters: FollowParamete
         if one not in slump_of and earlier not in continued:
             slump_of[one] = earlier
             continued.add(earlier)
-    before = pairs.groupby("site")["slump"].agg(sorted).to_dict()
+    before: defaultdict[str, list[str]] = defaultdict(list)
+    for one, earlier in sorted(zip(pairs["site"], pairs["slump"], strict=True)):
+        before[one].append(earlier)
     parts = Counter(pairs["slump"])
     slump_ids = [slump_of.get(one, one) for one in ids]
     for one, earlier in zip(pairs["site"], pairs["slump"], strict=True):
@@ -131,8 +133,8 @@ def _followed(sites: gpd.GeoDataFrame, known: _Known, parameters: FollowParamete
     known.outlines.update(zip(slump_ids, outlines, strict=True))
     return sites.assign(
         slump_id=slump_ids,
-        event=[_event(before.get(one, []), parts) for one in ids],
-        predecessors=[",".join(before.get(one, [])) for one in ids],
+        event=[_event(before[one], parts) for one in ids],
+        predecessors=[",".join(before[one]) for one in ids],
     )
 
 

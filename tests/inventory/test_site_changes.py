@@ -8,7 +8,7 @@ import pytest
 import shapely
 
 from darts_assets.inventory.area_intervals import MOST_DEGREES
-from darts_assets.inventory.site_changes import CHANGES, advance, with_changes
+from darts_assets.inventory.site_changes import CHANGES, advances, with_changes
 
 SQUARE = shapely.box(0, 0, 100, 100)
 NORMAL = 1.95996
@@ -66,6 +66,18 @@ def test_splits_mergers_and_other_slumps_are_not_compared_and_rows_keep_their_or
     assert made["change"].tolist() == ["", "", "", "grown", ""]
     assert made["year"].tolist() == [2023, 2022, 2023, 2024, 2021]
     assert change(rows[1])[list(CHANGES[1:])].isna().all(axis=None)
+
+
+def advance(before: shapely.Geometry, after: shapely.Geometry) -> float:
+    (distance,) = advances(np.array([before], dtype=object), np.array([after], dtype=object))
+    return float(distance)
+
+
+def test_outlines_advance_each_by_itself() -> None:
+    before = np.array([SQUARE, SQUARE, shapely.box(0, 0, 1000, 1000)], dtype=object)
+    after = np.array([shapely.box(0, 0, 120, 100), SQUARE, shapely.box(0, 0, 1015, 1000)], dtype=object)
+    assert advances(before, after) == pytest.approx([20, math.nan, 15], rel=2e-3, nan_ok=True)
+    assert advances(before[:0], after[:0]).shape == (0,)
 
 
 def test_an_outline_advances_over_stairs_as_over_a_straight_edge() -> None:
